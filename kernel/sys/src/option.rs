@@ -1,0 +1,23 @@
+//! Socket options that the standard library and socket2 do not name.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Sets one option to the given octets (setsockopt(2)).
+pub(crate) fn set(socket: &impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: the descriptor is borrowed for the call, and pointer and length describe one live slice that the kernel only reads.
+    let result = unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, value.as_ptr().cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets one option to an integer.
+pub(crate) fn set_int(socket: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    set(socket, level, name, &value.to_ne_bytes())
+}
+
+/// Asks for a receive buffer of `bytes` octets: beyond the system limit with CAP_NET_ADMIN, up to it without.
+pub(crate) fn set_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes).or_else(|_| set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes))
+}
