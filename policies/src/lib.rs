@@ -1,1 +1,19 @@
-//! watari-policies.
+//! What the operator wants: selectors, policies, remotes, authorisation, algorithm names, secrets.
+//! Plain values with typed ids; a loaded `Config` cannot dangle. Depends on none of our crates.
+
+pub mod algorithm;
+pub mod identity;
+pub mod model;
+pub mod pad;
+pub mod secret;
+pub mod selector;
+pub mod traffic;
+
+pub use identity::Identity;
+pub use model::{
+    Action, Config, Installer, Ipsec, IpsecId, Lifetime, MobilityRole, Mode, Policy, PolicyId, Protocol, Remote, RemoteId, Reqid,
+};
+pub use pad::Pad;
+pub use secret::{Secret, SecretId};
+pub use selector::{Direction, PortMask, Selector};
+pub use traffic::{AddressRange, Ports, Traffic, TrafficItem};

@@ -1,1 +1,20 @@
-//! watari-sa.
+//! What the key-management protocols share: paths, child SAs and their table, work for the key keeper, the `Keying` contract,
+//! negotiation and cause codes. No I/O; time and randomness are arguments.
+
+pub mod cause;
+pub mod child;
+pub mod keying;
+pub mod path;
+pub mod rng;
+pub mod table;
+pub mod work;
+
+pub use cause::Cause;
+pub use child::{ChildId, ChildSa, ChildState, IkeId, Owner, SaHalf};
+pub use keying::{
+    Action, Context, Deadline, Ids, IkeState, IkeStatus, Keying, KeyingEvent, KeyingInput, Target, Trigger, Want, Whereabouts,
+};
+pub use path::{Datagram, Path, Transmit, TransmitId, Undeliverable};
+pub use rng::Rng;
+pub use table::SaTable;
+pub use work::{SecretStore, Work, WorkDone, WorkId};

@@ -1,0 +1,321 @@
+//! The contract between the engine and a key-management protocol (IKEv2, IKEv1, KINK).
+//! Inputs come with a `Context`; outputs are taken with `poll` until it is empty.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use watari_crypto::Provider;
+use watari_kernel::{Capability, Endpoints, KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId};
+use watari_policies::{Config, Identity, PolicyId, RemoteId, Selector};
+
+use crate::{Cause, ChildId, Datagram, IkeId, Path, Rng, SaTable, Transmit, TransmitId, Undeliverable, Work, WorkDone, WorkId};
+
+/// Source of every id of one agent; an id is never used twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ids(u64);
+
+impl Ids {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.saturating_add(1);
+        self.0
+    }
+    /// A fresh id for a kernel request.
+    pub fn request(&mut self) -> RequestId {
+        RequestId(self.next())
+    }
+    /// A fresh id for a transmission.
+    pub fn transmit(&mut self) -> TransmitId {
+        TransmitId(self.next())
+    }
+    /// A fresh id for a piece of work.
+    pub fn work(&mut self) -> WorkId {
+        WorkId(self.next())
+    }
+    /// A fresh id for a child SA.
+    pub fn child(&mut self) -> ChildId {
+        ChildId(self.next())
+    }
+    /// A fresh id for an IKE SA.
+    pub fn ike(&mut self) -> IkeId {
+        IkeId(self.next())
+    }
+}
+
+/// Addresses as they are known now: asked when a negotiation starts and again when an SA is installed.
+pub trait Whereabouts {
+    /// Addresses for IKE with this remote: what the Mobile IPv6 daemon told last (KMADDRESS), else the configuration. `None` if the peer's
+    /// address is not known. An unspecified local address leaves the choice to the kernel's routing.
+    fn ike_addresses(&self, remote: RemoteId) -> Option<KmAddress>;
+    /// Outbound end points (this host to peer) of SAs of this policy, for an IKE SA between `ike`'s addresses.
+    fn sa_endpoints(&self, policy: PolicyId, ike: KmAddress) -> Endpoints;
+}
+
+/// What every call into a protocol gets.
+pub struct Context<'a> {
+    /// The moment.
+    pub now: Now,
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// Every child SA.
+    pub children: &'a mut SaTable,
+    /// The engine's generator.
+    pub rng: &'a mut Rng,
+    /// Source of ids.
+    pub ids: &'a mut Ids,
+    /// Symmetric primitives (public-key ones go out as `Work`).
+    pub provider: &'a dyn Provider,
+    /// Addresses as known now.
+    pub whereabouts: &'a dyn Whereabouts,
+    /// What the kernel can do.
+    pub capability: &'a Capability,
+}
+
+/// What reaches a protocol.
+#[derive(Debug)]
+pub enum KeyingInput {
+    /// A datagram; the non-ESP marker is already off.
+    Datagram(Datagram),
+    /// A transmission failed.
+    Undeliverable(TransmitId, Undeliverable),
+    /// A local address became usable (present and past duplicate address detection): what waited for it goes out now.
+    AddressUsable(IpAddr),
+    /// A kernel request of this protocol was answered.
+    Done(RequestId, Result<KernelReply, KernelError>),
+    /// A piece of work of this protocol was done.
+    WorkDone(WorkId, WorkDone),
+    /// The deadline came.
+    Timeout,
+}
+
+/// Why SAs are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A packet met the policy.
+    Acquire {
+        /// The packet: goes first into the traffic selectors (RFC 7296 2.9).
+        packet: Selector,
+        /// Sequence number of the kernel's larval state.
+        sequence: u32,
+    },
+    /// The configuration says so at start-up.
+    Start,
+    /// The operator asked.
+    Command,
+    /// An SA without owner is to be replaced before it ends.
+    Replace(ChildId),
+}
+
+/// A wish for a child SA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The policy that needs it.
+    pub policy: PolicyId,
+    /// Why.
+    pub trigger: Trigger,
+}
+
+/// What a command is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One IKE SA with its children.
+    Ike(IkeId),
+    /// One child SA.
+    Child(ChildId),
+}
+
+/// The next time a protocol wants to be called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline {
+    /// Boot time.
+    pub at: Duration,
+    /// Which timer.
+    pub timer: &'static str,
+    /// Whose: the name of a remote, or of the agent's own part.
+    pub whose: String,
+}
+
+/// What a protocol wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// Send a datagram; the engine puts the non-ESP marker on where the local port needs it.
+    Transmit(Transmit),
+    /// Ask the kernel.
+    Kernel(RequestId, KernelRequest),
+    /// Hand out work.
+    Work(WorkId, Work),
+    /// Tell what happened.
+    Event(KeyingEvent),
+}
+
+/// What happened, for the engine, the log and the control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyingEvent {
+    /// An IKE_SA_INIT request was sent for the first time (not a repeat); counts handshakes.
+    InitSent {
+        /// The IKE SA being made.
+        ike: IkeId,
+        /// The peer.
+        remote: RemoteId,
+        /// Over this path.
+        path: Path,
+    },
+    /// An IKE SA stands.
+    IkeUp {
+        /// The IKE SA.
+        ike: IkeId,
+        /// The peer.
+        remote: RemoteId,
+        /// Over this path.
+        path: Path,
+        /// Who the peer proved to be.
+        identity: Identity,
+    },
+    /// An IKE SA ended.
+    IkeDown {
+        /// The IKE SA.
+        ike: IkeId,
+        /// The peer, if it was known yet.
+        remote: Option<RemoteId>,
+        /// Why.
+        cause: Cause,
+        /// Details, both sides' view.
+        detail: String,
+    },
+    /// An IKE SA was replaced, its children moved over.
+    IkeRekeyed {
+        /// The old one.
+        old: IkeId,
+        /// The new one.
+        new: IkeId,
+    },
+    /// An IKE SA follows a new path.
+    IkeMoved {
+        /// The IKE SA.
+        ike: IkeId,
+        /// From.
+        old: Path,
+        /// To.
+        new: Path,
+    },
+    /// The peer answered on the present path after a move.
+    PathConfirmed {
+        /// The IKE SA.
+        ike: IkeId,
+        /// The path.
+        path: Path,
+    },
+    /// A child SA is installed both ways.
+    ChildUp(ChildId),
+    /// A child SA ended and left the table.
+    ChildDown {
+        /// The child SA.
+        child: ChildId,
+        /// The policy it served.
+        policy: PolicyId,
+        /// Why.
+        cause: Cause,
+    },
+    /// A child SA was replaced.
+    ChildRekeyed {
+        /// The old one.
+        old: ChildId,
+        /// The new one.
+        new: ChildId,
+    },
+    /// A wish failed.
+    WantFailed {
+        /// The policy.
+        policy: PolicyId,
+        /// Why.
+        cause: Cause,
+        /// Details, both sides' view.
+        detail: String,
+    },
+    /// A message was dropped and counted.
+    Dropped {
+        /// Where it came from.
+        path: Path,
+        /// Why.
+        cause: Cause,
+        /// Details.
+        detail: String,
+    },
+    /// Keys of an IKE SA, for a capture's decryption table. Made only when the configuration of a test asks for them.
+    Keys {
+        /// Line in tshark's `ikev2_decryption_table` form.
+        line: String,
+    },
+}
+
+/// Where an IKE SA stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IkeState {
+    /// IKE_SA_INIT is under way.
+    AwaitInit,
+    /// IKE_AUTH is under way.
+    AwaitAuth,
+    /// In use.
+    Established,
+    /// A successor took over.
+    Replaced,
+    /// A delete exchange is under way.
+    Closing,
+}
+
+/// One IKE SA as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IkeStatus {
+    /// Its name.
+    pub id: IkeId,
+    /// The peer, once known.
+    pub remote: Option<RemoteId>,
+    /// Where it stands.
+    pub state: IkeState,
+    /// Whether this host started it.
+    pub initiator: bool,
+    /// SPI of the initiator.
+    pub initiator_spi: u64,
+    /// SPI of the responder, 0 before it is known.
+    pub responder_spi: u64,
+    /// Its path.
+    pub path: Path,
+    /// Algorithms by name, for example `aes256gcm16-prfsha384-ecp384`; empty before they are chosen.
+    pub suite: String,
+    /// Boot time of creation.
+    pub created: Duration,
+    /// Boot time at which it is rekeyed.
+    pub rekey_at: Option<Duration>,
+    /// What it is doing now: names of tasks under way or queued.
+    pub tasks: Vec<&'static str>,
+    /// Policies whose negotiation is under way or queued in it.
+    pub negotiating: Vec<PolicyId>,
+}
+
+/// A key-management protocol.
+pub trait Keying {
+    /// Takes an input.
+    fn handle(&mut self, context: &mut Context<'_>, input: KeyingInput);
+    /// The next thing wanted, until `None`.
+    fn poll(&mut self) -> Option<Action>;
+    /// When to call with `Timeout`.
+    fn deadline(&self) -> Option<Deadline>;
+    /// Makes a child SA for a policy, over an IKE SA that stands or a new one. A wish already being served is not served twice.
+    fn want(&mut self, context: &mut Context<'_>, want: Want);
+    /// Replaces an SA, make before break.
+    fn rekey(&mut self, context: &mut Context<'_>, target: Target);
+    /// Closes an SA with a delete exchange.
+    fn close(&mut self, context: &mut Context<'_>, target: Target);
+    /// Moves an IKE SA, established or in the making, to new addresses (ports stay): an outstanding encrypted request is resent at once
+    /// and octet for octet, an unanswered IKE_SA_INIT starts afresh, otherwise a liveness check tests the path.
+    fn retarget(&mut self, context: &mut Context<'_>, ike: IkeId, addresses: KmAddress);
+    /// Checks that the peer lives.
+    fn probe(&mut self, context: &mut Context<'_>, ike: IkeId);
+    /// Drops an IKE SA without a word; its children lose their owner and go on.
+    fn forget(&mut self, context: &mut Context<'_>, ike: IkeId);
+    /// The IKE SAs with a remote, also those still in the making, newest last.
+    fn ike_sas_of(&self, remote: RemoteId) -> Vec<IkeId>;
+    /// One IKE SA, for status and decisions.
+    fn status(&self, ike: IkeId) -> Option<IkeStatus>;
+    /// Every IKE SA, in the order they were made.
+    fn statuses(&self) -> Vec<IkeStatus>;
+}

@@ -1,0 +1,138 @@
+//! Work that the engine hands out: public-key operations, and every use of a long-term secret.
+//! Invariant: a long-term secret never enters the engine, only its `SecretId` does.
+
+use watari_crypto::{KePrivate, Provider, derive};
+use watari_policies::algorithm::{Group, Prf};
+use watari_policies::{Secret, SecretId};
+
+/// Names a piece of work so that its result can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkId(pub u64);
+
+/// A piece of work.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Make an ephemeral key pair from a seed of 64 octets.
+    GenerateKey {
+        /// Key exchange method.
+        group: Group,
+        /// Randomness from the engine's generator.
+        seed: Secret,
+    },
+    /// Compute a shared secret as initiator, once the peer's public value is known.
+    Agree {
+        /// Key exchange method.
+        group: Group,
+        /// Our ephemeral private key.
+        private: KePrivate,
+        /// The peer's public value.
+        peer: Vec<u8>,
+    },
+    /// Make a key pair and compute the shared secret in one step, as responder.
+    GenerateAndAgree {
+        /// Key exchange method.
+        group: Group,
+        /// Randomness from the engine's generator.
+        seed: Secret,
+        /// The peer's public value.
+        peer: Vec<u8>,
+    },
+    /// `prf(prf(secret, "Key Pad for IKEv2"), octets)` (RFC 7296 2.15).
+    PskMac {
+        /// The pre-shared key.
+        secret: SecretId,
+        /// PRF of the IKE SA.
+        prf: Prf,
+        /// Signed octets.
+        octets: Vec<u8>,
+    },
+}
+
+/// The result of a piece of work.
+#[derive(Clone, Debug)]
+pub enum WorkDone {
+    /// A key pair.
+    Key {
+        /// Private key.
+        private: KePrivate,
+        /// Public value as it goes on the wire.
+        public: Vec<u8>,
+    },
+    /// A shared secret.
+    Shared(Secret),
+    /// A public value and the shared secret.
+    KeyAndShared {
+        /// Public value as it goes on the wire.
+        public: Vec<u8>,
+        /// Shared secret.
+        shared: Secret,
+    },
+    /// A message authentication code.
+    Mac(Vec<u8>),
+    /// The work could not be done; for a bad public value that is the peer's fault.
+    Failed {
+        /// Why, in words.
+        why: String,
+        /// Whether the peer's input was at fault.
+        peer_at_fault: bool,
+    },
+}
+
+/// Where long-term secrets live: a thread, another process, a smart card.
+pub trait SecretStore {
+    /// Runs `use_secret` on a secret without letting it out; `None` if there is no such secret.
+    fn with_secret(&self, id: SecretId, use_secret: &mut dyn FnMut(&Secret));
+}
+
+impl SecretStore for std::collections::BTreeMap<SecretId, Secret> {
+    fn with_secret(&self, id: SecretId, use_secret: &mut dyn FnMut(&Secret)) {
+        if let Some(secret) = self.get(&id) {
+            use_secret(secret);
+        }
+    }
+}
+
+/// Does a piece of work; the same function serves threads of the daemon and the simulator.
+pub fn perform(provider: &dyn Provider, secrets: &dyn SecretStore, work: Work) -> WorkDone {
+    match work {
+        Work::GenerateKey { group, seed } => match provider.group(group) {
+            Some(exchange) => match exchange.generate(seed.expose()) {
+                Ok((private, public)) => WorkDone::Key { private, public },
+                Err(error) => failed(&error.to_string(), false),
+            },
+            None => unsupported(group),
+        },
+        Work::Agree { group, private, peer } => match provider.group(group) {
+            Some(exchange) => match exchange.agree(&private, &peer) {
+                Ok(shared) => WorkDone::Shared(shared),
+                Err(error) => failed(&error.to_string(), true),
+            },
+            None => unsupported(group),
+        },
+        Work::GenerateAndAgree { group, seed, peer } => match provider.group(group) {
+            Some(exchange) => match exchange.generate(seed.expose()) {
+                Ok((private, public)) => match exchange.agree(&private, &peer) {
+                    Ok(shared) => WorkDone::KeyAndShared { public, shared },
+                    Err(error) => failed(&error.to_string(), true),
+                },
+                Err(error) => failed(&error.to_string(), false),
+            },
+            None => unsupported(group),
+        },
+        Work::PskMac { secret, prf, octets } => {
+            let mut mac = None;
+            if let Some(algorithm) = provider.prf(prf) {
+                secrets.with_secret(secret, &mut |secret| mac = Some(derive::psk_auth(algorithm, secret, &octets)));
+            }
+            mac.map_or_else(|| failed("the pre-shared key or its PRF is not available", false), WorkDone::Mac)
+        }
+    }
+}
+
+fn unsupported(group: Group) -> WorkDone {
+    failed(&format!("key exchange method {} is not available", group.name()), false)
+}
+
+fn failed(why: &str, peer_at_fault: bool) -> WorkDone {
+    WorkDone::Failed { why: why.to_owned(), peer_at_fault }
+}

@@ -1,0 +1,71 @@
+//! The contract of a kernel back end. Sans-IO: it owns sequence numbers, dump assembly, the policy table and resynchronisation,
+//! and never touches a descriptor.
+
+use std::time::Duration;
+
+use crate::{KernelError, KernelEvent, KernelReply, KernelRequest, Now};
+
+/// Names a request so that its answer can be told from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A descriptor that the runner owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// NETLINK_XFRM, requests and their answers.
+    XfrmRequest,
+    /// NETLINK_XFRM, multicast groups.
+    XfrmEvent,
+    /// PF_KEY.
+    Key,
+    /// NETLINK_ROUTE or PF_ROUTE.
+    Route,
+}
+
+/// What a back end wants of its runner.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BackendOutput {
+    /// Write these octets to a descriptor.
+    Send(Channel, Vec<u8>),
+    /// The kernel reported something.
+    Event(KernelEvent),
+    /// A request was answered.
+    Done(RequestId, Result<KernelReply, KernelError>),
+    /// Nothing more until an input or, if given, this boot time.
+    Wait(Option<Duration>),
+}
+
+/// What a kernel can do. What it cannot do exactly is never negotiated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// Whether MIGRATE is heard.
+    pub migrate: bool,
+    /// Whether an inbound packet's MH type reaches policies and SA selectors; `None` until probed (FACTS A3 K2).
+    pub inbound_mh_type: Option<bool>,
+    /// Whether extended sequence numbers can be installed.
+    pub esn: bool,
+    /// Whether AEAD ciphers can be installed.
+    pub aead: bool,
+}
+
+impl Default for Capability {
+    fn default() -> Self {
+        Self { migrate: true, inbound_mh_type: None, esn: true, aead: true }
+    }
+}
+
+/// A kernel back end.
+pub trait Backend {
+    /// Takes a request; its answer comes as `Done` with the same id, exactly once.
+    fn submit(&mut self, now: Now, id: RequestId, request: KernelRequest);
+    /// Takes what was read from a descriptor: one datagram.
+    fn received(&mut self, now: Now, channel: Channel, octets: &[u8]);
+    /// A descriptor lost messages: state is read again and `Resynchronised` reported.
+    fn overrun(&mut self, now: Now, channel: Channel);
+    /// A time given by `Wait` has come.
+    fn timeout(&mut self, now: Now);
+    /// The next thing wanted; call until `Wait`.
+    fn poll(&mut self) -> BackendOutput;
+    /// What this kernel can do.
+    fn capabilities(&self) -> &Capability;
+}

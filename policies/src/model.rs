@@ -1,0 +1,281 @@
+//! The records of a configuration: remote, policy, ipsec, and the daemon's own settings, as plain structs with typed ids.
+//! Invariant: every id in a `Config` names a record of the same `Config`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::algorithm::{ChildProposal, IkeProposal};
+use crate::{Identity, Pad, SecretId, Traffic};
+
+/// Index of a remote in `Config::remotes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RemoteId(pub u32);
+
+/// Index of a policy in `Config::policies`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId(pub u32);
+
+/// Index of an ipsec record in `Config::ipsecs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IpsecId(pub u32);
+
+/// The number that ties kernel policies and SAs together, per direction; 0 means none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reqid(pub u32);
+
+/// IPsec protocol of an SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// Encapsulating Security Payload, IP protocol 50.
+    Esp,
+    /// Authentication Header, IP protocol 51.
+    Ah,
+}
+
+/// Encapsulation mode of an SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// Transport mode: no addresses of its own.
+    Transport,
+    /// Tunnel mode: an outer header between two end points.
+    Tunnel,
+}
+
+/// What a policy does with its traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Protect by IPsec.
+    Protect,
+    /// Let pass.
+    Bypass,
+    /// Drop.
+    Discard,
+}
+
+/// Who puts a policy into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Installer {
+    /// This agent installs and removes it.
+    Us,
+    /// Another daemon (mip6d, SHISA) owns it; it is adopted by reqid and selector.
+    Other,
+}
+
+/// What the mobility of a remote means for this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MobilityRole {
+    /// No Mobile IPv6 towards this remote: address changes are ordinary.
+    None,
+    /// This host is the mobile node; the remote is its home agent.
+    MobileNode {
+        /// Our home address: never a source of IKE while away.
+        home_address: IpAddr,
+    },
+    /// This host is the home agent; the remote is a mobile node.
+    HomeAgent {
+        /// The mobile node's home address.
+        home_address: IpAddr,
+    },
+}
+
+impl MobilityRole {
+    /// The home address at stake, if Mobile IPv6 governs the remote.
+    pub const fn home_address(self) -> Option<IpAddr> {
+        match self {
+            Self::None => None,
+            Self::MobileNode { home_address } | Self::HomeAgent { home_address } => Some(home_address),
+        }
+    }
+}
+
+/// How long an SA lives. Limits of 0 mean none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Age at which the SA ends.
+    pub hard: Duration,
+    /// Age at which its replacement starts, before jitter.
+    pub soft: Duration,
+    /// Largest random time taken off `soft`, so that two ends do not rekey at once.
+    pub jitter: Duration,
+    /// Octets after which the SA ends (child SAs only).
+    pub bytes: u64,
+    /// Packets after which the SA ends (child SAs only).
+    pub packets: u64,
+}
+
+/// Retransmission of IKE requests (RFC 7296 2.1): `initial * base^n`, given up after `tries` repeats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retransmit {
+    /// Wait before the first repeat.
+    pub initial: Duration,
+    /// Growth per repeat, in tenths (18 = 1.8).
+    pub base_tenths: u32,
+    /// Longest wait between two repeats.
+    pub cap: Duration,
+    /// Repeats before the exchange is given up.
+    pub tries: u32,
+}
+
+/// How both ends prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// Shared key message integrity code (RFC 7296 2.15), one secret for both directions.
+    Psk(SecretId),
+}
+
+/// A peer: how to reach it, who it is, how it is authenticated, what is offered to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remote {
+    /// Name in logs and commands.
+    pub name: String,
+    /// Fixed local address, if the operator names one.
+    pub local_address: Option<IpAddr>,
+    /// Address used to reach the peer as initiator; `None` for a peer that only calls us.
+    pub remote_address: Option<IpAddr>,
+    /// Addresses the peer may call from; empty means any.
+    pub allowed_from: Vec<IpNet>,
+    /// Our identity.
+    pub local_identity: Identity,
+    /// The identity the peer must prove.
+    pub remote_identity: Identity,
+    /// Proof used in both directions.
+    pub authentication: Authentication,
+    /// Mobile IPv6 role.
+    pub role: MobilityRole,
+    /// IKE proposals in order of preference. Never empty.
+    pub proposals: Vec<IkeProposal>,
+    /// Lifetime of the IKE SA.
+    pub lifetime: Lifetime,
+    /// Retransmission of requests.
+    pub retransmit: Retransmit,
+    /// Idle time after which the peer's liveness is checked; `None` for never.
+    pub liveness: Option<Duration>,
+    /// Whether the first IKE_AUTH after a start says INITIAL_CONTACT.
+    pub initial_contact: bool,
+    /// Start the IKE SA and its children at start-up rather than at the first packet.
+    pub start: bool,
+    /// Line of the configuration that defines this record, from 1; 0 when made by a program.
+    pub line: u32,
+}
+
+/// Where the outer addresses of a policy's SAs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoints {
+    /// Transport mode under Mobile IPv6 (proxy mode): the SA is between the selector's own addresses.
+    Selector,
+    /// The addresses of the IKE SA at the time of installation.
+    Ike,
+    /// Fixed addresses.
+    Fixed {
+        /// This host's end.
+        local: IpAddr,
+        /// The other end.
+        remote: IpAddr,
+    },
+    /// Read from the kernel policy's template or, after MIGRATE, from the address it named (tunnels of Mobile IPv6).
+    Template,
+}
+
+/// A policy: traffic, what to do with it and by which SAs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Name in logs and commands, unique within its remote.
+    pub name: String,
+    /// The traffic, from this host's point of view.
+    pub traffic: Traffic,
+    /// What happens to the traffic.
+    pub action: Action,
+    /// Encapsulation mode.
+    pub mode: Mode,
+    /// Reqid of the outbound kernel policy and SA.
+    pub reqid_out: Reqid,
+    /// Reqid of the inbound kernel policy and SA; often another number than `reqid_out`.
+    pub reqid_in: Reqid,
+    /// Kernel priority, lower first (used when we install it).
+    pub priority: u32,
+    /// Where SA addresses come from.
+    pub endpoints: Endpoints,
+    /// Who installs the kernel policy.
+    pub installer: Installer,
+    /// Lifetimes and proposals of its SAs.
+    pub ipsec: IpsecId,
+    /// The peer at the other end.
+    pub remote: RemoteId,
+    /// Line of the configuration that defines this record, from 1; 0 when made by a program.
+    pub line: u32,
+}
+
+/// What the SAs of a policy are made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ipsec {
+    /// Name in logs.
+    pub name: String,
+    /// IPsec protocol.
+    pub protocol: Protocol,
+    /// Proposals in order of preference. Never empty.
+    pub proposals: Vec<ChildProposal>,
+    /// Lifetime of each child SA.
+    pub lifetime: Lifetime,
+    /// Anti-replay window in packets.
+    pub replay_window: u32,
+}
+
+/// Settings of the agent as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// IKE port, 500 unless a test needs another.
+    pub port: u16,
+    /// Port for IKE behind the non-ESP marker, 4500.
+    pub natt_port: u16,
+    /// Half-open IKE SAs above which a cookie is demanded (RFC 7296 2.6).
+    pub cookie_threshold: u32,
+    /// Most half-open IKE SAs kept at all.
+    pub half_open_limit: u32,
+    /// Path of the control socket, if the configuration names one.
+    pub control: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { port: 500, natt_port: 4500, cookie_threshold: 32, half_open_limit: 4096, control: None }
+    }
+}
+
+/// A whole, consistent configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// Peers.
+    pub remotes: Vec<Remote>,
+    /// Policies.
+    pub policies: Vec<Policy>,
+    /// SA contents.
+    pub ipsecs: Vec<Ipsec>,
+    /// Which identity may hold which addresses.
+    pub pad: Pad,
+    /// The agent's own settings.
+    pub settings: Settings,
+}
+
+impl Config {
+    /// The remote with this id; `None` only for an id of another configuration.
+    pub fn remote(&self, id: RemoteId) -> Option<&Remote> {
+        self.remotes.get(id.0 as usize)
+    }
+
+    /// The policy with this id; `None` only for an id of another configuration.
+    pub fn policy(&self, id: PolicyId) -> Option<&Policy> {
+        self.policies.get(id.0 as usize)
+    }
+
+    /// The ipsec record with this id; `None` only for an id of another configuration.
+    pub fn ipsec(&self, id: IpsecId) -> Option<&Ipsec> {
+        self.ipsecs.get(id.0 as usize)
+    }
+
+    /// Policies of one remote, in configuration order.
+    pub fn policies_of(&self, remote: RemoteId) -> impl Iterator<Item = (PolicyId, &Policy)> {
+        self.policies.iter().zip(0u32..).filter(move |(policy, _)| policy.remote == remote).map(|(policy, id)| (PolicyId(id), policy))
+    }
+}
