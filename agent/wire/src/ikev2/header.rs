@@ -14,10 +14,12 @@ pub const HEADER_LENGTH: usize = 28;
 /// Major 2, minor 0.
 pub const VERSION_2_0: u8 = 0x20;
 
+/// Position of the version octet.
+pub(crate) const VERSION_AT: usize = 17;
 /// Position of the next-payload octet.
-pub(crate) const NEXT_PAYLOAD_AT: usize = 16;
+const NEXT_PAYLOAD_AT: usize = 16;
 /// Position of the four octets of length.
-pub(crate) const LENGTH_AT: usize = 24;
+const LENGTH_AT: usize = 24;
 
 /// The flags octet; the reserved bits are ignored on receipt and sent as zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -188,4 +190,11 @@ impl fmt::Display for Header {
         write!(f, "{} {kind} {} from {from}, SPIs {:016x} ", self.exchange, self.message_id, self.initiator_spi)?;
         write!(f, "{:016x}, IKE {}.{}, {} octets", self.responder_spi, self.major(), self.minor(), self.length)
     }
+}
+
+/// Fills the first payload type and the length into a header written at the start; `more` octets will be appended later.
+pub(crate) fn finish(writer: &mut Writer, first: PayloadType, more: usize) {
+    let length = u32::try_from(writer.len().saturating_add(more)).unwrap_or(u32::MAX);
+    writer.patch(NEXT_PAYLOAD_AT, &[first.0]);
+    writer.patch(LENGTH_AT, &length.to_be_bytes());
 }

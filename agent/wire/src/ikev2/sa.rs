@@ -110,12 +110,7 @@ pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Vec<Proposal>, Malformed
 }
 
 /// Reads the first four octets of a proposal or transform; yields the rest of it and whether another follows.
-fn substructure<'a>(
-    reader: &mut Reader<'a>,
-    name: &'static str,
-    least: usize,
-    more_mark: u8,
-) -> Result<(Reader<'a>, bool), Malformed> {
+fn substructure<'a>(reader: &mut Reader<'a>, name: &'static str, least: usize, more_mark: u8) -> Result<(Reader<'a>, bool), Malformed> {
     let start = reader.offset();
     let mark = reader.u8()?;
     //= rfc7296#3.3.1
