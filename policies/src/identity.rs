@@ -28,9 +28,7 @@ impl fmt::Display for Identity {
         match self {
             Self::Address(address) => write!(f, "{address}"),
             Self::Fqdn(name) | Self::Email(name) => f.write_str(name),
-            Self::KeyId(data) | Self::Other { data, .. } => {
-                data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
-            }
+            Self::KeyId(data) | Self::Other { data, .. } => data.iter().try_for_each(|octet| write!(f, "{octet:02x}")),
         }
     }
 }

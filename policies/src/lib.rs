@@ -16,4 +16,4 @@ pub use model::{
 pub use pad::Pad;
 pub use secret::{Secret, SecretId};
 pub use selector::{Direction, PortMask, Selector};
-pub use traffic::{AddressRange, Ports, Traffic, TrafficItem};
+pub use traffic::{AddressRange, KernelSelectors, Ports, Traffic, TrafficItem};

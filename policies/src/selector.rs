@@ -118,7 +118,12 @@ impl fmt::Display for Selector {
             (ICMPV6, 0) => f.write_str(" icmpv6"),
             (ICMPV6, _) if self.dport.mask != 0 => write!(f, " icmpv6 type {} code {}", self.sport.value, self.dport.value),
             (ICMPV6, _) => write!(f, " icmpv6 type {}", self.sport.value),
-            (protocol, _) => write!(f, " protocol {protocol} ports {}/{:x} -> {}/{:x}", self.sport.value, self.sport.mask, self.dport.value, self.dport.mask),
+            (protocol, 0) if self.dport.mask == 0 => write!(f, " protocol {protocol}"),
+            (protocol, _) => write!(
+                f,
+                " protocol {protocol} ports {}/{:x} -> {}/{:x}",
+                self.sport.value, self.sport.mask, self.dport.value, self.dport.mask
+            ),
         }
     }
 }
