@@ -63,7 +63,8 @@ impl<'a> Reader<'a> {
     /// A cursor over the next `count` octets, named `payload` in errors.
     pub(crate) fn inner(&mut self, count: usize, payload: &'static str) -> Result<Reader<'a>, Malformed> {
         let offset = self.offset;
-        Ok(Reader::new(self.take(count)?, offset, payload))
+        let bytes = self.take(count).map_err(|error| Malformed { payload, ..error })?;
+        Ok(Reader::new(bytes, offset, payload))
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {

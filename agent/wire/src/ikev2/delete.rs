@@ -8,6 +8,9 @@ use crate::text::Hex;
 use crate::writer::Writer;
 use core::fmt;
 
+/// Largest number of SPIs in one payload.
+pub const MAX_DELETED: usize = 4096;
+
 /// SAs that the sender has deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delete {
@@ -56,6 +59,9 @@ pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Delete, Malformed> {
     // A size of zero would let two octets ask for 65535 empty SPIs.
     if size == 0 && count != 0 {
         return Err(reader.fail_at(count_at, Why::Disagree { field: "number of SPIs", said: count, found: 0 }));
+    }
+    if count > MAX_DELETED {
+        return Err(reader.fail_at(count_at, Why::TooMany { what: "SPIs", limit: MAX_DELETED }));
     }
     let octets = size.saturating_mul(count);
     let spis = reader.take(octets)?.chunks(size.max(1)).map(<[u8]>::to_vec).collect();

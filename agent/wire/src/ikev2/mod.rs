@@ -24,7 +24,7 @@ mod ts;
 mod vendor;
 
 pub use cp::{CfgAttribute, Configuration, MAX_CFG_ATTRIBUTES};
-pub use delete::Delete;
+pub use delete::{Delete, MAX_DELETED};
 pub use describe::{describe, describe_payloads};
 pub use eap::EapMessage;
 pub use header::{Flags, HEADER_LENGTH, Header, VERSION_2_0};
