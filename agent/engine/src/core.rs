@@ -1,0 +1,110 @@
+//! What the engine itself holds, apart from the protocol modules: configuration, child SAs, addresses, policies, timers, counters.
+//! Invariant: everything that leaves goes through `outputs`, in order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use watari_crypto::Provider;
+use watari_kernel::{Capability, KernelRequest, KmAddress, Now, RequestId, SaId, SaParameters};
+use watari_policies::{Config, PolicyId, RemoteId};
+use watari_sa::{ChildId, Context, Ids, Rng, SaTable, Target, TransmitId, Want};
+
+use crate::lookup::Lookup;
+use crate::spd::Spd;
+use crate::status::Counters;
+use crate::timers::Timers;
+use crate::whereabouts::Places;
+use crate::{AgentOptions, Event, Output};
+
+/// Why the engine itself asked the kernel something.
+#[derive(Clone, Debug)]
+pub(crate) enum Purpose {
+    /// Policies at start-up or for reconciliation; the number of moves known when it was asked.
+    Policies { moves: u64 },
+    /// SAs at start-up, to be adopted.
+    AdoptSas,
+    /// SAs, to be compared with the records.
+    CompareSas,
+    /// Whether the kernel moved an SA.
+    Verify { child: ChildId, inbound: bool },
+    /// Packets of a child's two halves, for liveness.
+    Traffic { child: ChildId, inbound: bool },
+    /// An SA made again.
+    Recreate(ChildId),
+    /// Something whose refusal is only worth a notice.
+    Housekeeping(&'static str),
+}
+
+/// A call into a protocol module that waits until the present one is over.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    Want(Want),
+    Rekey(Target),
+    Close(Target),
+}
+
+/// The last movement of a remote, for status and latency.
+#[derive(Clone, Debug)]
+pub(crate) struct Movement {
+    pub(crate) from: Option<KmAddress>,
+    pub(crate) to: KmAddress,
+    pub(crate) at: Now,
+    pub(crate) first_packet: Option<Duration>,
+    pub(crate) transmit: Option<TransmitId>,
+}
+
+/// Everything but the protocol modules.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) capability: Capability,
+    pub(crate) options: AgentOptions,
+    pub(crate) children: SaTable,
+    pub(crate) rng: Rng,
+    pub(crate) ids: Ids,
+    pub(crate) places: Places,
+    pub(crate) lookup: Lookup,
+    pub(crate) spd: Spd,
+    pub(crate) timers: Timers,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) calls: VecDeque<Call>,
+    pub(crate) purposes: BTreeMap<RequestId, Purpose>,
+    pub(crate) kept: BTreeMap<SaId, SaParameters>,
+    pub(crate) installing: BTreeMap<RequestId, SaId>,
+    pub(crate) movements: BTreeMap<RemoteId, Movement>,
+    pub(crate) awaited: BTreeMap<KmAddress, RemoteId>,
+    pub(crate) sent_after_move: BTreeMap<TransmitId, RemoteId>,
+    pub(crate) retries: BTreeMap<PolicyId, u32>,
+    pub(crate) counters: Counters,
+    pub(crate) started: Option<Now>,
+    pub(crate) stopping: bool,
+}
+
+impl Core {
+    /// What a call into a protocol gets.
+    pub(crate) fn context(&mut self, now: Now) -> Context<'_> {
+        Context {
+            now,
+            config: &self.config,
+            children: &mut self.children,
+            rng: &mut self.rng,
+            ids: &mut self.ids,
+            provider: self.provider.as_ref(),
+            whereabouts: &self.places,
+            capability: &self.capability,
+        }
+    }
+
+    /// Tells what happened.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Asks the kernel something for the engine itself.
+    pub(crate) fn ask(&mut self, purpose: Purpose, request: KernelRequest) {
+        let id = self.ids.request();
+        self.purposes.insert(id, purpose);
+        self.outputs.push_back(Output::Kernel(id, request));
+    }
+}

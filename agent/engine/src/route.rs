@@ -1,0 +1,176 @@
+//! Which input goes where, and what the protocol modules' wishes become.
+//! Invariant: the non-ESP marker exists only between this file and the runner; a module sees bare IKE messages.
+
+use watari_kernel::{KernelError, KernelEvent, KernelReply, KernelRequest, KmAddress, Now, RequestId};
+use watari_sa::{Action, Cause, Datagram, KeyingEvent, KeyingInput, Transmit, TransmitId, Trigger, Undeliverable, Want};
+use watari_wire::{NotIke, strip_non_esp_marker, with_non_esp_marker};
+
+use crate::agent::Agent;
+use crate::core::Call;
+use crate::timers::Timer;
+use crate::{Command, CommandId, Event, Input, Output, Reply};
+
+impl Agent {
+    /// Sends an input to where it belongs.
+    pub(crate) fn route(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Datagram(datagram) => self.datagram(now, datagram),
+            Input::Undeliverable(id, why) => self.undeliverable(now, id, why),
+            Input::Kernel(event) => self.kernel_event(now, event),
+            Input::Done(id, result) => self.done(now, id, result),
+            Input::Command(id, command) => self.command(now, id, command),
+            Input::WorkDone(id, done) => self.keying_input(now, KeyingInput::WorkDone(id, done)),
+            Input::Timeout => self.timeout(now),
+        }
+    }
+
+    fn keying_input(&mut self, now: Now, input: KeyingInput) {
+        self.keying_call(now, |keying, context| keying.handle(context, input));
+    }
+
+    fn datagram(&mut self, now: Now, mut datagram: Datagram) {
+        self.core.counters.datagrams_in = self.core.counters.datagrams_in.saturating_add(1);
+        if datagram.path.local.port() == self.core.config.settings.natt_port {
+            match strip_non_esp_marker(&datagram.octets) {
+                Ok(message) => datagram.octets = message.to_vec(),
+                //= rfc3948#2.3
+                //# keepalives are ignored by the receiver
+                Err(NotIke::Keepalive) => return,
+                Err(why) => return self.dropped(&datagram, why.to_string()),
+            }
+        }
+        // The major version stands in the high half of octet 17 of the header common to IKEv1 and IKEv2.
+        match datagram.octets.get(17).map(|version| version >> 4) {
+            Some(1) => self.dropped(&datagram, "IKE version 1 is not spoken".to_owned()),
+            Some(_) => self.keying_input(now, KeyingInput::Datagram(datagram)),
+            None => self.dropped(&datagram, format!("{} octets are too few for an IKE header", datagram.octets.len())),
+        }
+    }
+
+    fn dropped(&mut self, datagram: &Datagram, detail: String) {
+        self.core.counters.dropped(Cause::MALFORMED);
+        let event = KeyingEvent::Dropped { path: datagram.path, cause: Cause::MALFORMED, detail };
+        self.core.tell(Event::Keying(event));
+    }
+
+    fn undeliverable(&mut self, now: Now, id: TransmitId, why: Undeliverable) {
+        // The first packet after a move did not leave: the next one counts.
+        if let Some(remote) = self.core.sent_after_move.remove(&id)
+            && let Some(movement) = self.core.movements.get_mut(&remote)
+        {
+            movement.first_packet = None;
+            self.core.awaited.insert(movement.to, remote);
+        }
+        self.keying_input(now, KeyingInput::Undeliverable(id, why));
+    }
+
+    fn done(&mut self, now: Now, id: RequestId, result: Result<KernelReply, KernelError>) {
+        if let Some(purpose) = self.core.purposes.remove(&id) {
+            return self.answered(now, purpose, result);
+        }
+        if let Some(sa) = self.core.installing.remove(&id)
+            && result.is_err()
+        {
+            self.core.kept.remove(&sa);
+        }
+        self.keying_input(now, KeyingInput::Done(id, result));
+    }
+
+    fn timeout(&mut self, now: Now) {
+        while let Some(timer) = self.core.timers.due(now.boot) {
+            self.fire(now, timer);
+        }
+        if self.keying.deadline().is_some_and(|deadline| deadline.at <= now.boot) {
+            self.keying_input(now, KeyingInput::Timeout);
+        }
+    }
+
+    fn fire(&mut self, now: Now, timer: Timer) {
+        let _ = (now, timer);
+    }
+
+    fn command(&mut self, now: Now, id: CommandId, command: Command) {
+        let reply = match command {
+            Command::Status => Reply::Json(self.status(now).to_json()),
+            _ => Reply::Unknown,
+        };
+        self.core.outputs.push_back(Output::Reply(id, reply));
+    }
+
+    fn kernel_event(&mut self, now: Now, event: KernelEvent) {
+        match event {
+            KernelEvent::Acquire(acquire) => {
+                let policy = self.core.spd.acquired(&self.core.lookup, &acquire);
+                self.core.tell(Event::Acquired { policy });
+                if let Some(policy) = policy {
+                    let trigger = Trigger::Acquire { packet: acquire.packet, sequence: acquire.sequence };
+                    self.core.calls.push_back(Call::Want(Want { policy, trigger }));
+                }
+            }
+            KernelEvent::Address(event) => {
+                let address = event.address;
+                if let Some(usable) = self.core.places.address(&event) {
+                    self.core.tell(Event::Address { address, usable });
+                    if usable {
+                        self.keying_input(now, KeyingInput::AddressUsable(address));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what a module wants.
+    pub(crate) fn action(&mut self, now: Now, action: Action) {
+        match action {
+            Action::Transmit(transmit) => self.transmit(now, transmit),
+            Action::Kernel(id, request) => self.forward(id, request),
+            Action::Work(id, work) => self.core.outputs.push_back(Output::Work(id, work)),
+            Action::Event(event) => self.keying_event(now, event),
+        }
+    }
+
+    fn transmit(&mut self, now: Now, mut transmit: Transmit) {
+        let addresses = KmAddress { local: transmit.path.local.ip(), remote: transmit.path.remote.ip() };
+        if transmit.path.local.port() == self.core.config.settings.natt_port {
+            transmit.octets = with_non_esp_marker(&transmit.octets);
+        }
+        self.core.counters.datagrams_out = self.core.counters.datagrams_out.saturating_add(1);
+        let id = transmit.id;
+        self.core.outputs.push_back(Output::Transmit(transmit));
+        let Some(remote) = self.core.awaited.remove(&addresses) else { return };
+        let Some(movement) = self.core.movements.get_mut(&remote) else { return };
+        let since_migrate = now.boot.saturating_sub(movement.at.boot);
+        movement.first_packet = Some(since_migrate);
+        self.core.sent_after_move.insert(id, remote);
+        if let Some(before) = movement.transmit.replace(id) {
+            self.core.sent_after_move.remove(&before);
+        }
+        self.core.tell(Event::FirstPacketAfterMove { remote, since_migrate });
+    }
+
+    /// Passes a module's request on; parameters of SAs are kept so that an SA the kernel leaves behind can be made again.
+    fn forward(&mut self, id: RequestId, request: KernelRequest) {
+        match &request {
+            KernelRequest::AddSa { parameters, .. } => {
+                self.core.kept.insert(parameters.id, parameters.as_ref().clone());
+                self.core.installing.insert(id, parameters.id);
+            }
+            KernelRequest::DeleteSa(sa) => {
+                self.core.kept.remove(sa);
+            }
+            _ => {}
+        }
+        self.core.outputs.push_back(Output::Kernel(id, request));
+    }
+
+    fn keying_event(&mut self, now: Now, event: KeyingEvent) {
+        let _ = now;
+        match &event {
+            KeyingEvent::InitSent { .. } => self.core.counters.ike_sa_init_sent = self.core.counters.ike_sa_init_sent.saturating_add(1),
+            KeyingEvent::Dropped { cause, .. } => self.core.counters.dropped(*cause),
+            _ => {}
+        }
+        self.core.tell(Event::Keying(event));
+    }
+}

@@ -1,0 +1,380 @@
+//! The whole status as versioned JSON: remotes, their IKE SAs, their child SAs, addresses, movements, counters.
+//! Invariant: fields are only ever added within one version.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use watari_kernel::{KmAddress, Now};
+use watari_policies::{PolicyId, RemoteId};
+use watari_sa::{Cause, ChildSa, ChildState, IkeState, IkeStatus, Owner, SaHalf};
+
+use crate::Agent;
+
+/// Version of the JSON form.
+pub const STATUS_VERSION: u32 = 1;
+
+/// What has been counted since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// UDP payloads taken.
+    pub datagrams_in: u64,
+    /// UDP payloads given out.
+    pub datagrams_out: u64,
+    /// IKE_SA_INIT requests sent, repeats not counted.
+    pub ike_sa_init_sent: u64,
+    /// MIGRATE events heard, copies included.
+    pub migrate_events: u64,
+    /// MIGRATE events that changed something.
+    pub migrate_applied: u64,
+    /// Copies from the other socket, consumed.
+    pub migrate_copies: u64,
+    /// ACQUIREs heard.
+    pub acquires: u64,
+    /// SAs made again because the kernel left them behind.
+    pub recreated: u64,
+    /// Times that state was read again after lost events.
+    pub resynchronised: u64,
+    /// Kernel messages that could not be read.
+    pub malformed_kernel_messages: u64,
+    /// Messages dropped, by cause code.
+    pub drops: BTreeMap<String, u64>,
+}
+
+impl Counters {
+    /// Counts a drop.
+    pub(crate) fn dropped(&mut self, cause: Cause) {
+        let count = self.drops.entry(cause.code.to_owned()).or_default();
+        *count = count.saturating_add(1);
+    }
+}
+
+/// The status of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of this form.
+    pub version: u32,
+    /// Seconds since the first input.
+    pub uptime_s: u64,
+    /// Every remote of the configuration.
+    pub remotes: Vec<RemoteStatus>,
+    /// IKE SAs whose peer is not known yet.
+    pub unknown_peers: Vec<Ike>,
+    /// Local addresses as last reported.
+    pub addresses: Vec<Address>,
+    /// Counters.
+    pub counters: Counters,
+    /// The next deadline.
+    pub next: Option<Next>,
+}
+
+/// A local address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The address.
+    pub address: String,
+    /// Interface index.
+    pub interface: u32,
+    /// Flags that are set.
+    pub flags: Vec<String>,
+}
+
+/// The next deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Next {
+    /// Milliseconds from now.
+    pub in_ms: u64,
+    /// Which timer.
+    pub timer: String,
+    /// Whose.
+    pub whose: String,
+}
+
+/// A pair of addresses for key management.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// This host's address.
+    pub local: String,
+    /// The peer's address.
+    pub remote: String,
+}
+
+impl From<KmAddress> for Pair {
+    fn from(addresses: KmAddress) -> Self {
+        Self { local: addresses.local.to_string(), remote: addresses.remote.to_string() }
+    }
+}
+
+/// A remote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteStatus {
+    /// Its name.
+    pub name: String,
+    /// Mobile IPv6 role of this host towards it: none, mobile node, home agent.
+    pub role: String,
+    /// Home address, if Mobile IPv6 governs it.
+    pub home_address: Option<String>,
+    /// Addresses for IKE that the Mobile IPv6 daemon named last.
+    pub remembered: Option<Pair>,
+    /// The last movement.
+    pub last_move: Option<Move>,
+    /// Its IKE SAs, oldest first.
+    pub ike_sas: Vec<Ike>,
+    /// Its child SAs without owner.
+    pub adopted: Vec<Child>,
+    /// Its policies.
+    pub policies: Vec<PolicyStatus>,
+}
+
+/// A movement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Seconds since the Unix epoch.
+    pub at_s: u64,
+    /// Addresses before.
+    pub from: Option<Pair>,
+    /// Addresses after.
+    pub to: Pair,
+    /// Microseconds from MIGRATE to the first IKE packet, if one left.
+    pub first_packet_us: Option<u64>,
+}
+
+/// An IKE SA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ike {
+    /// Its number.
+    pub id: u64,
+    /// Where it stands.
+    pub state: String,
+    /// Whether this host started it.
+    pub initiator: bool,
+    /// This host's address and port.
+    pub local: String,
+    /// The peer's address and port.
+    pub remote: String,
+    /// SPI of the initiator, hexadecimal.
+    pub initiator_spi: String,
+    /// SPI of the responder, hexadecimal.
+    pub responder_spi: String,
+    /// Algorithms.
+    pub suite: String,
+    /// Seconds since it was made.
+    pub age_s: u64,
+    /// Seconds until it is rekeyed.
+    pub rekey_in_s: Option<u64>,
+    /// What it is doing.
+    pub tasks: Vec<String>,
+    /// Its child SAs.
+    pub children: Vec<Child>,
+}
+
+/// A child SA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Child {
+    /// Its number.
+    pub id: u64,
+    /// Name of its policy.
+    pub policy: String,
+    /// Where it stands.
+    pub state: String,
+    /// IPsec protocol.
+    pub protocol: String,
+    /// Mode.
+    pub mode: String,
+    /// Algorithms.
+    pub suite: String,
+    /// What arrives.
+    pub inbound: Half,
+    /// What leaves.
+    pub outbound: Half,
+    /// Seconds since it was made.
+    pub age_s: u64,
+    /// Seconds until it is replaced.
+    pub rekey_in_s: Option<u64>,
+}
+
+/// One direction of a child SA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Half {
+    /// SPI, hexadecimal.
+    pub spi: String,
+    /// Source address of its packets.
+    pub src: String,
+    /// Destination address of its packets.
+    pub dst: String,
+    /// Reqid.
+    pub reqid: u32,
+    /// Selector, in words.
+    pub selector: String,
+    /// Whether the kernel holds it.
+    pub installed: bool,
+}
+
+/// A policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether the kernel holds its outbound entry.
+    pub present: bool,
+    /// Addresses for IKE remembered for it.
+    pub remembered: Option<Pair>,
+    /// Tunnel end points, this host's and the peer's, if the kernel or a MIGRATE named them.
+    pub tunnel: Option<Pair>,
+}
+
+impl Status {
+    /// The status as JSON text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"version\":{STATUS_VERSION},\"error\":\"{error}\"}}"))
+    }
+}
+
+const fn seconds_until(at: Duration, now: Now) -> u64 {
+    at.saturating_sub(now.boot).as_secs()
+}
+
+/// An IKE SA's state, as strongSwan's clients know it.
+pub(crate) const fn ike_state(state: IkeState) -> &'static str {
+    match state {
+        IkeState::AwaitInit | IkeState::AwaitAuth => "CONNECTING",
+        IkeState::Established => "ESTABLISHED",
+        IkeState::Replaced => "REKEYED",
+        IkeState::Closing => "DELETING",
+    }
+}
+
+/// A child SA's state, as strongSwan's clients know it.
+pub(crate) const fn child_state(state: ChildState) -> &'static str {
+    match state {
+        ChildState::Installing => "INSTALLING",
+        ChildState::Installed => "INSTALLED",
+        ChildState::Replaced => "REKEYED",
+        ChildState::Closing => "DELETING",
+        ChildState::Dormant => "DORMANT",
+    }
+}
+
+impl Agent {
+    /// The status at `now`.
+    pub fn status(&self, now: Now) -> Status {
+        let remotes = (0u32..).zip(&self.core.config.remotes).map(|(id, _)| self.remote_status(now, RemoteId(id)));
+        let unknown = self.keying.statuses().into_iter().filter(|ike| ike.remote.is_none());
+        Status {
+            version: STATUS_VERSION,
+            uptime_s: self.core.started.map_or(0, |started| now.boot.saturating_sub(started.boot).as_secs()),
+            remotes: remotes.flatten().collect(),
+            unknown_peers: unknown.map(|ike| self.ike_status(now, &ike)).collect(),
+            addresses: self.addresses(),
+            counters: self.core.counters.clone(),
+            next: self.deadline().map(|next| Next {
+                in_ms: u64::try_from(next.at.saturating_sub(now.boot).as_millis()).unwrap_or(u64::MAX),
+                timer: next.timer.to_owned(),
+                whose: next.whose,
+            }),
+        }
+    }
+
+    fn addresses(&self) -> Vec<Address> {
+        let rows = self.core.places.addresses().map(|event| {
+            let flags = event.flags;
+            let named = [
+                (flags.tentative, "tentative"),
+                (flags.dad_failed, "dadfailed"),
+                (flags.deprecated, "deprecated"),
+                (flags.temporary, "temporary"),
+                (flags.home, "home"),
+            ];
+            let flags = named.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_owned()).collect();
+            Address { address: event.address.to_string(), interface: event.interface, flags }
+        });
+        rows.collect()
+    }
+
+    fn remote_status(&self, now: Now, id: RemoteId) -> Option<RemoteStatus> {
+        let remote = self.core.config.remote(id)?;
+        let ike_sas = self.keying.ike_sas_of(id).into_iter().filter_map(|ike| self.keying.status(ike));
+        let movement = self.core.movements.get(&id).map(|movement| Move {
+            at_s: movement.at.wall.as_secs(),
+            from: movement.from.map(Pair::from),
+            to: movement.to.into(),
+            first_packet_us: movement.first_packet.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        });
+        let adopted = self.core.children.of_owner(Owner::None).filter(|child| child.remote == id);
+        Some(RemoteStatus {
+            name: remote.name.clone(),
+            role: match remote.role {
+                watari_policies::MobilityRole::None => "none",
+                watari_policies::MobilityRole::MobileNode { .. } => "mobile node",
+                watari_policies::MobilityRole::HomeAgent { .. } => "home agent",
+            }
+            .to_owned(),
+            home_address: remote.role.home_address().map(|address| address.to_string()),
+            remembered: self.core.places.remembered(id).map(Pair::from),
+            last_move: movement,
+            ike_sas: ike_sas.map(|ike| self.ike_status(now, &ike)).collect(),
+            adopted: adopted.map(|child| self.child_status(now, child)).collect(),
+            policies: self.core.config.policies_of(id).map(|(policy, _)| self.policy_status(policy)).collect(),
+        })
+    }
+
+    fn policy_status(&self, id: PolicyId) -> PolicyStatus {
+        let tunnel = self.core.places.template(id);
+        PolicyStatus {
+            name: self.policy_name(id),
+            present: self.core.spd.present(id),
+            remembered: self.core.places.remembered_for(id).map(Pair::from),
+            tunnel: tunnel.map(|tunnel| Pair { local: tunnel.src.to_string(), remote: tunnel.dst.to_string() }),
+        }
+    }
+
+    /// The name of a policy.
+    pub(crate) fn policy_name(&self, id: PolicyId) -> String {
+        self.core.config.policy(id).map(|policy| policy.name.clone()).unwrap_or_default()
+    }
+
+    fn ike_status(&self, now: Now, ike: &IkeStatus) -> Ike {
+        let children = self.core.children.of_owner(Owner::Ike(ike.id));
+        Ike {
+            id: ike.id.0,
+            state: ike_state(ike.state).to_owned(),
+            initiator: ike.initiator,
+            local: ike.path.local.to_string(),
+            remote: ike.path.remote.to_string(),
+            initiator_spi: format!("{:016x}", ike.initiator_spi),
+            responder_spi: format!("{:016x}", ike.responder_spi),
+            suite: ike.suite.clone(),
+            age_s: now.boot.saturating_sub(ike.created).as_secs(),
+            rekey_in_s: ike.rekey_at.map(|at| seconds_until(at, now)),
+            tasks: ike.tasks.iter().map(|task| (*task).to_owned()).collect(),
+            children: children.map(|child| self.child_status(now, child)).collect(),
+        }
+    }
+
+    fn child_status(&self, now: Now, child: &ChildSa) -> Child {
+        Child {
+            id: child.id.0,
+            policy: self.policy_name(child.policy),
+            state: child_state(child.state).to_owned(),
+            protocol: format!("{:?}", child.protocol).to_uppercase(),
+            mode: format!("{:?}", child.mode).to_uppercase(),
+            suite: child.suite.to_string(),
+            inbound: half(&child.inbound),
+            outbound: half(&child.outbound),
+            age_s: now.boot.saturating_sub(child.created).as_secs(),
+            rekey_in_s: child.rekey_at.map(|at| seconds_until(at, now)),
+        }
+    }
+}
+
+fn half(half: &SaHalf) -> Half {
+    Half {
+        spi: half.spi.to_string(),
+        src: half.endpoints.src.to_string(),
+        dst: half.endpoints.dst.to_string(),
+        reqid: half.reqid.0,
+        selector: half.selector.to_string(),
+        installed: half.installed,
+    }
+}

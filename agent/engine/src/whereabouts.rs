@@ -1,0 +1,183 @@
+//! Where this host and its peers are now: what the Mobile IPv6 daemon told, local addresses, tunnel templates, configuration.
+//! Invariant: the last word about a policy or a remote wins; the home address is never chosen for IKE while away unless the daemon says so.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use watari_kernel::{AddressEvent, Endpoints, KmAddress};
+use watari_policies::model::Endpoints as Source;
+use watari_policies::{Config, MobilityRole, PolicyId, RemoteId};
+use watari_sa::Whereabouts;
+
+#[derive(Clone, Debug)]
+struct RemotePlace {
+    local: Option<IpAddr>,
+    remote: Option<IpAddr>,
+    role: MobilityRole,
+    remembered: Option<KmAddress>,
+}
+
+#[derive(Clone, Debug)]
+struct PolicyPlace {
+    source: Source,
+    remote: RemoteId,
+    hosts: Option<Endpoints>,
+    template: Option<Endpoints>,
+    remembered: Option<KmAddress>,
+}
+
+/// Addresses as known now.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    remotes: Vec<RemotePlace>,
+    policies: Vec<PolicyPlace>,
+    addresses: BTreeMap<(IpAddr, u32), AddressEvent>,
+}
+
+impl Places {
+    /// What the configuration says; addresses and memories of `before` are kept for records that kept their ids.
+    pub(crate) fn new(config: &Config, before: Self) -> Self {
+        let remotes = config.remotes.iter().enumerate().map(|(id, remote)| RemotePlace {
+            local: remote.local_address,
+            remote: remote.remote_address,
+            role: remote.role,
+            remembered: before.remotes.get(id).and_then(|place| place.remembered),
+        });
+        let policies = config.policies.iter().enumerate().map(|(id, policy)| PolicyPlace {
+            source: policy.endpoints,
+            remote: policy.remote,
+            hosts: hosts(policy),
+            template: before.policies.get(id).and_then(|place| place.template),
+            remembered: before.policies.get(id).and_then(|place| place.remembered),
+        });
+        Self { remotes: remotes.collect(), policies: policies.collect(), addresses: before.addresses }
+    }
+
+    /// Keeps the addresses for key management that a MIGRATE named; whether that is news for this policy.
+    pub(crate) fn remember(&mut self, policy: PolicyId, addresses: KmAddress) -> bool {
+        let Some(place) = self.policies.get_mut(policy.0 as usize) else { return false };
+        let news = place.remembered != Some(addresses);
+        place.remembered = Some(addresses);
+        if let Some(remote) = self.remotes.get_mut(place.remote.0 as usize) {
+            remote.remembered = Some(addresses);
+        }
+        news
+    }
+
+    /// Keeps addresses for key management of a whole remote, found by other means than MIGRATE.
+    pub(crate) fn remember_remote(&mut self, remote: RemoteId, addresses: KmAddress) {
+        if let Some(place) = self.remotes.get_mut(remote.0 as usize) {
+            place.remembered = Some(addresses);
+        }
+    }
+
+    /// What was remembered for a remote.
+    pub(crate) fn remembered(&self, remote: RemoteId) -> Option<KmAddress> {
+        self.remotes.get(remote.0 as usize)?.remembered
+    }
+
+    /// What was remembered for a policy.
+    pub(crate) fn remembered_for(&self, policy: PolicyId) -> Option<KmAddress> {
+        self.policies.get(policy.0 as usize)?.remembered
+    }
+
+    /// The outbound tunnel end points of a policy, from the kernel's template or a MIGRATE.
+    pub(crate) fn template(&self, policy: PolicyId) -> Option<Endpoints> {
+        self.policies.get(policy.0 as usize)?.template
+    }
+
+    /// Keeps the outbound tunnel end points of a policy.
+    pub(crate) fn set_template(&mut self, policy: PolicyId, outbound: Endpoints) {
+        if let Some(place) = self.policies.get_mut(policy.0 as usize)
+            && !outbound.src.is_unspecified()
+            && !outbound.dst.is_unspecified()
+        {
+            place.template = Some(outbound);
+        }
+    }
+
+    /// Takes an address event; `Some(usable)` if the standing of the address changed.
+    pub(crate) fn address(&mut self, event: &AddressEvent) -> Option<bool> {
+        let before = self.usable(event.address);
+        let key = (event.address, event.interface);
+        if event.present {
+            self.addresses.insert(key, *event);
+        } else {
+            self.addresses.remove(&key);
+        }
+        let after = self.usable(event.address);
+        (before != after).then_some(after)
+    }
+
+    /// Whether packets can be sent from a local address.
+    pub(crate) fn usable(&self, address: IpAddr) -> bool {
+        self.addresses.range((address, 0)..=(address, u32::MAX)).any(|(_, event)| !event.flags.tentative && !event.flags.dad_failed)
+    }
+
+    /// Local addresses as last reported.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &AddressEvent> {
+        self.addresses.values()
+    }
+
+    //= rfc4877#4.4
+    //# the mobile node uses its care-of address as source address of IKE
+    fn care_of(&self, home: IpAddr) -> Option<IpAddr> {
+        let candidate = |event: &&AddressEvent| {
+            let flags = event.flags;
+            event.address != home
+                && event.address.is_ipv4() == home.is_ipv4()
+                && is_global(event.address)
+                && !(flags.home || flags.tentative || flags.dad_failed)
+        };
+        let preference = |event: &&AddressEvent| (event.flags.deprecated, event.flags.temporary);
+        self.addresses().filter(candidate).min_by_key(preference).map(|event| event.address)
+    }
+}
+
+fn is_global(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
+}
+
+/// The hosts at both ends of the first traffic item, if each is a single address.
+fn hosts(policy: &watari_policies::Policy) -> Option<Endpoints> {
+    let (local, remote) = (policy.traffic.local.first()?.range, policy.traffic.remote.first()?.range);
+    (local.start == local.end && remote.start == remote.end).then_some(Endpoints { src: local.start, dst: remote.start })
+}
+
+const fn unspecified_like(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+impl Whereabouts for Places {
+    fn ike_addresses(&self, remote: RemoteId) -> Option<KmAddress> {
+        let place = self.remotes.get(remote.0 as usize)?;
+        if let Some(addresses) = place.remembered {
+            return Some(addresses);
+        }
+        let peer = place.remote?;
+        let local = match (place.local, place.role) {
+            (Some(local), MobilityRole::MobileNode { home_address }) if local == home_address => self.care_of(home_address),
+            (Some(local), _) => Some(local),
+            (None, MobilityRole::MobileNode { home_address }) => self.care_of(home_address),
+            (None, _) => None,
+        };
+        Some(KmAddress { local: local.unwrap_or(unspecified_like(peer)), remote: peer })
+    }
+
+    fn sa_endpoints(&self, policy: PolicyId, ike: KmAddress) -> Endpoints {
+        let ike = Endpoints { src: ike.local, dst: ike.remote };
+        let Some(place) = self.policies.get(policy.0 as usize) else { return ike };
+        match place.source {
+            Source::Selector => place.hosts.unwrap_or(ike),
+            Source::Ike => ike,
+            Source::Fixed { local, remote } => Endpoints { src: local, dst: remote },
+            Source::Template => place.template.unwrap_or(ike),
+        }
+    }
+}
