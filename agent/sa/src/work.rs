@@ -96,7 +96,7 @@ impl SecretStore for std::collections::BTreeMap<SecretId, Secret> {
 pub fn perform(provider: &dyn Provider, secrets: &dyn SecretStore, work: Work) -> WorkDone {
     match work {
         Work::GenerateKey { group, seed } => match provider.group(group) {
-            Some(exchange) => match exchange.generate(seed.expose()) {
+            Some(exchange) => match exchange.generate(&seed_octets(&seed)) {
                 Ok((private, public)) => WorkDone::Key { private, public },
                 Err(error) => failed(&error.to_string(), false),
             },
@@ -110,7 +110,7 @@ pub fn perform(provider: &dyn Provider, secrets: &dyn SecretStore, work: Work) -
             None => unsupported(group),
         },
         Work::GenerateAndAgree { group, seed, peer } => match provider.group(group) {
-            Some(exchange) => match exchange.generate(seed.expose()) {
+            Some(exchange) => match exchange.generate(&seed_octets(&seed)) {
                 Ok((private, public)) => match exchange.agree(&private, &peer) {
                     Ok(shared) => WorkDone::KeyAndShared { public, shared },
                     Err(error) => failed(&error.to_string(), true),
@@ -121,12 +121,17 @@ pub fn perform(provider: &dyn Provider, secrets: &dyn SecretStore, work: Work) -
         },
         Work::PskMac { secret, prf, octets } => {
             let mut mac = None;
-            if let Some(algorithm) = provider.prf(prf) {
-                secrets.with_secret(secret, &mut |secret| mac = Some(derive::psk_auth(algorithm, secret, &octets)));
-            }
+            secrets.with_secret(secret, &mut |secret| mac = derive::psk_auth(provider, prf, secret, &octets).ok());
             mac.map_or_else(|| failed("the pre-shared key or its PRF is not available", false), WorkDone::Mac)
         }
     }
+}
+
+/// The seed as the providers take it; a shorter one is filled with zeros, which they refuse if nothing else is there.
+fn seed_octets(seed: &Secret) -> [u8; 64] {
+    let mut octets = [0; 64];
+    octets.iter_mut().zip(seed.expose()).for_each(|(to, from)| *to = *from);
+    octets
 }
 
 fn unsupported(group: Group) -> WorkDone {
