@@ -111,3 +111,25 @@ const PRIME_4096: &str = "\
     99C327186AF4E23C1A946834B6150BDA2583E9CA2AD44CE8DBBBC2DB04DE8EF92E8EFC141FBECAA6287C59474E6BC05D99B2964FA090C3A2\
     233BA186515BE7ED1F612970CEE2D7AFB81BDD762170481CD0069127D5B05AA993B4EA988D8FDDC186FFB7DC90A6C08F4DF435C934063199\
     FFFFFFFFFFFFFFFF";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_range<const LIMBS: usize>(modp: &Modp<LIMBS>) {
+        let accepts = |value: &Uint<LIMBS>| modp.public(value.to_be_bytes().as_ref()).is_ok();
+        let small = |value: u32| Uint::<LIMBS>::from_u32(value);
+        let prime = *modp.params.modulus().as_ref();
+        assert!(!accepts(&small(0)) && !accepts(&small(1)) && accepts(&small(2)), "{}", modp.group);
+        let below = |less: u32| prime.wrapping_sub(&small(less));
+        assert!(!accepts(&prime) && !accepts(&below(1)) && accepts(&below(2)), "{}", modp.group);
+        assert!(!accepts(&Uint::MAX), "{}", modp.group);
+    }
+
+    #[test]
+    fn public_values_lie_between_1_and_p_minus_1() {
+        check_range(&MODP2048);
+        check_range(&MODP3072);
+        check_range(&MODP4096);
+    }
+}
