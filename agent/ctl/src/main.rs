@@ -1,1 +1,130 @@
-fn main() {}
+//! `watari`: asks a running agent, steers it, and checks configurations offline.
+//! Exit status: 0 done, 1 refused or wrong, 2 the daemon or a file cannot be reached.
+
+mod check;
+mod client;
+mod status;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use structopt::StructOpt;
+
+use crate::client::{Client, scalar, text};
+
+/// Asks and steers a Watari daemon.
+#[derive(Debug, StructOpt)]
+#[structopt(name = "watari")]
+struct Args {
+    /// Control socket of the daemon.
+    #[structopt(long, parse(from_os_str), default_value = "/run/watari.vici")]
+    control: PathBuf,
+    #[structopt(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, StructOpt)]
+enum Verb {
+    /// Check a configuration file, or with --kernel what the kernel can do.
+    Check {
+        /// Configuration file.
+        #[structopt(parse(from_os_str), required_unless = "kernel")]
+        file: Option<PathBuf>,
+        /// Report what the kernel can do: MH types inbound, xfrm_interface, MIGRATE.
+        #[structopt(long)]
+        kernel: bool,
+        /// Print the five records the configuration expands into.
+        #[structopt(long)]
+        expand: bool,
+        /// Print JSON.
+        #[structopt(long)]
+        json: bool,
+    },
+    /// Show remotes, IKE SAs, child SAs, the last move and the next deadline.
+    Status {
+        /// Print JSON.
+        #[structopt(long)]
+        json: bool,
+    },
+    /// Bring up a policy's SAs (by its name), or everything of a remote.
+    Up {
+        /// Policy or remote.
+        name: String,
+    },
+    /// Close a policy's SAs (by its name), or everything of a remote.
+    Down {
+        /// Policy or remote.
+        name: String,
+    },
+    /// Replace the SAs of a policy or remote by new ones, make before break.
+    Rekey {
+        /// Policy or remote.
+        name: String,
+        /// Rekey the IKE SA of the remote of this name rather than child SAs.
+        #[structopt(long)]
+        ike: bool,
+    },
+    /// Make the daemon read its configuration again.
+    Reload,
+    /// Print events as they happen.
+    Watch,
+    /// Stop the daemon politely.
+    Stop,
+}
+
+/// Why a command failed, and the exit status it deserves.
+enum Trouble {
+    /// The daemon said no, or a file is wrong.
+    Refused(String),
+    /// The daemon or a file cannot be reached.
+    Unreachable(String),
+}
+
+fn main() -> ExitCode {
+    let args = Args::from_args();
+    match run(&args.control, args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Trouble::Refused(why)) => {
+            eprintln!("watari: {why}");
+            ExitCode::from(1)
+        }
+        Err(Trouble::Unreachable(why)) => {
+            eprintln!("watari: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(control: &Path, command: Verb) -> Result<(), Trouble> {
+    match command {
+        Verb::Check { kernel: true, json, .. } => check::kernel(control, json),
+        Verb::Check { file, expand, json, .. } => check::file(&file.unwrap_or_default(), expand, json),
+        Verb::Status { json } => status::show(control, json),
+        Verb::Up { name } => steer(control, "initiate", &name, false),
+        Verb::Down { name } => steer(control, "terminate", &name, false),
+        Verb::Rekey { name, ike } => steer(control, "rekey", &name, ike),
+        Verb::Reload => told(control, "watari-reload", Vec::new()),
+        Verb::Stop => told(control, "watari-stop", Vec::new()),
+        Verb::Watch => status::watch(control),
+    }
+}
+
+/// A name may be a policy or a remote: the daemon is asked for the policy first.
+fn steer(control: &Path, command: &str, name: &str, ike_only: bool) -> Result<(), Trouble> {
+    if !ike_only {
+        match told(control, command, vec![scalar("child", name)]) {
+            Err(Trouble::Refused(why)) if why.contains("no policy") => {}
+            done => return done,
+        }
+    }
+    told(control, command, vec![scalar("ike", name)])
+}
+
+fn told(control: &Path, command: &str, arguments: Vec<(String, watari_engine::vici::Value)>) -> Result<(), Trouble> {
+    let mut client = Client::connect(control).map_err(Trouble::Unreachable)?;
+    let answer = client.command(command, arguments).map_err(Trouble::Refused)?;
+    match text(&answer.end, "success").as_deref() {
+        Some("no") => Err(Trouble::Refused(text(&answer.end, "errmsg").unwrap_or_else(|| "the daemon refused without a reason".to_owned()))),
+        _ => Ok(()),
+    }
+}

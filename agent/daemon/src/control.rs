@@ -1,0 +1,175 @@
+//! The control socket: VICI over a UNIX socket that only its owner may use. One command at a time per connection; events flow
+//! to connections that registered for them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use slog::{Logger, debug, o};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use watari_engine::vici::{MAX_PACKET, Packet, Section};
+use watari_engine::{Command, Event, Reply, control_event};
+
+/// Events kept for a slow reader before it misses some.
+const EVENT_BACKLOG: usize = 1024;
+
+/// A command and where its answer goes.
+pub(crate) struct Request {
+    /// The command.
+    pub(crate) command: Command,
+    /// Takes the rows and the end of the answer.
+    pub(crate) replies: UnboundedSender<Reply>,
+}
+
+/// The listening socket and what its connections share.
+pub(crate) struct Control {
+    path: PathBuf,
+    requests: UnboundedReceiver<Request>,
+    events: broadcast::Sender<(String, Section)>,
+}
+
+impl Control {
+    /// Listens. A socket left behind by a dead daemon is replaced, a live one is not.
+    pub(crate) fn listen(path: &Path, log: &Logger) -> io::Result<Self> {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "a daemon answers there"));
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        let (sender, requests) = unbounded_channel();
+        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        tokio::spawn(accept(listener, sender, events.clone(), log.new(o!("part" => "control"))));
+        Ok(Self { path: path.to_owned(), requests, events })
+    }
+
+    /// The next command.
+    pub(crate) async fn request(&mut self) -> Option<Request> {
+        self.requests.recv().await
+    }
+
+    /// Tells connections that registered for it.
+    pub(crate) fn publish(&self, event: &Event) {
+        if self.events.receiver_count() > 0 {
+            if let Some((name, section)) = control_event(event) {
+                // Nobody listening is no error.
+                let _ = self.events.send((name.to_owned(), section));
+            }
+        }
+    }
+
+    /// Removes the socket.
+    pub(crate) fn close(&self) {
+        // It may have been removed by hand.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn accept(listener: UnixListener, requests: UnboundedSender<Request>, events: broadcast::Sender<(String, Section)>, log: Logger) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let connection = Connection { stream, requests: requests.clone(), events: events.subscribe(), registered: BTreeSet::new() };
+        let log = log.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection.serve().await {
+                debug!(log, "connection ended"; "error" => %error);
+            }
+        });
+    }
+}
+
+struct Connection {
+    stream: UnixStream,
+    requests: UnboundedSender<Request>,
+    events: broadcast::Receiver<(String, Section)>,
+    registered: BTreeSet<String>,
+}
+
+impl Connection {
+    async fn serve(mut self) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        loop {
+            while let Some(packet) = take_packet(&mut buffer)? {
+                self.take(packet).await?;
+            }
+            tokio::select! {
+                read = self.stream.read_buf(&mut buffer) => if read? == 0 { return Ok(()) },
+                event = self.events.recv() => match event {
+                    Ok((name, message)) => self.send_event(name, message).await?,
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                },
+            }
+        }
+    }
+
+    async fn take(&mut self, packet: Packet) -> io::Result<()> {
+        match packet {
+            Packet::CommandRequest { name, message } => self.command(name, message).await,
+            Packet::EventRegister { name } => {
+                self.registered.insert(name);
+                self.send(&Packet::EventConfirm).await
+            }
+            Packet::EventUnregister { name } => {
+                let answer = if self.registered.remove(&name) { Packet::EventConfirm } else { Packet::EventUnknown };
+                self.send(&answer).await
+            }
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a client may not send this packet")),
+        }
+    }
+
+    async fn command(&mut self, name: String, arguments: Section) -> io::Result<()> {
+        let (replies, mut answers) = unbounded_channel();
+        let command = if name == "watari-status" { Command::Status } else { Command::Vici { name, arguments } };
+        if self.requests.send(Request { command, replies }).is_err() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        while let Some(reply) = answers.recv().await {
+            match reply {
+                Reply::Row { event, section } => self.send_event(event.to_owned(), section).await?,
+                Reply::End(message) => return self.send(&Packet::CommandResponse { message }).await,
+                Reply::Json(text) => return self.send_json(&text).await,
+                Reply::Unknown => return self.send(&Packet::CommandUnknown).await,
+            }
+        }
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    async fn send_event(&mut self, name: String, message: Section) -> io::Result<()> {
+        if self.registered.contains(&name) { self.send(&Packet::Event { name, message }).await } else { Ok(()) }
+    }
+
+    /// JSON text may be longer than a value: it goes as a list of pieces.
+    async fn send_json(&mut self, text: &str) -> io::Result<()> {
+        let pieces = text.as_bytes().chunks(usize::from(u16::MAX)).map(<[u8]>::to_vec).collect();
+        let message = Section(vec![("json".to_owned(), watari_engine::vici::Value::List(pieces))]);
+        self.send(&Packet::CommandResponse { message }).await
+    }
+
+    async fn send(&mut self, packet: &Packet) -> io::Result<()> {
+        let octets = packet.encode().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let length = u32::try_from(octets.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        self.stream.write_all(&length.to_be_bytes()).await?;
+        self.stream.write_all(&octets).await
+    }
+}
+
+/// Takes one packet off the front of what has arrived.
+fn take_packet(buffer: &mut Vec<u8>) -> io::Result<Option<Packet>> {
+    let Some((length, rest)) = buffer.split_first_chunk::<4>() else { return Ok(None) };
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if length > MAX_PACKET {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "packet over 512 KiB"));
+    }
+    let Some(octets) = rest.get(..length) else { return Ok(None) };
+    let packet = Packet::decode(octets).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    buffer.drain(..length.saturating_add(4));
+    Ok(Some(packet))
+}

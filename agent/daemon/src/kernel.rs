@@ -1,0 +1,174 @@
+//! The kernel's descriptors and the back ends that read them: netlink XFRM, a PF_KEY listener for MIGRATE, rtnetlink addresses.
+//! Bytes go in, requests' answers and events come out as engine inputs.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use watari_engine::Input;
+use watari_kernel::{Backend, BackendOutput, Capability, Channel, KernelRequest, Now, RequestId};
+use watari_pfkey::KeyListener;
+use watari_route::{RouteMonitor, RouteOutput};
+use watari_sys::{KeySocket, NetlinkFamily, NetlinkSocket, Received};
+use watari_xfrm::{XfrmBackend, groups};
+
+/// Room for a burst of moves: ten thousand MIGRATE messages of 216 octets, counted as the kernel counts them.
+const RECEIVE_BUFFER: usize = 16 * 1024 * 1024;
+/// Most messages taken from one descriptor before the others get their turn.
+const BATCH: usize = 64;
+
+/// Every kernel descriptor with its back end.
+pub(crate) struct Kernel {
+    xfrm: XfrmBackend,
+    route: RouteMonitor,
+    key: Option<(AsyncFd<KeySocket>, KeyListener)>,
+    requests: AsyncFd<NetlinkSocket>,
+    events: AsyncFd<NetlinkSocket>,
+    addresses: AsyncFd<NetlinkSocket>,
+    /// Whether the netlink MIGRATE group could be joined: it then decides, and PF_KEY's copies are consumed.
+    pub(crate) netlink_migrate: bool,
+}
+
+impl Kernel {
+    /// Opens the descriptors. PF_KEY is optional.
+    pub(crate) fn open(now: Now, warn: &mut dyn FnMut(String)) -> io::Result<Self> {
+        let all = [groups::ACQUIRE, groups::EXPIRE, groups::SA, groups::POLICY, groups::MIGRATE];
+        let requests = NetlinkSocket::open(NetlinkFamily::Xfrm, &[], RECEIVE_BUFFER)?;
+        let (events, netlink_migrate) = match NetlinkSocket::open(NetlinkFamily::Xfrm, &all, RECEIVE_BUFFER) {
+            Ok(socket) => (socket, true),
+            Err(error) => {
+                warn(format!("this kernel does not offer the netlink MIGRATE group ({error}): PF_KEY decides"));
+                let without = all.get(..4).unwrap_or(&all);
+                (NetlinkSocket::open(NetlinkFamily::Xfrm, without, RECEIVE_BUFFER)?, false)
+            }
+        };
+        let key = match KeySocket::open() {
+            Ok(socket) => Some((readable(socket)?, KeyListener::new())),
+            Err(error) => {
+                warn(format!("no PF_KEY socket ({error}): MIGRATE is heard on netlink alone"));
+                None
+            }
+        };
+        let address_groups = [watari_route::groups::IPV4_ADDRESSES, watari_route::groups::IPV6_ADDRESSES];
+        let addresses = NetlinkSocket::open(NetlinkFamily::Route, &address_groups, RECEIVE_BUFFER)?;
+        let mut xfrm = XfrmBackend::new();
+        xfrm.probe(now);
+        Ok(Self {
+            xfrm,
+            route: RouteMonitor::start(),
+            key,
+            requests: readable(requests)?,
+            events: readable(events)?,
+            addresses: readable(addresses)?,
+            netlink_migrate,
+        })
+    }
+
+    /// What the kernel can do, as far as it is known by now.
+    pub(crate) fn capabilities(&self) -> &Capability {
+        self.xfrm.capabilities()
+    }
+
+    /// Asks the kernel.
+    pub(crate) fn submit(&mut self, now: Now, id: RequestId, request: KernelRequest) {
+        self.xfrm.submit(now, id, request);
+    }
+
+    /// Moves bytes until every back end waits; returns what they reported and the next time one wants to be called.
+    pub(crate) fn drain(&mut self, now: Now, inputs: &mut Vec<Input>) -> Option<Duration> {
+        loop {
+            match self.xfrm.poll() {
+                BackendOutput::Send(channel, octets) => {
+                    if self.requests.get_ref().send(&octets).is_err() {
+                        self.xfrm.overrun(now, channel);
+                    }
+                }
+                BackendOutput::Event(event) => inputs.push(Input::Kernel(event)),
+                BackendOutput::Done(id, result) => inputs.push(Input::Done(id, result)),
+                BackendOutput::Wait(deadline) => {
+                    self.drain_addresses(inputs);
+                    return deadline;
+                }
+            }
+        }
+    }
+
+    fn drain_addresses(&mut self, inputs: &mut Vec<Input>) {
+        while let Some(output) = self.route.poll() {
+            match output {
+                RouteOutput::Send(octets) => {
+                    if self.addresses.get_ref().send(&octets).is_err() {
+                        return;
+                    }
+                }
+                RouteOutput::Event(event) => inputs.push(Input::Kernel(event)),
+            }
+        }
+    }
+
+    /// A time given by a back end has come.
+    pub(crate) fn timeout(&mut self, now: Now) {
+        self.xfrm.timeout(now);
+    }
+
+    /// Waits until a descriptor can be read.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        let key = async {
+            match &self.key {
+                Some((socket, _)) => socket.readable().await.map(|mut guard| guard.retain_ready()),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ready = self.requests.readable() => ready.map(|mut guard| guard.retain_ready()),
+            ready = self.events.readable() => ready.map(|mut guard| guard.retain_ready()),
+            ready = self.addresses.readable() => ready.map(|mut guard| guard.retain_ready()),
+            ready = key => ready,
+        }
+    }
+
+    /// Reads what waits. Netlink events come before PF_KEY's copies of them, answers to requests before both.
+    pub(crate) fn read(&mut self, now: Now, inputs: &mut Vec<Input>) {
+        read_some(&self.requests, NetlinkSocket::receive, |received| match received {
+            Received::Datagram(octets) => self.xfrm.received(now, Channel::XfrmRequest, &octets),
+            _ => self.xfrm.overrun(now, Channel::XfrmRequest),
+        });
+        read_some(&self.events, NetlinkSocket::receive, |received| match received {
+            Received::Datagram(octets) => self.xfrm.received(now, Channel::XfrmEvent, &octets),
+            _ => self.xfrm.overrun(now, Channel::XfrmEvent),
+        });
+        read_some(&self.addresses, NetlinkSocket::receive, |received| match received {
+            Received::Datagram(octets) => self.route.received(&octets),
+            _ => self.route.overrun(),
+        });
+        self.drain(now, inputs);
+        let Some((socket, listener)) = &mut self.key else { return };
+        let mut lost = false;
+        read_some(socket, KeySocket::receive, |received| match received {
+            Received::Datagram(octets) => inputs.extend(listener.received(&octets).into_iter().map(Input::Kernel)),
+            _ => lost = true,
+        });
+        if lost && !self.netlink_migrate {
+            self.xfrm.overrun(now, Channel::Key);
+        }
+    }
+}
+
+
+fn readable<T: std::os::fd::AsRawFd>(socket: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+fn read_some<T: std::os::fd::AsRawFd>(socket: &AsyncFd<T>, receive: fn(&T) -> io::Result<Received>, mut take: impl FnMut(Received)) {
+    for _ in 0..BATCH {
+        match receive(socket.get_ref()) {
+            Ok(Received::WouldBlock) | Err(_) => {
+                // Only now is the descriptor known to be empty: the next readiness is a new one.
+                let _ = socket.try_io(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+                return;
+            }
+            Ok(received) => take(received),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! From the command line to a running daemon: configuration, seed, kernel probe, and failures a person can act on.
+
+use std::fmt::Display;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use slog::{Logger, info, warn};
+use watari_engine::vici::{Section, Value};
+use watari_kernel::Capability;
+use watari_policies::config::{self, Loaded};
+
+use crate::args::Args;
+use crate::clock;
+use crate::kernel::Kernel;
+use crate::run::Setup;
+
+/// Where the control socket is when nobody says otherwise.
+const DEFAULT_CONTROL: &str = "/run/watari.vici";
+/// How long the kernel may take to answer the probe.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+/// Exit status for a wrong configuration.
+const EXIT_CONFIGURATION: u8 = 2;
+/// Exit status for a socket that could not be opened.
+const EXIT_SOCKET: u8 = 3;
+
+/// Why the daemon could not start.
+pub(crate) struct Failure {
+    text: String,
+    status: u8,
+}
+
+impl Failure {
+    pub(crate) fn socket(error: &io::Error) -> Self {
+        let text = format!("watarid: cannot open the IKE sockets: {error}\n  Is another IKE daemon running? Ports below 1024 need CAP_NET_BIND_SERVICE.");
+        Self { text, status: EXIT_SOCKET }
+    }
+
+    pub(crate) fn kernel(error: &io::Error) -> Self {
+        let text = format!(
+            "watarid: cannot talk to the kernel's IPsec: {error}\n  CAP_NET_ADMIN is needed, and a kernel with XFRM_USER (try `modprobe xfrm_user`)."
+        );
+        Self { text, status: EXIT_SOCKET }
+    }
+
+    pub(crate) fn control(path: &Path, error: &io::Error) -> Self {
+        let text = format!("watarid: cannot open the control socket {}: {error}\n  Is another watarid running? `--control` chooses another path.", path.display());
+        Self { text, status: EXIT_SOCKET }
+    }
+
+    fn configuration(text: String) -> Self {
+        Self { text, status: EXIT_CONFIGURATION }
+    }
+
+    /// Prints the reason and gives the exit status.
+    pub(crate) fn report(&self) -> ExitCode {
+        eprintln!("{}", self.text);
+        ExitCode::from(self.status)
+    }
+}
+
+/// Reads the configuration and chooses seed and control socket.
+pub(crate) fn setup(args: Args, log: &Logger) -> Result<Setup, Failure> {
+    let config_file = args.config.unwrap_or_default();
+    let loaded = load(&config_file).map_err(Failure::configuration)?;
+    let control = args.control.or_else(|| loaded.config.settings.control.clone().map(PathBuf::from)).unwrap_or_else(|| DEFAULT_CONTROL.into());
+    let mut seed = [0; 32];
+    if let Some(number) = args.insecure_seed {
+        warn!(log, "every key of this run can be predicted: --insecure-seed is for test beds only"; "seed" => number);
+        for (octet, value) in seed.iter_mut().zip(number.to_le_bytes()) {
+            *octet = value;
+        }
+    } else {
+        getrandom::fill(&mut seed).map_err(|error| Failure::configuration(format!("watarid: the system gives no randomness: {error}")))?;
+    }
+    Ok(Setup { config_file, loaded, control, seed, reveal_keys: args.reveal_keys })
+}
+
+/// Reads and checks a configuration file with the secrets it names.
+pub(crate) fn load(file: &Path) -> Result<Loaded, String> {
+    let text = fs::read_to_string(file).map_err(|error| format!("watarid: cannot read {}: {error}", file.display()))?;
+    let directory = file.parent().unwrap_or_else(|| Path::new(""));
+    let read_secret = |name: &str| fs::read(directory.join(name)).map_err(|error| error.to_string());
+    config::load(&text, &file.display().to_string(), &read_secret).map_err(|diagnostics| diagnostics.to_string())
+}
+
+/// Lets the kernel answer the probe; what it does not answer in time stays unknown.
+pub(crate) async fn await_probe(kernel: &mut Kernel) {
+    let mut ignored = Vec::new();
+    let answered = async {
+        kernel.drain(clock::now(), &mut ignored);
+        while kernel.capabilities().inbound_mh_type.is_none() {
+            if kernel.readable().await.is_err() {
+                return;
+            }
+            kernel.read(clock::now(), &mut ignored);
+            kernel.drain(clock::now(), &mut ignored);
+        }
+    };
+    // A kernel that does not answer is reported as "not known"; the daemon runs all the same.
+    let _ = tokio::time::timeout(PROBE_PATIENCE, answered).await;
+}
+
+/// Says once, in words, what the kernel cannot do and what to change.
+pub(crate) fn report_kernel(capability: &Capability, log: &Logger) {
+    if capability.inbound_mh_type == Some(false) {
+        warn!(log, "this kernel does not see the MH type of inbound packets: SAs and policies of ours use protocol-only selectors, types stay on \
+            the wire. Give the Mobile IPv6 daemon any-type policies (UMIP: `IPsecPolicy Mh UseESP`), typed ones match nothing inbound");
+    }
+    if xfrm_interface() {
+        warn!(log, "xfrm_interface is loaded: binding updates that carry a home address option and ESP are dropped before decryption. \
+            Unload the module (`modprobe -r xfrm_interface`), or boot with initcall_blacklist=xfrmi_init where it is built in");
+    }
+    info!(log, "kernel probed"; "migrate" => capability.migrate, "inbound_mh_type" => ?capability.inbound_mh_type);
+}
+
+fn xfrm_interface() -> bool {
+    let loaded = fs::read_to_string("/proc/modules").unwrap_or_default();
+    let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    watari_xfrm::probe::xfrm_interface_present(&loaded, &symbols)
+}
+
+/// The kernel report as a control message.
+pub(crate) fn kernel_section(capability: &Capability) -> Section {
+    let yes_no = |flag: bool| if flag { "yes" } else { "no" };
+    Section(vec![
+        scalar("migrate", yes_no(capability.migrate)),
+        scalar("inbound-mh-type", capability.inbound_mh_type.map_or("unknown", yes_no)),
+        scalar("esn", yes_no(capability.esn)),
+        scalar("aead", yes_no(capability.aead)),
+        scalar("xfrm-interface", yes_no(xfrm_interface())),
+    ])
+}
+
+/// Probes the kernel without a configuration and prints the report as JSON.
+pub(crate) async fn probe_and_print() -> ExitCode {
+    let mut kernel = match Kernel::open(clock::now(), &mut |text| eprintln!("watarid: {text}")) {
+        Ok(kernel) => kernel,
+        Err(error) => return Failure::kernel(&error).report(),
+    };
+    await_probe(&mut kernel).await;
+    let capability = kernel.capabilities();
+    let report = serde_json::json!({
+        "migrate": capability.migrate,
+        "inbound_mh_type": capability.inbound_mh_type,
+        "esn": capability.esn,
+        "aead": capability.aead,
+        "xfrm_interface": xfrm_interface(),
+    });
+    println!("{report}");
+    ExitCode::SUCCESS
+}
+
+/// A control answer that says yes.
+pub(crate) fn succeeded() -> Section {
+    Section(vec![scalar("success", "yes")])
+}
+
+/// A control answer that says no and why.
+pub(crate) fn failed(why: &impl Display) -> Section {
+    Section(vec![scalar("success", "no"), scalar("errmsg", &why.to_string())])
+}
+
+fn scalar(name: &str, value: &str) -> (String, Value) {
+    (name.to_owned(), Value::Scalar(value.as_bytes().to_vec()))
+}
+
+/// Appends a line to a file only its owner can read.
+pub(crate) fn append_line(file: &Path, line: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file)?;
+    writeln!(file, "{line}")
+}

@@ -1,0 +1,131 @@
+//! `check`: the stages that must pass, in order, with the minutes each took. A stage that cannot run is skipped in words;
+//! under CI a skip is a failure.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::run::BackendName;
+use crate::{bench, fuzz, interop, real, run, uml};
+
+/// How a stage ended.
+enum Outcome {
+    /// Passed, with a word on what was seen.
+    Passed(String),
+    /// Failed, with the reason.
+    Failed(String),
+    /// Could not run, with the reason.
+    Skipped(String),
+}
+
+struct Stage {
+    name: &'static str,
+    run: fn(&Depth) -> Outcome,
+}
+
+struct Depth {
+    long: bool,
+}
+
+const STAGES: &[Stage] = &[
+    Stage { name: "format", run: |_| cargo(&["fmt", "--all", "--check"]) },
+    Stage { name: "clippy", run: |_| cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]) },
+    Stage { name: "unit", run: |_| cargo(&["test", "--workspace", "--locked"]) },
+    Stage { name: "simulation", run: simulation },
+    Stage { name: "fuzz", run: |depth| verdict(fuzz::run(if depth.long { 300 } else { 3 }, 1), "no input did harm") },
+    Stage { name: "real kernel: acts", run: |_| verdict(real::acts(), "mirror and Linux agree on every act") },
+    Stage { name: "real kernel: scenarios", run: |_| scenarios(BackendName::Uml) },
+    Stage { name: "real kernel 6.12: scenarios", run: newer_kernel },
+    Stage { name: "peers: strongSwan", run: |_| verdict(interop::run("strongswan", None), "every case passed") },
+    Stage { name: "benchmark: handover", run: |depth| if depth.long { verdict(bench::run(None), "within bounds") } else { Outcome::Passed("only with --long, or `testbed bench`".into()) } },
+];
+
+/// Runs the stages; true if nothing failed.
+pub(crate) fn run(long: bool, only: Option<&str>) -> Result<bool, String> {
+    let strict = std::env::var_os("CI").is_some();
+    let depth = Depth { long };
+    let mut lines = Vec::new();
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for stage in STAGES.iter().filter(|stage| only.is_none_or(|part| stage.name.contains(part))) {
+        println!("== {}", stage.name);
+        let begin = Instant::now();
+        let outcome = (stage.run)(&depth);
+        let took = minutes(begin.elapsed());
+        let line = match outcome {
+            Outcome::Passed(words) => {
+                passed += 1;
+                format!("passed   {took}  {}: {words}", stage.name)
+            }
+            Outcome::Failed(why) => {
+                failed += 1;
+                format!("FAILED   {took}  {}: {why}", stage.name)
+            }
+            Outcome::Skipped(why) if strict && !stage.name.contains("6.12") => {
+                failed += 1;
+                format!("FAILED   {took}  {}: skipped, which CI does not allow: {why}", stage.name)
+            }
+            Outcome::Skipped(why) => {
+                skipped += 1;
+                format!("skipped  {took}  {}: {why}", stage.name)
+            }
+        };
+        println!("{line}");
+        lines.push(line);
+    }
+    println!("\n== summary");
+    for line in &lines {
+        println!("{line}");
+    }
+    println!("stages: {passed} passed, {failed} failed, {skipped} skipped");
+    Ok(failed == 0)
+}
+
+fn minutes(time: Duration) -> String {
+    format!("{:4.1} min", time.as_secs_f64() / 60.0)
+}
+
+/// Runs cargo with the same profile and target directory as this binary.
+fn cargo(arguments: &[&str]) -> Outcome {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    match Command::new(program).args(arguments).status() {
+        Ok(status) if status.success() => Outcome::Passed(format!("cargo {}", arguments.first().unwrap_or(&""))),
+        Ok(status) => Outcome::Failed(format!("cargo {} ended with {status}", arguments.join(" "))),
+        Err(error) => Outcome::Failed(format!("cargo could not be run: {error}")),
+    }
+}
+
+fn verdict(outcome: Result<bool, String>, words: &str) -> Outcome {
+    match outcome {
+        Ok(true) => Outcome::Passed(words.to_owned()),
+        Ok(false) => Outcome::Failed("see above".to_owned()),
+        Err(why) => Outcome::Failed(why),
+    }
+}
+
+fn simulation(depth: &Depth) -> Outcome {
+    let seeds = if depth.long { 1..=100 } else { 1..=3 };
+    let mut runs = 0;
+    for seed in seeds {
+        match run::every(BackendName::Sim, seed) {
+            Ok((count, failures)) if failures.is_empty() => runs += count,
+            Ok((_, failures)) => return Outcome::Failed(format!("seed {seed}: {}", failures.join(", "))),
+            Err(why) => return Outcome::Failed(why),
+        }
+    }
+    Outcome::Passed(format!("{runs} runs"))
+}
+
+fn scenarios(backend: BackendName) -> Outcome {
+    match run::every(backend, 1) {
+        Ok((count, failures)) if failures.is_empty() => Outcome::Passed(format!("{count} scenarios")),
+        Ok((_, failures)) => Outcome::Failed(failures.join(", ")),
+        Err(why) => Outcome::Failed(why),
+    }
+}
+
+fn newer_kernel(_: &Depth) -> Outcome {
+    if uml::boot::Kernel::Built612.is_available() {
+        scenarios(BackendName::Uml612)
+    } else {
+        Outcome::Skipped("Linux 6.12 is not in the cache; `cargo testbed kernel` builds it".to_owned())
+    }
+}
