@@ -20,7 +20,8 @@ impl<'a> Protection<'a> {
     /// Algorithms from `suite`; the keys are SK_e (salt included) and SK_a (not looked at with an AEAD) of one direction.
     ///
     /// # Errors
-    /// [`CryptoError::Unsupported`] if the provider lacks an algorithm, or if a cipher that is no AEAD has no integrity algorithm beside it.
+    /// [`CryptoError::Unsupported`] if the provider lacks an algorithm, or if a cipher that is no AEAD has no integrity algorithm beside it;
+    /// [`CryptoError::Length`] for keys of another suite.
     pub fn new(
         provider: &'a dyn Provider,
         suite: &IkeSuite,
@@ -35,6 +36,10 @@ impl<'a> Protection<'a> {
             Some(integrity) => Some(provider.need_integrity(integrity)?),
             None => return Err(CryptoError::Unsupported("encryption without integrity")),
         };
+        check_key(cipher.id().name(), encryption_key, cipher.key_len())?;
+        if let Some(integrity) = integrity {
+            check_key(integrity.id().name(), integrity_key, integrity.key_len())?;
+        }
         Ok(Self { cipher, integrity, encryption_key, integrity_key })
     }
 
@@ -77,7 +82,7 @@ impl<'a> Protection<'a> {
     /// already final. `iv` is [`Protection::iv_len`] octets: with an AEAD never used before under these keys, with CBC random.
     ///
     /// # Errors
-    /// [`CryptoError::Length`] for a wrong IV or key.
+    /// [`CryptoError::Length`] for a wrong IV.
     pub fn protect(&self, prefix: &[u8], iv: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let padding = self.padding_len(plaintext.len());
         let pad_length = u8::try_from(padding).map_err(|_| CryptoError::TooLong(self.cipher.id().name()))?;
@@ -121,6 +126,11 @@ impl<'a> Protection<'a> {
         self.cipher.open(self.encryption_key.expose(), iv, prefix, &mut text)?;
         strip_padding(text)
     }
+}
+
+fn check_key(algorithm: &'static str, key: &Secret, expected: usize) -> Result<(), CryptoError> {
+    let found = key.len();
+    if found == expected { Ok(()) } else { Err(CryptoError::Length { what: "key", algorithm, found, expected }) }
 }
 
 /// Removes pad length and padding.

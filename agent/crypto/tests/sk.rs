@@ -97,9 +97,9 @@ fn any_changed_or_missing_octet_is_noticed() {
                 // What is cut off is noticed before anybody asks whether whole blocks are left.
                 assert_eq!(sk.unprotect(b"prefix", &body[..len]), Err(expected), "{suite} {len}");
             }
-            let (mut other, _) = keys(&suite);
-            other = Secret::new(other.expose().iter().rev().copied().collect());
-            let wrong = Protection::new(provider, &suite, &other, &other).unwrap();
+            let [other, another] =
+                [&encryption, &integrity].map(|key| Secret::from(key.expose().iter().rev().copied().collect::<Vec<_>>()));
+            let wrong = Protection::new(provider, &suite, &other, &another).unwrap();
             assert_eq!(wrong.unprotect(b"prefix", &body), Err(CryptoError::Integrity), "{suite}");
         }
     }
@@ -170,8 +170,12 @@ fn a_wrong_iv_or_key_length_is_an_error() {
             assert!(matches!(result, Err(CryptoError::Length { what: "IV", .. })), "{suite}: {result:?}");
         }
         let short = Secret::from(&encryption.expose()[1..]);
-        let sk = Protection::new(&RustCryptoProvider, &suite, &short, &integrity).unwrap();
-        let result = sk.protect(b"prefix", &vec![0; sk.iv_len()], b"text");
+        let result = Protection::new(&RustCryptoProvider, &suite, &short, &integrity);
         assert!(matches!(result, Err(CryptoError::Length { what: "key", .. })), "{suite}: {result:?}");
+        if suite.integrity.is_some() {
+            let long = Secret::new([integrity.expose(), &[0]].concat());
+            let result = Protection::new(&RustCryptoProvider, &suite, &encryption, &long);
+            assert!(matches!(result, Err(CryptoError::Length { what: "key", .. })), "{suite}: {result:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use cbc::cipher::block_padding::NoPadding;
 use cbc::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, BlockSizeUser, KeyIvInit};
 use chacha20poly1305::ChaCha20Poly1305;
 use watari_policies::algorithm::{Cipher, Encryption};
+use zeroize::Zeroizing;
 
 use crate::provider::check_lengths;
 use crate::{CipherAlgorithm, CryptoError};
@@ -60,7 +61,7 @@ impl<A: KeyInit + AeadInOut> Aead<A> {
         let aead = A::new_from_slice(key).map_err(|_| wrong("key", key.len(), self.0.key_len()))?;
         //= rfc5282#4
         //# The nonce is the salt followed by the IV of the payload.
-        let nonce = [salt, iv].concat();
+        let nonce = Zeroizing::new([salt, iv].concat());
         let nonce = Nonce::<A>::try_from(&nonce[..]).map_err(|_| wrong("nonce", nonce.len(), 12))?;
         Ok((aead, nonce))
     }
