@@ -5,6 +5,7 @@ pub mod algorithm;
 pub mod identity;
 pub mod model;
 pub mod pad;
+pub mod profile;
 pub mod secret;
 pub mod selector;
 pub mod traffic;
@@ -13,7 +14,7 @@ pub use identity::Identity;
 pub use model::{
     Action, Config, Installer, Ipsec, IpsecId, Lifetime, MobilityRole, Mode, Policy, PolicyId, Protocol, Remote, RemoteId, Reqid,
 };
-pub use pad::Pad;
+pub use pad::{Pad, PadEntry};
 pub use secret::{Secret, SecretId};
 pub use selector::{Direction, PortMask, Selector};
 pub use traffic::{AddressRange, KernelSelectors, Ports, Traffic, TrafficItem};

@@ -105,6 +105,15 @@ pub struct Lifetime {
     pub packets: u64,
 }
 
+impl Lifetime {
+    /// A lifetime without limits of octets and packets, renewed after nine tenths of it less up to a twentieth.
+    pub const fn of(hard: Duration) -> Self {
+        let millis = hard.as_millis() as u64;
+        let soft = Duration::from_millis(millis.saturating_sub(millis / 10));
+        Self { hard, soft, jitter: Duration::from_millis(millis / 20), bytes: 0, packets: 0 }
+    }
+}
+
 /// Retransmission of IKE requests (RFC 7296 2.1): `initial * base^n`, given up after `tries` repeats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retransmit {
@@ -116,6 +125,15 @@ pub struct Retransmit {
     pub cap: Duration,
     /// Repeats before the exchange is given up.
     pub tries: u32,
+}
+
+impl Default for Retransmit {
+    //= rfc7296#2.4
+    //# Repeat at least a dozen times over several minutes before giving up on an SA.
+    /// Half a second, growing by 1.8 up to 30 s, twelve repeats: given up after some four minutes.
+    fn default() -> Self {
+        Self { initial: Duration::from_millis(500), base_tenths: 18, cap: Duration::from_secs(30), tries: 12 }
+    }
 }
 
 /// How both ends prove who they are.
@@ -259,6 +277,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same configuration as a program would have made it, without line numbers, so that two sources can be compared.
+    #[must_use]
+    pub fn without_lines(mut self) -> Self {
+        self.remotes.iter_mut().for_each(|remote| remote.line = 0);
+        self.policies.iter_mut().for_each(|policy| policy.line = 0);
+        self
+    }
+
     /// The remote with this id; `None` only for an id of another configuration.
     pub fn remote(&self, id: RemoteId) -> Option<&Remote> {
         self.remotes.get(id.0 as usize)

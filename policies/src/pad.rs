@@ -1,13 +1,16 @@
 //! Peer authorisation database (RFC 4301 4.4.3, RFC 4877 7.1): which identity may hold SAs for which addresses.
-//! Invariant: what no entry allows is refused.
+//! Invariant: what no entry allows is refused. Look-up takes the time of one identity's entries, however many identities there are.
 
-use crate::{Identity, Traffic};
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
+
+use crate::{AddressRange, Identity, Traffic};
 
 /// One identity and the addresses it may hold SAs for on its own side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PadEntry {
-    /// The authenticated identity of the peer; `None` allows every authenticated peer of the remote that made the entry.
+    /// The authenticated identity of the peer; `None` allows every authenticated peer.
     pub identity: Option<Identity>,
     /// Prefixes the peer may name as its own side of a child SA.
     pub prefixes: Vec<IpNet>,
@@ -16,19 +19,109 @@ pub struct PadEntry {
 /// The database; temporary entries are bound to an IKE SA by the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pad {
-    /// Entries; order does not matter.
-    pub entries: Vec<PadEntry>,
+    /// Aggregated prefixes by identity, `None` for everybody.
+    prefixes: BTreeMap<Option<Identity>, Vec<IpNet>>,
 }
 
 impl Pad {
+    /// Allows an identity some more prefixes; `None` for every authenticated peer.
+    pub fn allow(&mut self, identity: Option<Identity>, prefixes: impl IntoIterator<Item = IpNet>) {
+        let held = self.prefixes.entry(identity).or_default();
+        held.extend(prefixes.into_iter().map(|prefix| prefix.trunc()));
+        *held = IpNet::aggregate(held);
+    }
+
+    /// Takes back everything that an identity was allowed under its own name.
+    pub fn withdraw(&mut self, identity: &Identity) {
+        self.prefixes.remove(&Some(identity.clone()));
+    }
+
     /// Whether `identity` may hold SAs whose remote side is `traffic.remote`.
     pub fn may_hold(&self, identity: &Identity, traffic: &Traffic) -> bool {
-        traffic.remote.iter().all(|item| {
-            self.entries
-                .iter()
-                .filter(|entry| entry.identity.as_ref().is_none_or(|owner| owner == identity))
-                .flat_map(|entry| &entry.prefixes)
-                .any(|prefix| crate::AddressRange::from(*prefix).covers(&item.range))
-        })
+        //= rfc4877#4.2
+        //# The home agent verifies that the authenticated identity may create SAs for this home address.
+        traffic.remote.iter().all(|item| self.may_hold_range(identity, &item.range))
+    }
+
+    /// Whether `identity` may hold SAs for every address of `range` on its own side.
+    pub fn may_hold_range(&self, identity: &Identity, range: &AddressRange) -> bool {
+        let own = self.prefixes.get(&Some(identity.clone()));
+        let everybody = self.prefixes.get(&None);
+        let allowed = |part: &IpNet| own.iter().chain(everybody.iter()).any(|held| held.iter().any(|prefix| prefix.contains(part)));
+        range.is_valid() && range.prefixes().iter().all(allowed)
+    }
+
+    /// The prefixes that an identity is allowed under its own name.
+    pub fn prefixes_of(&self, identity: &Identity) -> &[IpNet] {
+        self.prefixes.get(&Some(identity.clone())).map_or(&[], Vec::as_slice)
+    }
+
+    /// All entries, one per identity.
+    pub fn entries(&self) -> impl Iterator<Item = PadEntry> + '_ {
+        self.prefixes.iter().map(|(identity, prefixes)| PadEntry { identity: identity.clone(), prefixes: prefixes.clone() })
+    }
+}
+
+impl FromIterator<PadEntry> for Pad {
+    fn from_iter<I: IntoIterator<Item = PadEntry>>(entries: I) -> Self {
+        let mut pad = Self::default();
+        for entry in entries {
+            pad.allow(entry.identity, entry.prefixes);
+        }
+        pad
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TrafficItem;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn name(text: &str) -> Identity {
+        text.parse().unwrap()
+    }
+
+    fn towards(remote: &str) -> Traffic {
+        Traffic::new(TrafficItem::any(AddressRange::ANY_V6), TrafficItem::any(net(remote).into()))
+    }
+
+    #[test]
+    fn each_identity_holds_its_own_addresses_only() {
+        let mut pad = Pad::default();
+        pad.allow(Some(name("mn1.example")), [net("2001:db8:1::a/128")]);
+        pad.allow(Some(name("mn2.example")), [net("2001:db8:1::b/128")]);
+        assert!(pad.may_hold(&name("MN1.example"), &towards("2001:db8:1::a/128")));
+        assert!(!pad.may_hold(&name("mn1.example"), &towards("2001:db8:1::b/128")));
+        assert!(!pad.may_hold(&name("mn1.example"), &towards("2001:db8:1::/64")));
+        assert!(!pad.may_hold(&name("mn3.example"), &towards("2001:db8:1::a/128")));
+        assert!(!Pad::default().may_hold(&name("mn1.example"), &towards("2001:db8:1::a/128")));
+        pad.withdraw(&name("mn1.example"));
+        assert!(!pad.may_hold(&name("mn1.example"), &towards("2001:db8:1::a/128")));
+    }
+
+    #[test]
+    fn a_range_may_be_held_by_several_prefixes() {
+        let mut pad = Pad::default();
+        pad.allow(Some(name("gw.example")), [net("10.0.0.0/25"), net("10.0.0.128/25")]);
+        assert!(pad.may_hold(&name("gw.example"), &towards("10.0.0.0/24")));
+        let range = AddressRange { start: "10.0.0.127".parse().unwrap(), end: "10.0.0.130".parse().unwrap() };
+        assert!(pad.may_hold_range(&name("gw.example"), &range));
+        let backward = AddressRange { start: range.end, end: range.start };
+        assert!(!pad.may_hold_range(&name("gw.example"), &backward));
+    }
+
+    #[test]
+    fn an_entry_for_everybody_adds_to_the_own_one() {
+        let mut pad = Pad::default();
+        pad.allow(None, [net("2001:db8:9::/64")]);
+        pad.allow(Some(name("mn1.example")), [net("2001:db8:1::a/128")]);
+        assert!(pad.may_hold(&name("mn1.example"), &towards("2001:db8:9::1/128")));
+        assert!(pad.may_hold(&name("stranger.example"), &towards("2001:db8:9::1/128")));
+        assert!(!pad.may_hold(&name("stranger.example"), &towards("2001:db8:1::a/128")));
+        assert_eq!(pad.clone(), pad.entries().collect::<Pad>());
     }
 }
