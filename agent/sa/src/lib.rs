@@ -3,7 +3,10 @@
 
 pub mod cause;
 pub mod child;
+pub mod install;
 pub mod keying;
+pub mod lifetimes;
+pub mod negotiate;
 pub mod path;
 pub mod rng;
 pub mod table;
@@ -14,6 +17,8 @@ pub use child::{ChildId, ChildSa, ChildState, IkeId, Owner, SaHalf};
 pub use keying::{
     Action, Context, Deadline, Ids, IkeState, IkeStatus, Keying, KeyingEvent, KeyingInput, Target, Trigger, Want, Whereabouts,
 };
+pub use install::Agreed;
+pub use negotiate::{Mismatch, Offered};
 pub use path::{Datagram, Path, Transmit, TransmitId, Undeliverable};
 pub use rng::Rng;
 pub use table::SaTable;
