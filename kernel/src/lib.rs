@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod event;
+pub mod mirror;
 pub mod request;
 pub mod sa;
 pub mod spd;

@@ -1,0 +1,106 @@
+//! The mirror put through every act, as 6.1 and as 6.12.
+
+use super::*;
+use crate::mirror::{Arrival, Body, Departure, Mirror};
+use crate::{AddressEvent, AddressFlags, Backend, BackendOutput, Now, RequestId};
+
+struct MirrorUnderTest {
+    mirror: Mirror,
+    model: Model,
+    now: Now,
+    events: Vec<KernelEvent>,
+    done: Vec<Result<KernelReply, KernelError>>,
+}
+
+impl MirrorUnderTest {
+    fn new(model: Model) -> Self {
+        let mut kernel = Self { mirror: Mirror::new(model, 0x100), model, now: Now::default(), events: Vec::new(), done: Vec::new() };
+        kernel.reset();
+        kernel
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.mirror.poll() {
+                BackendOutput::Event(KernelEvent::Migrate(Migrate { source: MigrateSource::PfKey, .. }) | KernelEvent::Address(_)) => {}
+                BackendOutput::Event(event) => self.events.push(event),
+                BackendOutput::Done(_, result) => self.done.push(result),
+                BackendOutput::Send(..) => panic!("the mirror sends no octets"),
+                BackendOutput::Wait(_) => return,
+            }
+        }
+    }
+}
+
+impl KernelUnderTest for MirrorUnderTest {
+    fn model(&self) -> Model {
+        self.model
+    }
+    fn larval_lifetime(&self) -> Duration {
+        crate::mirror::LARVAL_LIFETIME
+    }
+    fn reset(&mut self) {
+        self.mirror = Mirror::new(self.model, 0x100);
+        for address in [HOA, COA1, COA2] {
+            let flags = AddressFlags::default();
+            self.mirror.address(AddressEvent { interface: 2, address, prefix_len: 64, present: true, flags });
+        }
+        self.events();
+    }
+    fn wait(&mut self, time: Duration) {
+        self.now.boot += time;
+        self.mirror.timeout(self.now);
+    }
+    fn events(&mut self) -> Vec<KernelEvent> {
+        self.drain();
+        std::mem::take(&mut self.events)
+    }
+    fn request(&mut self, request: KernelRequest) -> Result<KernelReply, KernelError> {
+        self.mirror.submit(self.now, RequestId(1), request);
+        self.drain();
+        self.done.pop().unwrap()
+    }
+    fn set_policy(&mut self, policy: &PolicyEntry) -> Result<(), i32> {
+        self.mirror.set_policy(policy.clone());
+        Ok(())
+    }
+    fn delete_policy(&mut self, selector: &Selector, direction: Direction, kind: PolicyKind) -> Result<(), i32> {
+        self.mirror.delete_policy(selector, direction, kind).map_err(|error| error.errno)
+    }
+    fn set_mobility_state(&mut self, state: &MobilityState) {
+        self.mirror.set_mobility_state(self.now, state);
+    }
+    fn migrate(&mut self, request: &MigrateRequest) -> Result<(), i32> {
+        self.mirror.migrate(request).map_err(|error| error.errno)
+    }
+    fn send(&mut self, packet: &Packet) -> Sent {
+        match self.mirror.output(self.now, packet.clone()) {
+            Departure::Pass(_) => Sent::Clear,
+            Departure::Protected(Packet { src, dst, body: Body::Esp(esp), .. }) => Sent::Esp(ends(src, dst), esp.spi),
+            Departure::Protected(_) => Sent::Clear,
+            Departure::Dropped { .. } => Sent::Nothing,
+        }
+    }
+    fn arrive(&mut self, packet: &Packet) -> bool {
+        !matches!(self.mirror.input(self.now, packet.clone()), Arrival::Dropped(_))
+    }
+}
+
+#[test]
+fn the_mirror_does_every_act_like_linux() {
+    for model in [Model::Linux6_1, Model::Linux6_12] {
+        let mut kernel = MirrorUnderTest::new(model);
+        for act in all() {
+            let differences = (act.run)(&mut kernel);
+            assert!(differences.is_empty(), "{} as {model:?}: {differences:#?}", act.name);
+        }
+    }
+}
+
+#[test]
+fn act_names_are_unique() {
+    let mut names: Vec<&str> = all().iter().map(|act| act.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), all().len());
+}
