@@ -466,7 +466,7 @@ impl Group {
 }
 
 /// The known name closest to `name`, if few enough letters differ for it to be a likely meaning.
-fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // A configuration word of thousands of letters resembles nothing here; do not spend time on it.
     if name.len() > 40 {
         return None;
