@@ -74,11 +74,7 @@ mod tests {
             ipv6(50, COA, HA, &[0; 8]),
         ]))
         .unwrap();
-        let protected = Protected {
-            mobility_types: vec![5, 6],
-            payload_addresses: vec![HOA.into()],
-            ..Protected::default()
-        };
+        let protected = Protected { mobility_types: vec![5, 6], payload_addresses: vec![HOA.into()], ..Protected::default() };
         let numbers: Vec<usize> = protected.violations(&capture).iter().map(|p| p.number).collect();
         assert_eq!(numbers, [1, 3]);
         assert_eq!(summary(&capture)["ICMPv6 type 128"], 2);

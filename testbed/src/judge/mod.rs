@@ -3,4 +3,4 @@
 
 pub(crate) mod clear;
 pub(crate) mod pcap;
-
+pub(crate) mod tshark;

@@ -148,10 +148,7 @@ impl Capture {
 
     /// How many Mobility Header messages of one type are readable.
     pub(crate) fn mobility_messages(&self, wanted: u8) -> usize {
-        self.packets
-            .iter()
-            .filter(|packet| packet.kind == Kind::MobilityHeader { kind: wanted })
-            .count()
+        self.packets.iter().filter(|packet| packet.kind == Kind::MobilityHeader { kind: wanted }).count()
     }
 }
 
@@ -241,9 +238,7 @@ impl Packet {
                     self.routing = field::<16>(header, 8).map(Ipv6Addr::from);
                 }
                 44 if half(header, 2)? & 0xfff8 != 0 => {
-                    return Some(Kind::Fragment {
-                        protocol: *header.first()?,
-                    });
+                    return Some(Kind::Fragment { protocol: *header.first()? });
                 }
                 _ => {}
             }
@@ -256,18 +251,12 @@ impl Packet {
         Some(match protocol {
             1 => Kind::Icmp { kind: *data.first()? },
             4 => return self.ipv4(data),
-            6 => Kind::Tcp {
-                from: half(data, 0)?,
-                to: half(data, 2)?,
-            },
+            6 => Kind::Tcp { from: half(data, 0)?, to: half(data, 2)? },
             17 => return udp(data),
             41 => return self.ipv6(data),
             50 => esp(data, false)?,
             51 => Kind::Ah { spi: whole(data, 4)? },
-            58 => Kind::Icmpv6 {
-                kind: *data.first()?,
-                code: *data.get(1)?,
-            },
+            58 => Kind::Icmpv6 { kind: *data.first()?, code: *data.get(1)? },
             135 => Kind::MobilityHeader { kind: *data.get(2)? },
             _ => Kind::Other { protocol },
         })
@@ -275,11 +264,7 @@ impl Packet {
 }
 
 fn esp(data: &[u8], in_udp: bool) -> Option<Kind> {
-    Some(Kind::Esp {
-        spi: whole(data, 0)?,
-        sequence: whole(data, 4)?,
-        in_udp,
-    })
+    Some(Kind::Esp { spi: whole(data, 0)?, sequence: whole(data, 4)?, in_udp })
 }
 
 fn udp(data: &[u8]) -> Option<Kind> {
@@ -288,15 +273,11 @@ fn udp(data: &[u8]) -> Option<Kind> {
     Some(if from == 4500 || to == 4500 {
         match payload {
             [0xff] => Kind::NatKeepalive,
-            [0, 0, 0, 0, message @ ..] => Kind::Ike {
-                message: message.to_vec(),
-            },
+            [0, 0, 0, 0, message @ ..] => Kind::Ike { message: message.to_vec() },
             _ => return esp(payload, true),
         }
     } else if from == 500 || to == 500 {
-        Kind::Ike {
-            message: payload.to_vec(),
-        }
+        Kind::Ike { message: payload.to_vec() }
     } else {
         Kind::Udp { from, to }
     })
@@ -372,11 +353,7 @@ pub(crate) mod tests {
         payload.extend(HOA.octets());
         payload.extend([0, 0, 0x20, 1, 0, 0, 0, 9]);
         let packet = one(ipv6(43, HA, COA, &payload));
-        let esp = Kind::Esp {
-            spi: 0x2001,
-            sequence: 9,
-            in_udp: false,
-        };
+        let esp = Kind::Esp { spi: 0x2001, sequence: 9, in_udp: false };
         assert_eq!((packet.kind, packet.routing), (esp, Some(HOA)));
     }
 

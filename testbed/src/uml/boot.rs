@@ -2,6 +2,7 @@
 //! results back through one directory. Any number may run at once; none outlives the test bed.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -91,6 +92,7 @@ pub(crate) struct Finish {
     pub(crate) console: PathBuf,
 }
 
+const SCRATCH_PREFIX: &str = "watari-uml-";
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Machine {
@@ -139,15 +141,8 @@ impl Machine {
         }
         let code = fs::read_to_string(output.join(EXIT_FILE)).unwrap_or_default();
         match code.trim().parse() {
-            Ok(exit_code) => Ok(Finish {
-                exit_code,
-                elapsed,
-                console,
-            }),
-            Err(_) => Err(Failure(format!(
-                "the guest ended without an exit code; its last words:\n{}",
-                last_lines(&console)
-            ))),
+            Ok(exit_code) => Ok(Finish { exit_code, elapsed, console }),
+            Err(_) => Err(Failure(format!("the guest ended without an exit code; its last words:\n{}", last_lines(&console)))),
         }
     }
 
@@ -157,19 +152,15 @@ impl Machine {
                 let layer = packages::provide(&packages::KERNEL)?;
                 let versions = layer.path("usr/lib/uml/modules");
                 let mut entries = fs::read_dir(&versions).context(versions.display())?;
-                let version = entries
-                    .next()
-                    .ok_or_else(|| Failure::new("the kernel package holds no modules"))?
-                    .context(versions.display())?;
+                let version =
+                    entries.next().ok_or_else(|| Failure::new("the kernel package holds no modules"))?.context(versions.display())?;
                 Ok((layer.path("usr/bin/linux.uml"), Some(version.path())))
             }
             Kernel::Built612 => {
                 let path = Kernel::built_path();
                 match path.exists() {
                     true => Ok((path, None)),
-                    false => Err(Failure::new(
-                        "there is no 6.12 kernel yet: build it with `cargo testbed kernel`",
-                    )),
+                    false => Err(Failure::new("there is no 6.12 kernel yet: build it with `cargo testbed kernel`")),
                 }
             }
         }
@@ -184,29 +175,18 @@ impl Machine {
         let output = self.output.canonicalize().context(self.output.display())?;
         for path in [&output, &self.init] {
             if path.to_string_lossy().contains(char::is_whitespace) {
-                return Err(Failure(format!(
-                    "{}: a kernel command line cannot hold a path with blanks",
-                    path.display()
-                )));
+                return Err(Failure(format!("{}: a kernel command line cannot hold a path with blanks", path.display())));
             }
         }
         Ok(output)
     }
 
-    fn spawn(
-        &self,
-        executable: &Path,
-        output: &Path,
-        console: &Path,
-        scratch: &Path,
-    ) -> Result<Process> {
+    fn spawn(&self, executable: &Path, output: &Path, console: &Path, scratch: &Path) -> Result<Process> {
         let log = File::create(console).context(console.display())?;
         let errors = log.try_clone().context(console.display())?;
-        // The guest dies with us, even when we are killed.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(executable);
-        command.args(self.command_line(output, scratch));
+        let mut command = Command::new(executable);
         command
+            .args(self.command_line(output, scratch))
             .env_clear()
             .env("TMPDIR", scratch)
             .env("HOME", scratch)
@@ -214,10 +194,10 @@ impl Machine {
             .current_dir(scratch)
             .stdin(Stdio::null())
             .stdout(log)
-            .stderr(errors);
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = command.spawn().context("starting User-Mode Linux")?;
-        Ok(Process(child))
+            .stderr(errors)
+            .process_group(0);
+        let kernel = command.spawn().context("starting User-Mode Linux")?;
+        Process::guarded(kernel)
     }
 
     fn command_line(&self, output: &Path, scratch: &Path) -> Vec<String> {
@@ -248,15 +228,33 @@ impl Machine {
     }
 }
 
-/// The process group of a running machine; killed when dropped.
-struct Process(Child);
+/// A running machine: the kernel, which leads a process group of its own, and a guardian in that group.
+struct Process {
+    kernel: Child,
+    guardian: Child,
+}
 
 impl Process {
+    /// Adds the guardian: it reads a pipe that only we hold open, and when we are gone, however we ended, it kills the whole
+    /// group. The kernel's helper processes would otherwise outlive both.
+    fn guarded(mut kernel: Child) -> Result<Self> {
+        let group = i32::try_from(kernel.id()).unwrap_or_default();
+        let guardian = Command::new("/bin/sh").args(["-c", "read gone; kill -KILL 0"]).stdin(Stdio::piped()).process_group(group).spawn();
+        match guardian {
+            Ok(guardian) => Ok(Self { kernel, guardian }),
+            Err(error) => {
+                let _ = kernel.kill();
+                let _ = kernel.wait();
+                Err(Failure(format!("starting the machine's guardian: {error}")))
+            }
+        }
+    }
+
     /// Waits for the end; false when `timeout` passed first.
     fn wait(&mut self, timeout: Duration) -> bool {
         let begin = Instant::now();
         while begin.elapsed() < timeout {
-            match self.0.try_wait() {
+            match self.kernel.try_wait() {
                 Ok(None) => sleep(Duration::from_millis(5)),
                 _ => return true,
             }
@@ -267,13 +265,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The kernel's helper processes share the group and may outlive their leader.
-        let group = format!("-{}", self.0.id());
-        let _ = Command::new("kill")
-            .args(["-KILL", "--", &group])
-            .stderr(Stdio::null())
-            .status();
-        let _ = self.0.wait();
+        // Closing its pipe makes the guardian end the group, itself included.
+        drop(self.guardian.stdin.take());
+        let _ = self.guardian.wait();
+        let _ = self.kernel.wait();
     }
 }
 
@@ -283,14 +278,13 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Result<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("watari-uml-{}-{number}", std::process::id());
+        let name = format!("{SCRATCH_PREFIX}{}-{number}", std::process::id());
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let base = ["/dev/shm", "/tmp", "/var/tmp"]
             .into_iter()
             .find(|place| Path::new(place).is_dir() && !forbids_execution(&mounts, place))
-            .ok_or_else(|| {
-                Failure::new("User-Mode Linux needs a directory without noexec: /dev/shm or /tmp")
-            })?;
+            .ok_or_else(|| Failure::new("User-Mode Linux needs a directory without noexec: /dev/shm or /tmp"))?;
+        remove_abandoned(Path::new(base));
         let path = Path::new(base).join(name);
         fs::create_dir_all(&path).context(path.display())?;
         Ok(Self(path))
@@ -300,6 +294,17 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes what test beds that were killed left behind: their process is gone.
+fn remove_abandoned(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|id| !Path::new("/proc").join(id.to_string()).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -17,9 +17,32 @@ pub(crate) const TASK_FAILED: i32 = 101;
 
 /// What Debian's kernel keeps as modules and Mobile IPv6 under IPsec needs, in an order that satisfies the dependencies.
 const MODULES: &[&str] = &[
-    "ipv6", "af_key", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "mip6", "tunnel6", "ip6_tunnel", "veth", "bridge",
-    "sch_netem", "gcm", "ghash-generic", "seqiv", "echainiv", "authenc", "cbc", "ctr", "hmac", "sha512_generic",
-    "chacha20poly1305", "drbg", "xfrm6_tunnel", "crypto_null",
+    "ipv6",
+    "af_key",
+    "xfrm_user",
+    "esp4",
+    "esp6",
+    "ah4",
+    "ah6",
+    "mip6",
+    "tunnel6",
+    "ip6_tunnel",
+    "veth",
+    "bridge",
+    "sch_netem",
+    "gcm",
+    "ghash-generic",
+    "seqiv",
+    "echainiv",
+    "authenc",
+    "cbc",
+    "ctr",
+    "hmac",
+    "sha512_generic",
+    "chacha20poly1305",
+    "drbg",
+    "xfrm6_tunnel",
+    "crypto_null",
 ];
 
 /// A place every Debian root has and nothing of ours needs.
@@ -83,10 +106,7 @@ fn prepare(output: &Path) -> Result<Guest> {
     }
     enter_overlay(&plan, output)?;
     load_modules(&plan)?;
-    let guest = Guest {
-        output: output.to_path_buf(),
-        plan,
-    };
+    let guest = Guest { output: output.to_path_buf(), plan };
     guest.quiet_root_namespace()?;
     Ok(guest)
 }
@@ -118,20 +138,10 @@ fn enter_overlay(plan: &Plan, output: &Path) -> Result<()> {
     for name in ["upper", "work", "root"] {
         make(&stage(name))?;
     }
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lower.join(":"),
-        stage("upper"),
-        stage("work")
-    );
+    let options = format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), stage("upper"), stage("work"));
     let root = stage("root");
     mount(busybox, "overlay", "overlay", &root, &options)?;
-    for (kind, place) in [
-        ("proc", "proc"),
-        ("sysfs", "sys"),
-        ("devtmpfs", "dev"),
-        ("tmpfs", "run"),
-    ] {
+    for (kind, place) in [("proc", "proc"), ("sysfs", "sys"), ("devtmpfs", "dev"), ("tmpfs", "run")] {
         make(&format!("{root}/{place}"))?;
         mount(busybox, kind, kind, &format!("{root}/{place}"), "")?;
     }

@@ -21,10 +21,7 @@ pub(crate) struct Namespace {
 impl Guest {
     /// Makes a host, or returns it if it is there already. Its loopback is up.
     pub(crate) fn namespace(&self, name: &str) -> Result<Namespace> {
-        let namespace = Namespace {
-            name: name.into(),
-            output: self.output.clone(),
-        };
+        let namespace = Namespace { name: name.into(), output: self.output.clone() };
         if !namespace.file().exists() {
             self.ip(&format!("netns add {name}"))?;
             namespace.exec("ip link set lo up")?;
@@ -56,14 +53,12 @@ impl Namespace {
 
     /// Runs a shell command to its end; anything but exit status 0 is a failure.
     pub(crate) fn exec(&self, script: &str) -> Result<String> {
-        self.enter(|| output_of(tool("sh").args(["-c", script])))?
-            .map_err(|failure| Failure(format!("on {}: {failure}", self.name)))
+        self.enter(|| output_of(tool("sh").args(["-c", script])))?.map_err(|failure| Failure(format!("on {}: {failure}", self.name)))
     }
 
     /// Runs a shell command to its end, whatever its exit status.
     pub(crate) fn try_exec(&self, script: &str) -> Result<Output> {
-        self.enter(|| tool("sh").args(["-c", script]).output())?
-            .context(script)
+        self.enter(|| tool("sh").args(["-c", script]).output())?.context(script)
     }
 
     /// Runs several `ip` commands, one per line, stopping at the first that fails.
@@ -120,11 +115,7 @@ impl Namespace {
             .stdout(file)
             .stderr(errors);
         let child = command.spawn().context(script)?;
-        Ok(Daemon {
-            name: format!("{name} on {}", self.name),
-            child,
-            log,
-        })
+        Ok(Daemon { name: format!("{name} on {}", self.name), child, log })
     }
 
     /// Starts a program in the namespace and nothing else around it; the caller arranges its input and output.
@@ -152,11 +143,7 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn of(name: impl Into<String>, child: Child, log: PathBuf) -> Self {
-        Self {
-            name: name.into(),
-            child,
-            log,
-        }
+        Self { name: name.into(), child, log }
     }
 
     /// Its process id.
@@ -184,18 +171,15 @@ impl Daemon {
                 sleep(Duration::from_millis(10));
                 continue;
             };
-            return Err(Failure(format!(
-                "{} {complaint} (waited for '{text}'):\n{}",
-                self.name,
-                last_lines(&self.log)
-            )));
+            return Err(Failure(format!("{} {complaint} (waited for '{text}'):\n{}", self.name, last_lines(&self.log))));
         }
     }
 
     /// Runs a shell command where the daemon lives, with its /run and /etc: for its control program.
     pub(crate) fn exec(&self, script: &str) -> Result<String> {
         let target = self.id().to_string();
-        output_of(tool("nsenter").args(["-t", &target, "-m", "-n", "sh", "-c", script]))
+        // setns(2) into a mount namespace forgets our changed root: -r takes the daemon's.
+        output_of(tool("nsenter").args(["-t", &target, "-m", "-n", "-r", "-w", "sh", "-c", script]))
             .map_err(|failure| Failure(format!("{}: {failure}", self.name)))
     }
 

@@ -55,9 +55,7 @@ fn port_name(host: &str, interface: &str) -> Result<String> {
     let name = format!("{host}-{interface}");
     match name.len() <= NAME_LIMIT {
         true => Ok(name),
-        false => Err(Failure(format!(
-            "{name}: host and interface name together exceed {NAME_LIMIT} characters"
-        ))),
+        false => Err(Failure(format!("{name}: host and interface name together exceed {NAME_LIMIT} characters"))),
     }
 }
 
@@ -72,12 +70,7 @@ impl Guest {
     }
 
     /// Gives `host` an interface on a link, up, without addresses beyond its link-local one. `None`: cable not plugged in.
-    pub(crate) fn attach(
-        &self,
-        host: &Namespace,
-        interface: &str,
-        link: Option<&str>,
-    ) -> Result<()> {
+    pub(crate) fn attach(&self, host: &Namespace, interface: &str, link: Option<&str>) -> Result<()> {
         if interface.len() < 2 {
             return Err(Failure(format!("{interface}: ip(8) takes so short a name for a word")));
         }
@@ -108,12 +101,7 @@ impl Guest {
     }
 
     /// Makes an interface lose, delay or duplicate packets, both ways, from now on.
-    pub(crate) fn impair(
-        &self,
-        host: &Namespace,
-        interface: &str,
-        impairment: &Impairment,
-    ) -> Result<()> {
+    pub(crate) fn impair(&self, host: &Namespace, interface: &str, impairment: &Impairment) -> Result<()> {
         let port = port_name(&host.name, interface)?;
         let netem = impairment.netem();
         let words = |device: &str| format!("qdisc replace dev {device} root {netem}");
@@ -165,11 +153,7 @@ mod tests {
 
     #[test]
     fn an_impairment_becomes_the_words_of_netem() {
-        let impairment = Impairment {
-            delay_ms: 20,
-            loss_percent: 30.0,
-            ..Impairment::default()
-        };
+        let impairment = Impairment { delay_ms: 20, loss_percent: 30.0, ..Impairment::default() };
         assert_eq!(impairment.netem(), "netem limit 10000 delay 20ms 0ms loss 30%");
         assert_eq!(Impairment::default().netem(), "netem limit 10000");
     }

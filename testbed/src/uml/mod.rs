@@ -2,6 +2,7 @@
 //! `packages` fetches, `boot` starts a machine, `guest` is its init, `hosts` and `links` are the network inside.
 
 pub(crate) mod boot;
+pub(crate) mod build;
 pub(crate) mod guest;
 pub(crate) mod hosts;
 
@@ -66,10 +67,7 @@ pub(crate) fn target_directory() -> PathBuf {
         .ancestors()
         .skip(1)
         .find(|directory| directory.join("CACHEDIR.TAG").exists() || directory.ends_with("target"))
-        .map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-            Path::to_path_buf,
-        )
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_path_buf)
 }
 
 /// Where the test bed keeps what it downloaded, built and recorded.

@@ -13,7 +13,8 @@ const RELEASE: &str = "bookworm";
 /// Changes when the way sets are unpacked changes, so that old ones are made again.
 const FORMAT: &str = "1";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+/// Where a layer keeps its shared libraries.
+pub(crate) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// What every Debian system has, or what only a package's installation scripts need.
 const BASE_SYSTEM: &[&str] = &[
@@ -58,22 +59,14 @@ pub(crate) struct PackageSet {
 }
 
 /// The kernel and its modules.
-pub(crate) const KERNEL: PackageSet = PackageSet {
-    name: "kernel",
-    packages: &["user-mode-linux"],
-};
+pub(crate) const KERNEL: PackageSet = PackageSet { name: "kernel", packages: &["user-mode-linux"] };
 
 /// What the guest needs to make and watch networks.
-pub(crate) const TOOLS: PackageSet = PackageSet {
-    name: "tools",
-    packages: &["busybox-static", "iproute2", "iputils-ping", "radvd", "tcpdump"],
-};
+pub(crate) const TOOLS: PackageSet =
+    PackageSet { name: "tools", packages: &["busybox-static", "iproute2", "iputils-ping", "radvd", "tcpdump"] };
 
 /// The independent reader of captures.
-pub(crate) const TSHARK: PackageSet = PackageSet {
-    name: "tshark",
-    packages: &["tshark"],
-};
+pub(crate) const TSHARK: PackageSet = PackageSet { name: "tshark", packages: &["tshark"] };
 
 /// strongSwan 5.9.8 with its plugins.
 pub(crate) const STRONGSWAN: PackageSet = PackageSet {
@@ -93,10 +86,8 @@ pub(crate) const STRONGSWAN: PackageSet = PackageSet {
 };
 
 /// What building a kernel needs beyond a compiler and make.
-pub(crate) const KERNEL_BUILD: PackageSet = PackageSet {
-    name: "kernel-build",
-    packages: &["bc", "bison", "flex", "linux-source-6.12", "m4"],
-};
+pub(crate) const KERNEL_BUILD: PackageSet =
+    PackageSet { name: "kernel-build", packages: &["bc", "bison", "flex", "linux-source-6.12", "m4"] };
 
 /// An unpacked set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,12 +139,7 @@ pub(crate) fn provide(set: &PackageSet) -> Result<Layer> {
     remove_tree(&root)?;
     fs::rename(&fresh, &root).context(root.display())?;
     fs::write(&stamp, wanted).context(stamp.display())?;
-    eprintln!(
-        "fetched {}: {} packages in {:.1} s",
-        set.name,
-        archives.len(),
-        begin.elapsed().as_secs_f32()
-    );
+    eprintln!("fetched {}: {} packages in {:.1} s", set.name, archives.len(), begin.elapsed().as_secs_f32());
     Ok(Layer { root })
 }
 
@@ -220,13 +206,7 @@ impl Apt {
             "APT::Default-Release=".into(),
             "Acquire::Retries=3".into(),
         ];
-        Ok(Self {
-            home,
-            options: options
-                .into_iter()
-                .flat_map(|option| ["-o".to_owned(), option])
-                .collect(),
-        })
+        Ok(Self { home, options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() })
     }
 
     fn get(&self) -> Command {
@@ -238,11 +218,7 @@ impl Apt {
     /// The packages of the set and all they depend on, less the base system.
     fn closure(&self, set: &PackageSet) -> Result<Vec<String>> {
         output_of(self.get().args(["-qq", "update"]))?;
-        let plan = output_of(
-            self.get()
-                .args(["-s", "-y", "--no-install-recommends", "install"])
-                .args(set.packages),
-        )?;
+        let plan = output_of(self.get().args(["-s", "-y", "--no-install-recommends", "install"]).args(set.packages))?;
         let names = planned(&plan);
         match names.is_empty() {
             true => Err(Failure(format!("apt offers nothing for {}", set.name))),
@@ -255,12 +231,7 @@ impl Apt {
         let directory = self.home.join("archives").join(set);
         remove_tree(&directory)?;
         fs::create_dir_all(&directory).context(directory.display())?;
-        output_of(
-            self.get()
-                .args(["-qq", "download"])
-                .args(names)
-                .current_dir(&directory),
-        )?;
+        output_of(self.get().args(["-qq", "download"]).args(names).current_dir(&directory))?;
         let mut archives = Vec::new();
         for entry in fs::read_dir(&directory).context(directory.display())? {
             archives.push(entry.context(directory.display())?.path());
@@ -283,10 +254,7 @@ fn planned(plan: &str) -> Vec<String> {
 fn sources_list() -> String {
     let mirror = |variable: &str, default: &str| std::env::var(variable).unwrap_or(default.into());
     let main = mirror("TESTBED_MIRROR", "http://deb.debian.org/debian");
-    let security = mirror(
-        "TESTBED_SECURITY_MIRROR",
-        "http://deb.debian.org/debian-security",
-    );
+    let security = mirror("TESTBED_SECURITY_MIRROR", "http://deb.debian.org/debian-security");
     let signed = format!("deb [signed-by={KEYRING}]");
     format!(
         "{signed} {main} {RELEASE} main\n\

@@ -45,26 +45,17 @@ pub(crate) fn smoke(kernel: Kernel) -> Result<Report> {
     machine.timeout = Duration::from_secs(60);
     let finish = machine.run(TASK, serde_json::to_value(topology()).context("topology")?)?;
     if finish.exit_code != 0 {
-        return Err(Failure(format!(
-            "the smoke test ended with exit code {}; see {}",
-            finish.exit_code,
-            finish.console.display()
-        )));
+        return Err(Failure(format!("the smoke test ended with exit code {}; see {}", finish.exit_code, finish.console.display())));
     }
     let text = std::fs::read_to_string(output.join(RESULT)).context(RESULT)?;
     let mut report: Report = serde_json::from_str(&text).context(RESULT)?;
     let capture = Capture::read(&output.join(CAPTURE))?;
-    let count = |wanted: &dyn Fn(&Kind) -> bool| {
-        capture.packets.iter().filter(|packet| wanted(&packet.kind)).count()
-    };
+    let count = |wanted: &dyn Fn(&Kind) -> bool| capture.packets.iter().filter(|packet| wanted(&packet.kind)).count();
     report.esp_packets = count(&|kind| matches!(kind, Kind::Esp { .. }));
     report.clear_packets = count(&|kind| matches!(kind, Kind::Icmpv6 { kind: 128 | 129, .. }));
     report.elapsed_ms = finish.elapsed.as_millis();
     let expected = usize::try_from(PINGS).unwrap_or_default() * 2;
-    let good = report.replies == PINGS
-        && report.esp_packets == expected
-        && report.clear_packets == 0
-        && report.kernel_sockets;
+    let good = report.replies == PINGS && report.esp_packets == expected && report.clear_packets == 0 && report.kernel_sockets;
     match good {
         true => Ok(report),
         false => Err(Failure(format!("the smoke test saw {report:?}"))),
@@ -82,16 +73,12 @@ fn topology() -> Topology {
         }],
         ..HostPlan::default()
     };
-    Topology {
-        links: vec!["wire".into()],
-        hosts: vec![host("left", "2001:db8::1"), host("right", "2001:db8::2")],
-    }
+    Topology { links: vec!["wire".into()], hosts: vec![host("left", "2001:db8::1"), host("right", "2001:db8::2")] }
 }
 
 /// The part that runs in the guest.
 pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
-    let topology: Topology =
-        serde_json::from_value(guest.plan.argument.clone()).context("topology")?;
+    let topology: Topology = serde_json::from_value(guest.plan.argument.clone()).context("topology")?;
     topology.build(guest)?;
     let left = guest.namespace("left")?;
     let right = guest.namespace("right")?;
@@ -133,8 +120,5 @@ fn security(to_right: &str, to_left: &str) -> String {
         )
     };
     let (left, right) = ("2001:db8::1", "2001:db8::2");
-    state(left, right, 0x100)
-        + &state(right, left, 0x200)
-        + &policy(left, right, to_right)
-        + &policy(right, left, to_left)
+    state(left, right, 0x100) + &state(right, left, 0x200) + &policy(left, right, to_right) + &policy(right, left, to_left)
 }

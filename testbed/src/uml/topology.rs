@@ -98,10 +98,7 @@ mod tests {
             {"name": "eth0", "link": "f1", "addresses": ["2001:db8:f1::5/64"], "impairment": {"loss_percent": 30}}],
             "routes": ["default via 2001:db8:f1::1"]}]}"#;
         let topology: Topology = serde_json::from_str(text).unwrap();
-        assert_eq!(
-            topology.hosts[0].commands(),
-            "addr add 2001:db8:f1::5/64 dev eth0 nodad\n-6 route add default via 2001:db8:f1::1\n"
-        );
+        assert_eq!(topology.hosts[0].commands(), "addr add 2001:db8:f1::5/64 dev eth0 nodad\n-6 route add default via 2001:db8:f1::1\n");
         assert!(serde_json::from_str::<Topology>(r#"{"links": [], "hosts": [], "x": 1}"#).is_err());
     }
 }
