@@ -1,0 +1,431 @@
+//! The back end: sequence numbers, a bounded number of requests under way, dumps one at a time, and resynchronisation after lost events.
+//! Invariant: every request submitted is answered by exactly one `Done`; events keep their order, also across a resynchronisation.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use neli::consts::nl::NlmF;
+use watari_kernel::{Backend, BackendOutput, Capability, Channel, KernelError, KernelEvent, KernelReply, KernelRequest, Now, RequestId};
+
+use crate::dump::{Dump, Owner, Rows, Table};
+use crate::errno::{EEXIST, EINTR, ENOENT, ESRCH, ETIMEDOUT, in_words};
+use crate::event::{self, Notice};
+use crate::layout::{UserPolicyInfo, UserSaInfo};
+use crate::message::{Incoming, Outgoing, XfrmMsg};
+use crate::probe::{self, Step};
+use crate::resync::Resync;
+use crate::{convert, encode};
+
+/// Requests on their way at once: their acknowledgements must fit into the socket's receive buffer.
+const WINDOW: usize = 128;
+/// The kernel answers while it is being written to; an answer later than this was lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A dump during which the table changes is started again this many times.
+const DUMP_TRIES: u32 = 16;
+const LOGGED_OCTETS: usize = 512;
+
+/// What an answer is for.
+#[derive(Debug)]
+enum Job {
+    /// A caller's request. `again` once it had to be sent twice.
+    Request { id: RequestId, request: KernelRequest, again: bool },
+    /// A step of the probe.
+    Probe { id: RequestId, step: Step, failure: Option<KernelError> },
+}
+
+#[derive(Debug)]
+struct InFlight {
+    job: Job,
+    deadline: Duration,
+}
+
+/// NETLINK_XFRM as a `Backend`: requests on one socket (`Channel::XfrmRequest`), multicast messages on another (`Channel::XfrmEvent`),
+/// which the runner has joined to [`crate::GROUPS`].
+#[derive(Debug)]
+pub struct XfrmBackend {
+    port: u32,
+    next_seq: u32,
+    waiting: VecDeque<Job>,
+    in_flight: BTreeMap<u32, InFlight>,
+    dumps: VecDeque<(Owner, Table)>,
+    dump: Option<Dump>,
+    resync: Resync,
+    release: String,
+    capability: Capability,
+    outputs: VecDeque<BackendOutput>,
+}
+
+impl XfrmBackend {
+    /// A back end whose request socket has the netlink port `port` (our own removals are told from others by it).
+    #[must_use]
+    pub fn new(port: u32) -> Self {
+        Self {
+            port,
+            next_seq: 1,
+            waiting: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            dumps: VecDeque::new(),
+            dump: None,
+            resync: Resync::default(),
+            release: String::new(),
+            capability: Capability::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Finds out what this kernel can do; answered by `Done(id, Ok(KernelReply::Done))`, after which `capabilities` tells. Adds a
+    /// policy for documentation addresses and removes it again. `release` is what `uname -r` prints, empty if unknown.
+    pub fn probe(&mut self, now: Now, id: RequestId, release: &str) {
+        release.clone_into(&mut self.release);
+        self.waiting.push_back(Job::Probe { id, step: Step::Add, failure: None });
+        self.send_waiting(now);
+    }
+
+    /// Says that the MIGRATE group could not be joined.
+    pub fn migrate_is_not_heard(&mut self) {
+        self.capability.migrate = false;
+    }
+
+    fn sequence(&mut self) -> u32 {
+        let seq = self.next_seq;
+        // 0 is the number of the kernel's own messages.
+        self.next_seq = seq.checked_add(1).unwrap_or(1);
+        seq
+    }
+
+    fn send_waiting(&mut self, now: Now) {
+        while self.in_flight.len() < WINDOW
+            && let Some(job) = self.waiting.pop_front()
+        {
+            self.send(now, job);
+        }
+        self.start_dump(now);
+    }
+
+    fn send(&mut self, now: Now, job: Job) {
+        let seq = self.sequence();
+        match job.outgoing().and_then(|outgoing| outgoing.into_octets(seq, self.port)) {
+            Ok(octets) => {
+                self.in_flight.insert(seq, InFlight { job, deadline: now.boot.saturating_add(PATIENCE) });
+                self.outputs.push_back(BackendOutput::Send(Channel::XfrmRequest, octets));
+            }
+            Err(why) => {
+                let error = KernelError { errno: 0, text: why, request: job.name() };
+                self.finish(job.id(), Err(error));
+            }
+        }
+    }
+
+    fn start_dump(&mut self, now: Now) {
+        if self.dump.is_some() {
+            return;
+        }
+        if let Some((owner, table)) = self.dumps.pop_front() {
+            self.send_dump(now, owner, table, 0);
+        }
+    }
+
+    fn send_dump(&mut self, now: Now, owner: Owner, table: Table, tries: u32) {
+        let seq = self.sequence();
+        let outgoing = match table {
+            Table::Policies => encode::dump_policies(),
+            Table::Sas => encode::dump_sas(),
+        };
+        self.dump = Some(Dump::new(seq, owner, table, tries, now.boot.saturating_add(PATIENCE)));
+        match outgoing.into_octets(seq, self.port) {
+            Ok(octets) => self.outputs.push_back(BackendOutput::Send(Channel::XfrmRequest, octets)),
+            Err(why) => self.end_dump(now, Err(KernelError { errno: 0, text: why, request: table.request() })),
+        }
+    }
+
+    fn finish(&mut self, id: RequestId, result: Result<KernelReply, KernelError>) {
+        self.outputs.push_back(BackendOutput::Done(id, result));
+    }
+
+    fn answer(&mut self, now: Now, message: &Incoming<'_>) -> Result<(), String> {
+        if self.dump.as_ref().is_some_and(|dump| dump.seq == message.seq) {
+            return self.dump_part(now, message);
+        }
+        if !self.in_flight.contains_key(&message.seq) {
+            return Ok(());
+        }
+        match message.kind {
+            XfrmMsg::Error => {
+                let (errno, text) = message.result()?;
+                self.result(now, message.seq, errno, &text);
+            }
+            XfrmMsg::NewSa => {
+                let (raw, attributes) = message.fixed::<UserSaInfo>()?;
+                let sa = convert::sa(&raw, &attributes)?;
+                if let Some(InFlight { job, .. }) = self.in_flight.remove(&message.seq) {
+                    let reply = match &job {
+                        Job::Request { request: KernelRequest::AllocateSpi { .. }, .. } => KernelReply::Spi(sa.spi),
+                        _ => KernelReply::Sa(Some(sa)),
+                    };
+                    self.finish(job.id(), Ok(reply));
+                }
+            }
+            _ => {}
+        }
+        self.send_waiting(now);
+        Ok(())
+    }
+
+    /// A request got its acknowledgement (errno 0) or was refused.
+    fn result(&mut self, now: Now, seq: u32, errno: i32, text: &str) {
+        let Some(InFlight { job, .. }) = self.in_flight.remove(&seq) else { return };
+        let error = refusal(errno, text, job.name());
+        match job {
+            Job::Request { id, mut request, again } => match (&mut request, errno) {
+                // The larval state lives 30 s; if it is gone, the SA can still be added.
+                (KernelRequest::AddSa { allocated: allocated @ true, .. }, ESRCH) => {
+                    *allocated = false;
+                    self.send(now, Job::Request { id, request, again });
+                }
+                (KernelRequest::QuerySa(_), ESRCH) => self.finish(id, Ok(KernelReply::Sa(None))),
+                (_, 0) | (KernelRequest::DeleteSa(_), ESRCH) | (KernelRequest::DeletePolicy { .. }, ENOENT) => {
+                    self.finish(id, Ok(KernelReply::Done))
+                }
+                (KernelRequest::AddSa { .. }, EEXIST) if again => self.finish(id, Ok(KernelReply::Done)),
+                _ => self.finish(id, Err(error)),
+            },
+            Job::Probe { id, step: Step::Add, .. } if errno != 0 => self.finish(id, Err(error)),
+            Job::Probe { id, step: Step::Add, failure } => self.send(now, Job::Probe { id, step: Step::Migrate, failure }),
+            Job::Probe { id, step: Step::Migrate, .. } => {
+                probe::conclude(&mut self.capability, errno, &self.release);
+                let failure = self.capability.inbound_mh_type.is_none().then_some(error);
+                self.send(now, Job::Probe { id, step: Step::Remove, failure });
+            }
+            Job::Probe { id, step: Step::Remove, failure } => {
+                let removal = if matches!(errno, 0 | ENOENT) { Ok(KernelReply::Done) } else { Err(error) };
+                self.finish(id, failure.map_or(removal, Err));
+            }
+        }
+    }
+
+    fn dump_part(&mut self, now: Now, message: &Incoming<'_>) -> Result<(), String> {
+        let Some(dump) = self.dump.as_mut() else { return Ok(()) };
+        dump.deadline = now.boot.saturating_add(PATIENCE);
+        dump.interrupted |= message.has(NlmF::DUMP_INTR);
+        match message.kind {
+            XfrmMsg::NewSa => {
+                let (raw, attributes) = message.fixed::<UserSaInfo>()?;
+                dump.sas.push(convert::sa(&raw, &attributes)?);
+            }
+            XfrmMsg::NewPolicy => {
+                let (raw, attributes) = message.fixed::<UserPolicyInfo>()?;
+                let scratch = probe::scratch_selector();
+                dump.policies.extend(convert::policy(&raw, &attributes)?.filter(|policy| policy.selector != scratch));
+            }
+            XfrmMsg::Done | XfrmMsg::Error => self.dump_result(now, message),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn dump_result(&mut self, now: Now, message: &Incoming<'_>) {
+        let Some(dump) = self.dump.take() else { return };
+        // Old kernels end a dump without a result code.
+        let (errno, text) = message.result().unwrap_or_default();
+        if errno > 0 {
+            self.dump = Some(dump);
+            self.end_dump(now, Err(refusal(errno, &text, "read the tables")));
+        } else if dump.interrupted && dump.tries < DUMP_TRIES {
+            self.send_dump(now, dump.owner, dump.table, dump.tries.saturating_add(1));
+        } else {
+            let result = if dump.interrupted { Err(refusal(EINTR, "", dump.table.request())) } else { Ok(()) };
+            self.dump = Some(dump);
+            self.end_dump(now, result);
+        }
+    }
+
+    fn end_dump(&mut self, now: Now, result: Result<(), KernelError>) {
+        let Some(dump) = self.dump.take() else { return };
+        let request = dump.table.request();
+        let (owner, rows) = dump.into_rows();
+        let result = result.map(|()| rows).map_err(|error| KernelError { request, ..error });
+        match owner {
+            Owner::Caller(id) => {
+                let reply = result.map(|rows| match rows {
+                    Rows::Policies(policies) => KernelReply::Policies(policies),
+                    Rows::Sas(sas) => KernelReply::Sas(sas),
+                });
+                self.finish(id, reply);
+            }
+            Owner::Resync => {
+                let events = match result {
+                    Ok(rows) => self.resync.table(rows),
+                    Err(_) => {
+                        self.dumps.retain(|(owner, _)| *owner != Owner::Resync);
+                        self.resync.failed(now.boot)
+                    }
+                };
+                self.outputs.extend(events.into_iter().map(BackendOutput::Event));
+                self.read_again(now);
+            }
+        }
+        self.start_dump(now);
+    }
+
+    /// Starts a resynchronisation if one is wanted and none is running.
+    fn read_again(&mut self, now: Now) {
+        if self.resync.start(now.boot) {
+            self.dumps.push_back((Owner::Resync, Table::Policies));
+            self.dumps.push_back((Owner::Resync, Table::Sas));
+            self.start_dump(now);
+        }
+    }
+
+    fn multicast(&mut self, now: Now, message: &Incoming<'_>) -> Result<(), String> {
+        match event::read(message, self.port)? {
+            Notice::Event(KernelEvent::PolicyChanged(policy) | KernelEvent::PolicyRemoved(policy))
+                if policy.selector == probe::scratch_selector() => {}
+            Notice::Event(event) => self.tell(event),
+            Notice::Resynchronise => {
+                self.resync.want();
+                self.read_again(now);
+            }
+            Notice::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: KernelEvent) {
+        if let Some(event) = self.resync.hold(event) {
+            self.outputs.push_back(BackendOutput::Event(event));
+        }
+    }
+
+    fn malformed(&mut self, channel: Channel, why: String, octets: &[u8]) {
+        let octets = Incoming::loggable(octets, LOGGED_OCTETS);
+        self.outputs.push_back(BackendOutput::Event(KernelEvent::Malformed { channel, why, octets }));
+    }
+
+    /// Answers were lost: what was under way is sent again under new numbers, so that a late answer finds nobody.
+    fn send_again(&mut self, now: Now) {
+        for InFlight { job, .. } in std::mem::take(&mut self.in_flight).into_values() {
+            let job = match job {
+                Job::Request { id, request, .. } => Job::Request { id, request, again: true },
+                probe @ Job::Probe { .. } => probe,
+            };
+            self.send(now, job);
+        }
+        if let Some(dump) = self.dump.take() {
+            self.send_dump(now, dump.owner, dump.table, dump.tries.saturating_add(1));
+        }
+    }
+}
+
+impl Backend for XfrmBackend {
+    fn submit(&mut self, now: Now, id: RequestId, request: KernelRequest) {
+        match request {
+            KernelRequest::DumpSas => self.dumps.push_back((Owner::Caller(id), Table::Sas)),
+            KernelRequest::DumpPolicies => self.dumps.push_back((Owner::Caller(id), Table::Policies)),
+            request => self.waiting.push_back(Job::Request { id, request, again: false }),
+        }
+        self.send_waiting(now);
+    }
+
+    fn received(&mut self, now: Now, channel: Channel, octets: &[u8]) {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let (message, behind) = match Incoming::first(rest) {
+                Ok(taken) => taken,
+                Err(why) => return self.malformed(channel, why, rest),
+            };
+            rest = behind;
+            let read = match channel {
+                Channel::XfrmRequest => self.answer(now, &message),
+                Channel::XfrmEvent => self.multicast(now, &message),
+                Channel::Key | Channel::Route => return,
+            };
+            if let Err(why) = read {
+                self.malformed(channel, why, message.octets);
+            }
+        }
+    }
+
+    fn overrun(&mut self, now: Now, channel: Channel) {
+        match channel {
+            Channel::XfrmRequest => self.send_again(now),
+            Channel::XfrmEvent => {
+                self.resync.lost();
+                self.read_again(now);
+            }
+            Channel::Key | Channel::Route => {}
+        }
+    }
+
+    fn timeout(&mut self, now: Now) {
+        let late: Vec<u32> = self.in_flight.iter().filter(|(_, request)| request.deadline <= now.boot).map(|(seq, _)| *seq).collect();
+        for seq in late {
+            if let Some(InFlight { job, .. }) = self.in_flight.remove(&seq) {
+                self.finish(job.id(), Err(refusal(ETIMEDOUT, "", job.name())));
+            }
+        }
+        if self.dump.as_ref().is_some_and(|dump| dump.deadline <= now.boot) {
+            self.end_dump(now, Err(refusal(ETIMEDOUT, "", "read the tables")));
+        }
+        self.read_again(now);
+        self.send_waiting(now);
+    }
+
+    fn poll(&mut self) -> BackendOutput {
+        self.outputs.pop_front().unwrap_or_else(|| {
+            let requests = self.in_flight.values().map(|request| request.deadline);
+            let dump = self.dump.as_ref().map(|dump| dump.deadline);
+            BackendOutput::Wait(requests.chain(dump).chain(self.resync.deadline()).min())
+        })
+    }
+
+    fn capabilities(&self) -> &Capability {
+        &self.capability
+    }
+}
+
+impl Job {
+    const fn id(&self) -> RequestId {
+        match self {
+            Self::Request { id, .. } | Self::Probe { id, .. } => *id,
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Probe { .. } => "probe what it can do",
+            Self::Request { request, .. } => match request {
+                KernelRequest::AllocateSpi { .. } => "reserve an SPI",
+                KernelRequest::AddSa { .. } => "install an SA",
+                KernelRequest::DeleteSa(_) => "remove an SA",
+                KernelRequest::QuerySa(_) => "read an SA",
+                KernelRequest::DumpSas => Table::Sas.request(),
+                KernelRequest::SetPolicy(_) => "install a policy",
+                KernelRequest::DeletePolicy { .. } => "remove a policy",
+                KernelRequest::DumpPolicies => Table::Policies.request(),
+            },
+        }
+    }
+
+    fn outgoing(&self) -> Result<Outgoing, String> {
+        let request = match self {
+            Self::Request { request, .. } => request,
+            Self::Probe { step, .. } => return step.request(),
+        };
+        match request {
+            KernelRequest::AllocateSpi { endpoints, protocol, mode, reqid } => encode::allocate_spi(*endpoints, *protocol, *mode, *reqid),
+            KernelRequest::AddSa { parameters, allocated, sequence } => encode::add_sa(parameters, *allocated, *sequence),
+            KernelRequest::DeleteSa(id) => Ok(encode::delete_sa(id)),
+            KernelRequest::QuerySa(id) => Ok(encode::query_sa(id)),
+            KernelRequest::SetPolicy(policy) => encode::set_policy(policy),
+            KernelRequest::DeletePolicy { selector, direction, kind } => encode::delete_policy(selector, *direction, *kind),
+            KernelRequest::DumpSas => Ok(encode::dump_sas()),
+            KernelRequest::DumpPolicies => Ok(encode::dump_policies()),
+        }
+    }
+}
+
+fn refusal(errno: i32, text: &str, request: &'static str) -> KernelError {
+    let words = in_words(errno);
+    let text = if text.is_empty() { words.to_owned() } else { format!("{words}: {text}") };
+    KernelError { errno, text, request }
+}

@@ -1,0 +1,91 @@
+//! Resynchronisation: both tables are read again while events are held back, then told as one event with the held ones behind it.
+//! Invariant: an event that the tables do not yet show is told after them, so that the listener ends where the kernel is.
+
+use std::time::Duration;
+
+use watari_kernel::{KernelEvent, PolicyEntry};
+
+use crate::dump::Rows;
+
+/// After a dump that the kernel refused.
+const RETRY: Duration = Duration::from_secs(1);
+/// Events held back at most; more of them count as lost, and everything is read again.
+const HELD: usize = 65_536;
+
+/// State of resynchronisation.
+#[derive(Debug, Default)]
+pub(crate) struct Resync {
+    running: bool,
+    wanted: bool,
+    not_before: Duration,
+    policies: Option<Vec<PolicyEntry>>,
+    held: Vec<KernelEvent>,
+}
+
+impl Resync {
+    /// Asks for one.
+    pub(crate) const fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Events were lost: those held are not the whole story any more.
+    pub(crate) fn lost(&mut self) {
+        self.held.clear();
+        self.wanted = true;
+        self.not_before = Duration::ZERO;
+    }
+
+    /// Whether to begin reading now.
+    pub(crate) fn start(&mut self, now: Duration) -> bool {
+        if self.running || !self.wanted || now < self.not_before {
+            return false;
+        }
+        (self.running, self.wanted) = (true, false);
+        self.policies = None;
+        true
+    }
+
+    /// The boot time at which `start` will say yes.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        (self.wanted && !self.running).then_some(self.not_before)
+    }
+
+    /// Gives the event back, unless it has to wait for the tables.
+    pub(crate) fn hold(&mut self, event: KernelEvent) -> Option<KernelEvent> {
+        if !self.running {
+            return Some(event);
+        }
+        if self.held.len() >= HELD {
+            self.lost();
+        }
+        self.held.push(event);
+        None
+    }
+
+    /// A table was read; the events to tell, if it was the last one and nothing was lost meanwhile.
+    pub(crate) fn table(&mut self, rows: Rows) -> Vec<KernelEvent> {
+        match rows {
+            Rows::Policies(policies) => {
+                self.policies = Some(policies);
+                Vec::new()
+            }
+            Rows::Sas(sas) => {
+                self.running = false;
+                if self.wanted {
+                    return Vec::new();
+                }
+                let policies = self.policies.take().unwrap_or_default();
+                let mut events = vec![KernelEvent::Resynchronised { policies, sas }];
+                events.append(&mut self.held);
+                events
+            }
+        }
+    }
+
+    /// The kernel refused: what was held is told, and a new attempt is due a little later.
+    pub(crate) fn failed(&mut self, now: Duration) -> Vec<KernelEvent> {
+        (self.running, self.wanted) = (false, true);
+        self.not_before = now.saturating_add(RETRY);
+        std::mem::take(&mut self.held)
+    }
+}
