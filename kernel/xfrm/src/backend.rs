@@ -227,13 +227,16 @@ impl XfrmBackend {
         let Some(dump) = self.dump.take() else { return };
         // Old kernels end a dump without a result code.
         let (errno, text) = message.result().unwrap_or_default();
-        if errno > 0 {
-            self.dump = Some(dump);
-            self.end_dump(now, Err(refusal(errno, &text, "read the tables")));
-        } else if dump.interrupted && dump.tries < DUMP_TRIES {
+        let interrupted = dump.interrupted || errno == EINTR;
+        if interrupted && dump.tries < DUMP_TRIES {
             self.send_dump(now, dump.owner, dump.table, dump.tries.saturating_add(1));
         } else {
-            let result = if dump.interrupted { Err(refusal(EINTR, "", dump.table.request())) } else { Ok(()) };
+            let request = dump.table.request();
+            let result = match errno {
+                0 if interrupted => Err(refusal(EINTR, "", request)),
+                errno if errno > 0 => Err(refusal(errno, &text, request)),
+                _ => Ok(()),
+            };
             self.dump = Some(dump);
             self.end_dump(now, result);
         }
@@ -241,9 +244,8 @@ impl XfrmBackend {
 
     fn end_dump(&mut self, now: Now, result: Result<(), KernelError>) {
         let Some(dump) = self.dump.take() else { return };
-        let request = dump.table.request();
         let (owner, rows) = dump.into_rows();
-        let result = result.map(|()| rows).map_err(|error| KernelError { request, ..error });
+        let result = result.map(|()| rows);
         match owner {
             Owner::Caller(id) => {
                 let reply = result.map(|rows| match rows {
@@ -310,8 +312,9 @@ impl XfrmBackend {
             };
             self.send(now, job);
         }
-        if let Some(dump) = self.dump.take() {
-            self.send_dump(now, dump.owner, dump.table, dump.tries.saturating_add(1));
+        // The kernel answers EBUSY to a second dump beside the first, and never loses parts of one: let it end, then read again.
+        if let Some(dump) = self.dump.as_mut() {
+            dump.interrupted = true;
         }
     }
 }
@@ -363,8 +366,8 @@ impl Backend for XfrmBackend {
                 self.finish(job.id(), Err(refusal(ETIMEDOUT, "", job.name())));
             }
         }
-        if self.dump.as_ref().is_some_and(|dump| dump.deadline <= now.boot) {
-            self.end_dump(now, Err(refusal(ETIMEDOUT, "", "read the tables")));
+        if let Some(table) = self.dump.as_ref().filter(|dump| dump.deadline <= now.boot).map(|dump| dump.table) {
+            self.end_dump(now, Err(refusal(ETIMEDOUT, "", table.request())));
         }
         self.read_again(now);
         self.send_waiting(now);
