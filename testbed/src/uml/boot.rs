@@ -20,6 +20,10 @@ pub(crate) const OUTPUT_VARIABLE: &str = "WATARI_OUTPUT";
 pub(crate) const PLAN_FILE: &str = "plan.json";
 /// File in the output directory that holds the exit code.
 pub(crate) const EXIT_FILE: &str = "exit-code";
+/// File in the output directory that says why a task failed.
+pub(crate) const FAILURE_FILE: &str = "failure.txt";
+/// Exit code of a guest whose task failed or panicked.
+pub(crate) const TASK_FAILED: i32 = 101;
 /// First argument of this binary when it runs as the guest's init.
 pub(crate) const GUEST_COMMAND: &str = "guest-init";
 
@@ -110,7 +114,7 @@ impl Machine {
     }
 
     /// Boots, runs `task` in the guest and waits for the end. A guest that dies without an exit code is a failure that quotes
-    /// the last lines of its console.
+    /// the last lines of its console; one whose task failed is a failure in the task's own words.
     pub(crate) fn run(&self, task: &str, argument: serde_json::Value) -> Result<Finish> {
         let (executable, modules) = self.kernel_files()?;
         let tools = packages::provide(&packages::TOOLS)?;
@@ -141,6 +145,10 @@ impl Machine {
         }
         let code = fs::read_to_string(output.join(EXIT_FILE)).unwrap_or_default();
         match code.trim().parse() {
+            Ok(TASK_FAILED) => {
+                let why = fs::read_to_string(output.join(FAILURE_FILE)).unwrap_or_default();
+                Err(Failure(format!("in the guest: {}", why.trim())))
+            }
             Ok(exit_code) => Ok(Finish { exit_code, elapsed, console }),
             Err(_) => Err(Failure(format!("the guest ended without an exit code; its last words:\n{}", last_lines(&console)))),
         }

@@ -9,11 +9,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::boot::{EXIT_FILE, OUTPUT_VARIABLE, PLAN_FILE, Plan};
+use super::boot::{EXIT_FILE, FAILURE_FILE, OUTPUT_VARIABLE, PLAN_FILE, Plan, TASK_FAILED};
 use super::{Context, Failure, Result, output_of};
-
-/// Exit code of a guest whose task failed or panicked.
-pub(crate) const TASK_FAILED: i32 = 101;
 
 /// What Debian's kernel keeps as modules and Mobile IPv6 under IPsec needs, in an order that satisfies the dependencies.
 const MODULES: &[&str] = &[
@@ -75,11 +72,11 @@ pub(crate) fn guest_init(task: impl FnOnce(&Guest) -> Result<i32>) -> Result<()>
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
             eprintln!("guest: {failure}");
-            let _ = fs::write(output.join("failure.txt"), format!("{failure}\n"));
+            let _ = fs::write(output.join(FAILURE_FILE), format!("{failure}\n"));
             TASK_FAILED
         }
         Err(_) => {
-            let _ = fs::write(output.join("failure.txt"), "the task panicked; see console.log\n");
+            let _ = fs::write(output.join(FAILURE_FILE), "the task panicked; see console.log\n");
             TASK_FAILED
         }
     };

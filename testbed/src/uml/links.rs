@@ -114,12 +114,12 @@ impl Guest {
         let pcap = self.output.join(file);
         let log = self.output.join(format!("{file}.log"));
         let errors = File::create(&log).context(log.display())?;
+        // Given a file name it would change the file's owner, which the host allows only to root.
+        let file = File::create(&pcap).context(pcap.display())?;
         let child = tool("tcpdump")
-            .args(["-i", &bridge_name(link), "-n", "-U", "-s", "0", "-Z", "root"])
-            .args(["--immediate-mode", "-w"])
-            .arg(&pcap)
+            .args(["-i", &bridge_name(link), "-n", "-U", "-s", "0", "-Z", "root", "--immediate-mode", "-w", "-"])
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(file)
             .stderr(errors)
             .spawn()
             .context("tcpdump")?;

@@ -26,7 +26,7 @@ pub(crate) struct HostPlan {
     pub(crate) router: bool,
     /// Its interfaces.
     pub(crate) interfaces: Vec<InterfacePlan>,
-    /// Routes in the words of `ip route add`.
+    /// Routes in the words of `ip route add`; the family is taken from an address in them.
     pub(crate) routes: Vec<String>,
 }
 
@@ -80,9 +80,7 @@ impl HostPlan {
             }
         }
         for route in &self.routes {
-            // `ip -batch` does not guess the family from the words "default via".
-            let family = if route.contains(':') { "-6 " } else { "" };
-            lines += &format!("{family}route add {route}\n");
+            lines += &format!("route add {route}\n");
         }
         lines
     }
@@ -98,7 +96,7 @@ mod tests {
             {"name": "eth0", "link": "f1", "addresses": ["2001:db8:f1::5/64"], "impairment": {"loss_percent": 30}}],
             "routes": ["default via 2001:db8:f1::1"]}]}"#;
         let topology: Topology = serde_json::from_str(text).unwrap();
-        assert_eq!(topology.hosts[0].commands(), "addr add 2001:db8:f1::5/64 dev eth0 nodad\n-6 route add default via 2001:db8:f1::1\n");
+        assert_eq!(topology.hosts[0].commands(), "addr add 2001:db8:f1::5/64 dev eth0 nodad\nroute add default via 2001:db8:f1::1\n");
         assert!(serde_json::from_str::<Topology>(r#"{"links": [], "hosts": [], "x": 1}"#).is_err());
     }
 }
