@@ -75,7 +75,7 @@ pub(crate) struct Machine {
     pub(crate) memory: u32,
     /// Package layers beside the tools, for instance a peer, the topmost first.
     pub(crate) layers: Vec<Layer>,
-    /// Directory for everything the guest gives back. Emptied before the start.
+    /// Directory for everything the guest gives back: new, empty, or of a former run, which is removed.
     pub(crate) output: PathBuf,
     /// How long the machine may run, by the host's clock.
     pub(crate) timeout: Duration,
@@ -177,6 +177,12 @@ impl Machine {
     /// Makes an empty output directory and returns its canonical path, which is the same inside and outside.
     fn prepare_output(&self) -> Result<PathBuf> {
         if self.output.exists() {
+            // A mistyped path must not cost anybody's files.
+            let is_ours =
+                self.output.join(PLAN_FILE).exists() || fs::read_dir(&self.output).is_ok_and(|mut entries| entries.next().is_none());
+            if !is_ours {
+                return Err(Failure(format!("{}: holds something other than a former run", self.output.display())));
+            }
             fs::remove_dir_all(&self.output).context(self.output.display())?;
         }
         fs::create_dir_all(&self.output).context(self.output.display())?;

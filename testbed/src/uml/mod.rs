@@ -9,6 +9,7 @@ pub(crate) mod hosts;
 pub(crate) mod links;
 pub(crate) mod packages;
 pub(crate) mod smoke;
+mod sockets;
 pub(crate) mod topology;
 
 use std::fmt;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::boot::{Kernel, Machine};
 use super::guest::Guest;
+use super::sockets;
 use super::topology::{HostPlan, InterfacePlan, Topology};
 use super::{Context, Failure, Result, testbed_directory};
 use crate::judge::pcap::{Capture, Kind};
@@ -27,8 +28,8 @@ pub(crate) struct Report {
     pub(crate) esp_packets: usize,
     /// Echo requests and replies seen in clear on the link.
     pub(crate) clear_packets: usize,
-    /// Whether the guest's kernel has PF_KEY and XFRM groups for the agent.
-    pub(crate) kernel_sockets: bool,
+    /// Promises of the agent's sockets that this kernel did not keep.
+    pub(crate) complaints: Vec<String>,
     /// Boot to power-off, in milliseconds.
     pub(crate) elapsed_ms: u128,
 }
@@ -55,7 +56,7 @@ pub(crate) fn smoke(kernel: Kernel) -> Result<Report> {
     report.clear_packets = count(&|kind| matches!(kind, Kind::Icmpv6 { kind: 128 | 129, .. }));
     report.elapsed_ms = finish.elapsed.as_millis();
     let expected = usize::try_from(PINGS).unwrap_or_default() * 2;
-    let good = report.replies == PINGS && report.esp_packets == expected && report.clear_packets == 0 && report.kernel_sockets;
+    let good = report.replies == PINGS && report.esp_packets == expected && report.clear_packets == 0 && report.complaints.is_empty();
     match good {
         true => Ok(report),
         false => Err(Failure(format!("the smoke test saw {report:?}"))),
@@ -91,13 +92,7 @@ pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
     let report = Report {
         kernel: left.exec("uname -r")?.trim().into(),
         replies: text.matches("bytes from").count().try_into().unwrap_or_default(),
-        kernel_sockets: left.enter(|| {
-            let groups = [1, 2, 3, 4, 7];
-            let family = watari_sys::NetlinkFamily::Xfrm;
-            watari_sys::KeySocket::open().is_ok()
-                && watari_sys::NetlinkSocket::open(family, &groups, 65_536).is_ok()
-                && watari_sys::MobilitySocket::open().is_ok()
-        })?,
+        complaints: sockets::complaints(&left, &right)?,
         ..Report::default()
     };
     guest.write(RESULT, serde_json::to_string(&report).context(RESULT)?)?;
