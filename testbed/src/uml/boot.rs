@@ -156,6 +156,7 @@ impl Machine {
 
     fn kernel_files(&self) -> Result<(PathBuf, Option<PathBuf>)> {
         match self.kernel {
+            Kernel::Debian61 if self.time_travel => Err(Failure::new("Debian's 6.1 kernel knows no time travel: boot 6.12")),
             Kernel::Debian61 => {
                 let layer = packages::provide(&packages::KERNEL)?;
                 let versions = layer.path("usr/lib/uml/modules");
