@@ -1,0 +1,235 @@
+//! A Mobile IPv6 signalling node with mip6d's personality: policies, states, MIGRATE messages, binding updates and acknowledgements,
+//! in its order, its bursts and with its block policies. A pure state machine: the simulator and the real runner drive the very same node.
+//! Invariant: every MIGRATE of a move leaves before the binding update (mobile node) or the acknowledgement (home agent) does.
+
+pub mod home;
+pub mod mobile;
+mod spd;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use watari_kernel::mirror::{MigrateRequest, MobilityState, Packet, Upper};
+use watari_kernel::{PolicyEntry, PolicyKind};
+use watari_mip6::Message;
+use watari_policies::profile::{BindingSelector, Protected, Reqids};
+use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
+use watari_policies::{Direction, Selector};
+
+pub use home::HomeAgent;
+pub use mobile::MobileNode;
+
+/// ICMPv6 type of a mobile prefix solicitation (RFC 6275 6.7).
+pub const PREFIX_SOLICITATION: u16 = 146;
+/// ICMPv6 type of a mobile prefix advertisement (RFC 6275 6.8).
+pub const PREFIX_ADVERTISEMENT: u16 = 147;
+
+/// What mobile node and home agent agree on, as both daemons are configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agreement {
+    /// Home address.
+    pub home_address: IpAddr,
+    /// Home agent.
+    pub home_agent: IpAddr,
+    /// What is protected and under which reqids, in the order in which it is migrated.
+    pub protect: Vec<(Protected, Reqids)>,
+    /// Whether policies for binding messages carry a type.
+    pub binding: BindingSelector,
+    /// Lifetime of a binding.
+    pub lifetime: Duration,
+}
+
+/// What reaches a signalling node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The node begins; the home agent's links are up.
+    Start,
+    /// An address was configured on the link just attached, tentative or not.
+    Attached {
+        /// The address.
+        address: IpAddr,
+        /// Whether the link is the home link.
+        home: bool,
+    },
+    /// An address is gone, and the link it was on.
+    Detached(IpAddr),
+    /// A Mobility Header or prefix discovery message arrived, with the addresses the upper layers see.
+    Packet(Packet),
+    /// The time of `Wait` has come.
+    Timeout,
+}
+
+/// Where a home address lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HomeAddressAt {
+    /// On the home link's interface.
+    Link,
+    /// On the tunnel interface, while away.
+    Tunnel,
+}
+
+/// What a signalling node wants done, in this order and at once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Add a policy or replace the one with the same selector, direction and kind.
+    SetPolicy(PolicyEntry),
+    /// Delete a policy.
+    DeletePolicy {
+        /// Selector.
+        selector: Selector,
+        /// Direction.
+        direction: Direction,
+        /// Policy set.
+        kind: PolicyKind,
+    },
+    /// Add a Mobile IPv6 state or change its care-of address.
+    SetState(MobilityState),
+    /// Delete a Mobile IPv6 state.
+    DeleteState(MobilityState),
+    /// Migrate a policy.
+    Migrate(MigrateRequest),
+    /// Send a packet; its source is the home address or the home agent, policies do the rest.
+    Send(Packet),
+    /// Put the home address where it belongs.
+    HomeAddress(HomeAddressAt),
+    /// Answer for a home address on the home link, or stop doing so.
+    Proxy {
+        /// The home address.
+        home_address: IpAddr,
+        /// Whether to answer.
+        on: bool,
+    },
+    /// Something worth a line in the timeline.
+    Event(SignalEvent),
+    /// Nothing more until an input or this time.
+    Wait(Option<Duration>),
+}
+
+/// Something worth a line in the timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalEvent {
+    /// The node has a new place; MIGRATE messages follow.
+    Moving {
+        /// Care-of address or home address it leaves, if there was one.
+        from: Option<IpAddr>,
+        /// Care-of address or home address it goes to.
+        to: IpAddr,
+    },
+    /// A binding update was handed to the kernel.
+    UpdateSent {
+        /// Care-of address.
+        care_of: IpAddr,
+        /// Sequence number.
+        sequence: u16,
+        /// Whether it ends the binding.
+        ends: bool,
+        /// Repeats before this one.
+        repeats: u32,
+    },
+    /// The home agent accepted a binding update.
+    Accepted {
+        /// Home address.
+        home_address: IpAddr,
+        /// Care-of address.
+        care_of: IpAddr,
+    },
+    /// The home agent ended a binding.
+    Ended {
+        /// Home address.
+        home_address: IpAddr,
+    },
+    /// The mobile node got its acknowledgement: data may flow again.
+    Acknowledged {
+        /// Care-of address, or home address when at home.
+        at: IpAddr,
+    },
+    /// A Home Test came back through the tunnel.
+    HomeTested,
+    /// A prefix advertisement came back.
+    PrefixAdvertised,
+}
+
+/// Outputs and timers, the same for both roles.
+#[derive(Clone, Debug, Default)]
+struct Agenda<T> {
+    outputs: VecDeque<Output>,
+    timers: Vec<(Duration, T)>,
+}
+
+impl<T: PartialEq> Agenda<T> {
+    fn put(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn event(&mut self, event: SignalEvent) {
+        self.put(Output::Event(event));
+    }
+
+    /// Sets a timer; an earlier one of the same kind is forgotten.
+    fn set(&mut self, at: Duration, timer: T) {
+        self.clear(&timer);
+        self.timers.push((at, timer));
+    }
+
+    fn clear(&mut self, timer: &T) {
+        self.timers.retain(|(_, other)| other != timer);
+    }
+
+    fn due(&mut self, now: Duration) -> Option<T> {
+        let next = self.timers.iter().enumerate().filter(|(_, (at, _))| *at <= now).min_by_key(|(_, (at, _))| *at)?.0;
+        Some(self.timers.remove(next).1)
+    }
+
+    fn poll(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(self.timers.iter().map(|(at, _)| *at).min()))
+    }
+}
+
+/// Either role.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// A mobile node.
+    Mobile(MobileNode),
+    /// A home agent.
+    Home(HomeAgent),
+}
+
+impl Node {
+    /// Takes an input; `now` is boot time.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        match self {
+            Self::Mobile(node) => node.handle(now, input),
+            Self::Home(node) => node.handle(now, input),
+        }
+    }
+
+    /// The next thing wanted; call until `Wait`.
+    pub fn poll(&mut self) -> Output {
+        match self {
+            Self::Mobile(node) => node.poll(),
+            Self::Home(node) => node.poll(),
+        }
+    }
+}
+
+/// A Mobility Header packet; the checksum is left to whoever puts it on a real wire.
+fn mobility_packet(src: IpAddr, dst: IpAddr, message: &Message) -> Packet {
+    let upper = Upper { protocol: MOBILITY_HEADER, sport: u16::from(message.number()), dport: 0, payload: message.encode() };
+    Packet::clear(src, dst, upper)
+}
+
+fn icmp_packet(src: IpAddr, dst: IpAddr, message_type: u16) -> Packet {
+    // Identifier and reserved octets of RFC 6275 6.7; nothing reads them here.
+    Packet::clear(src, dst, Upper { protocol: ICMPV6, sport: message_type, dport: 0, payload: vec![0; 4] })
+}
+
+const fn v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+//! The mobile node's half: movement, MIGRATE before the binding update, block policies until the acknowledgement, return home.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use watari_kernel::mirror::Packet;
+use watari_kernel::{PolicyEntry, PolicyKind};
+use watari_mip6::Message;
+use watari_mip6::message::UpdateFlags;
+use watari_mip6::option::alternate_care_of;
+use watari_policies::Mode;
+use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
+
+use super::spd::{self, End};
+use super::{Agenda, Agreement, HomeAddressAt, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, SignalEvent};
+use super::{icmp_packet, mobility_packet, v6};
+
+/// From a new address to the decision to move (measured about 0.2 s).
+const DECISION: Duration = Duration::from_millis(200);
+/// From the spurious move at start to the recognition of the home link (measured 230 ms).
+const RECOGNITION: Duration = Duration::from_millis(230);
+/// First wait for an acknowledgement; doubles with every repeat.
+const FIRST_REPEAT: Duration = Duration::from_secs(1);
+/// Longest wait for an acknowledgement.
+const LONGEST_REPEAT: Duration = Duration::from_secs(32);
+
+/// What a mobile node's daemon is told besides the agreement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MobileSettings {
+    /// What is agreed with the home agent.
+    pub agreement: Agreement,
+    /// First binding update sequence number.
+    pub sequence: u16,
+    /// A correspondent to which a Home Test Init goes after each registration away from home.
+    pub correspondent: Option<IpAddr>,
+    /// Whether to ask for the home prefix after each registration away from home.
+    pub prefix_discovery: bool,
+    /// mip6d with key-management mobility: movements during the first registration are looked at only after it.
+    pub deaf_at_first: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    Decide,
+    Recognise,
+    Repeat,
+    Refresh,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    Home,
+    Away(IpAddr),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Update {
+    care_of: IpAddr,
+    sequence: u16,
+    ends: bool,
+    repeats: u32,
+    wait: Duration,
+}
+
+/// The mobile node.
+#[derive(Clone, Debug)]
+pub struct MobileNode {
+    settings: MobileSettings,
+    agenda: Agenda<Timer>,
+    place: Place,
+    /// The address just attached to, and whether its link is home.
+    candidate: Option<(IpAddr, bool)>,
+    started_once: bool,
+    tunnels_at: Option<IpAddr>,
+    pending: Option<Update>,
+    registered: Option<IpAddr>,
+    ever_registered: bool,
+    blocked: bool,
+    sequence: u16,
+}
+
+impl MobileNode {
+    /// A node that has not started yet.
+    pub fn new(settings: MobileSettings) -> Self {
+        let sequence = settings.sequence;
+        Self {
+            settings,
+            agenda: Agenda { outputs: std::collections::VecDeque::new(), timers: Vec::new() },
+            place: Place::Nowhere,
+            candidate: None,
+            started_once: false,
+            tunnels_at: None,
+            pending: None,
+            registered: None,
+            ever_registered: false,
+            blocked: false,
+            sequence,
+        }
+    }
+
+    /// Whether a binding is acknowledged and nothing is under way.
+    pub const fn is_settled(&self) -> bool {
+        self.pending.is_none() && self.candidate.is_none() && !matches!(self.place, Place::Nowhere)
+    }
+
+    /// Takes an input; `now` is boot time.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        match input {
+            Input::Start => self.start(),
+            Input::Attached { address, home } => {
+                self.candidate = Some((address, home));
+                self.agenda.set(now.saturating_add(DECISION), Timer::Decide);
+            }
+            Input::Detached(address) => {
+                if self.candidate.is_some_and(|(candidate, _)| candidate == address) {
+                    self.candidate = None;
+                    self.agenda.clear(&Timer::Decide);
+                    self.agenda.clear(&Timer::Recognise);
+                }
+            }
+            Input::Packet(packet) => self.packet(now, &packet),
+            Input::Timeout => {
+                while let Some(timer) = self.agenda.due(now) {
+                    self.timer(now, timer);
+                }
+            }
+        }
+    }
+
+    /// The next thing wanted; call until `Wait`.
+    pub fn poll(&mut self) -> Output {
+        self.agenda.poll()
+    }
+
+    fn start(&mut self) {
+        let agreement = &self.settings.agreement;
+        for policy in spd::ipsec(agreement, End::MobileNode, Mode::Transport, agreement.home_address) {
+            self.agenda.put(Output::SetPolicy(policy.entry));
+        }
+        for policy in spd::mobile_start(agreement) {
+            self.agenda.put(Output::SetPolicy(policy));
+        }
+    }
+
+    fn timer(&mut self, now: Duration, timer: Timer) {
+        match timer {
+            Timer::Decide => self.decide(now),
+            Timer::Recognise => {
+                self.candidate = None;
+                self.return_home(now);
+            }
+            Timer::Repeat => self.repeat(now),
+            Timer::Refresh => {
+                if let Some(care_of) = self.registered.filter(|_| self.pending.is_none()) {
+                    self.update(now, care_of, false);
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Duration) {
+        let Some((address, home)) = self.candidate else { return };
+        if self.settings.deaf_at_first && !self.ever_registered && self.pending.is_some() {
+            return;
+        }
+        if home && !self.started_once {
+            // The router is seen before the home link is recognised: a move to a care-of address on the home prefix, and back.
+            self.started_once = true;
+            self.agenda.set(now.saturating_add(RECOGNITION), Timer::Recognise);
+            self.move_away(now, address);
+            return;
+        }
+        self.started_once = true;
+        self.candidate = None;
+        if home {
+            self.return_home(now);
+        } else if self.place != Place::Away(address) || self.registered != Some(address) {
+            self.move_away(now, address);
+        }
+    }
+
+    fn move_away(&mut self, now: Duration, care_of: IpAddr) {
+        let agreement = self.settings.agreement.clone();
+        self.agenda.event(SignalEvent::Moving { from: self.here(), to: care_of });
+        self.agenda.put(Output::HomeAddress(HomeAddressAt::Tunnel));
+        let old = match self.tunnels_at {
+            Some(old) => old,
+            None => {
+                for policy in spd::ipsec(&agreement, End::MobileNode, Mode::Tunnel, agreement.home_address) {
+                    self.agenda.put(Output::SetPolicy(policy.entry));
+                }
+                agreement.home_address
+            }
+        };
+        self.block(true);
+        for policy in spd::bound(&agreement, End::MobileNode) {
+            self.agenda.put(Output::SetPolicy(policy));
+        }
+        for state in spd::states(&agreement, care_of) {
+            self.agenda.put(Output::SetState(state));
+        }
+        self.migrate(&agreement, Mode::Transport, old, care_of);
+        self.migrate(&agreement, Mode::Tunnel, old, care_of);
+        self.tunnels_at = Some(care_of);
+        self.place = Place::Away(care_of);
+        self.update(now, care_of, false);
+    }
+
+    fn return_home(&mut self, now: Duration) {
+        let agreement = self.settings.agreement.clone();
+        let home = agreement.home_address;
+        self.agenda.event(SignalEvent::Moving { from: self.here(), to: home });
+        if let Some(old) = self.tunnels_at.take() {
+            self.migrate(&agreement, Mode::Tunnel, old, home);
+            for policy in spd::ipsec(&agreement, End::MobileNode, Mode::Tunnel, home) {
+                self.delete(&policy.entry);
+            }
+            self.migrate(&agreement, Mode::Transport, old, home);
+            for policy in spd::bound(&agreement, End::MobileNode) {
+                self.delete(&policy);
+            }
+            for state in spd::states(&agreement, old) {
+                self.agenda.put(Output::DeleteState(state));
+            }
+        }
+        self.agenda.put(Output::HomeAddress(HomeAddressAt::Link));
+        self.place = Place::Home;
+        // A first update that was never answered nor repeated left no binding to end.
+        let bound = self.registered.is_some() || self.pending.is_some_and(|update| update.repeats > 0);
+        self.pending = None;
+        self.agenda.clear(&Timer::Repeat);
+        if bound {
+            self.block(true);
+            self.update(now, home, true);
+        } else {
+            self.block(false);
+        }
+    }
+
+    const fn here(&self) -> Option<IpAddr> {
+        match self.place {
+            Place::Nowhere => None,
+            Place::Home => Some(self.settings.agreement.home_address),
+            Place::Away(care_of) => Some(care_of),
+        }
+    }
+
+    fn migrate(&mut self, agreement: &Agreement, mode: Mode, old: IpAddr, new: IpAddr) {
+        for request in spd::migrates(agreement, End::MobileNode, mode, old, new) {
+            self.agenda.put(Output::Migrate(request));
+        }
+    }
+
+    fn delete(&mut self, policy: &PolicyEntry) {
+        let PolicyEntry { selector, direction, kind, .. } = *policy;
+        self.agenda.put(Output::DeletePolicy { selector, direction, kind });
+    }
+
+    fn block(&mut self, on: bool) {
+        if self.blocked == on {
+            return;
+        }
+        self.blocked = on;
+        for policy in spd::blocks(&self.settings.agreement) {
+            if on {
+                self.agenda.put(Output::SetPolicy(policy));
+            } else {
+                self.agenda.put(Output::DeletePolicy { selector: policy.selector, direction: policy.direction, kind: PolicyKind::Sub });
+            }
+        }
+    }
+
+    fn update(&mut self, now: Duration, care_of: IpAddr, ends: bool) {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.pending = Some(Update { care_of, sequence: self.sequence, ends, repeats: 0, wait: FIRST_REPEAT });
+        self.transmit(now);
+    }
+
+    fn repeat(&mut self, now: Duration) {
+        let Some(update) = &mut self.pending else { return };
+        self.sequence = self.sequence.wrapping_add(1);
+        update.sequence = self.sequence;
+        update.repeats = update.repeats.saturating_add(1);
+        update.wait = update.wait.saturating_mul(2).min(LONGEST_REPEAT);
+        self.transmit(now);
+    }
+
+    fn transmit(&mut self, now: Duration) {
+        let Some(Update { care_of, sequence, ends, repeats, wait }) = self.pending else { return };
+        let agreement = &self.settings.agreement;
+        let units = u16::try_from(agreement.lifetime.as_secs() / 4).unwrap_or(u16::MAX);
+        let message = Message::Update {
+            sequence,
+            flags: UpdateFlags(UpdateFlags::ACKNOWLEDGE | UpdateFlags::HOME | UpdateFlags::KEY_MOBILITY),
+            lifetime: if ends { 0 } else { units },
+            options: v6(care_of).map(alternate_care_of).unwrap_or_default(),
+        };
+        let packet = mobility_packet(agreement.home_address, agreement.home_agent, &message);
+        self.agenda.event(SignalEvent::UpdateSent { care_of, sequence, ends, repeats });
+        self.agenda.put(Output::Send(packet));
+        self.agenda.set(now.saturating_add(wait), Timer::Repeat);
+    }
+
+    fn packet(&mut self, now: Duration, packet: &Packet) {
+        let Some(upper) = packet.upper() else { return };
+        match (upper.protocol, upper.sport) {
+            (MOBILITY_HEADER, _) => match Message::decode(&upper.payload) {
+                Ok(Message::Acknowledgement { status, sequence, .. }) => self.acknowledged(now, status, sequence),
+                Ok(Message::Test { home: true, .. }) => self.agenda.event(SignalEvent::HomeTested),
+                _ => {}
+            },
+            (ICMPV6, PREFIX_ADVERTISEMENT) => self.agenda.event(SignalEvent::PrefixAdvertised),
+            _ => {}
+        }
+    }
+
+    fn acknowledged(&mut self, now: Duration, status: u8, sequence: u16) {
+        /// Status "sequence number out of window" (RFC 6275 6.1.8).
+        const OUT_OF_WINDOW: u8 = 135;
+        let Some(update) = self.pending else { return };
+        if status == OUT_OF_WINDOW {
+            self.sequence = sequence;
+            self.update(now, update.care_of, update.ends);
+            return;
+        }
+        if sequence != update.sequence || status >= 128 {
+            return;
+        }
+        self.pending = None;
+        self.agenda.clear(&Timer::Repeat);
+        self.block(false);
+        self.ever_registered = true;
+        self.agenda.event(SignalEvent::Acknowledged { at: update.care_of });
+        if update.ends {
+            self.registered = None;
+            self.agenda.clear(&Timer::Refresh);
+        } else {
+            let renewed = self.registered == Some(update.care_of);
+            self.registered = Some(update.care_of);
+            let refresh = self.settings.agreement.lifetime.saturating_mul(4) / 5;
+            self.agenda.set(now.saturating_add(refresh), Timer::Refresh);
+            if !renewed {
+                self.after_registration();
+            }
+        }
+        if self.candidate.is_some() && self.settings.deaf_at_first {
+            self.decide(now);
+        }
+    }
+
+    fn after_registration(&mut self) {
+        let agreement = &self.settings.agreement;
+        let (home, agent) = (agreement.home_address, agreement.home_agent);
+        if let Some(correspondent) = self.settings.correspondent {
+            let cookie = self.sequence.to_be_bytes();
+            let message = Message::TestInit { home: true, cookie: [0, 0, 0, 0, 0, 0, cookie[0], cookie[1]], options: Vec::new() };
+            self.agenda.put(Output::Send(mobility_packet(home, correspondent, &message)));
+        }
+        if self.settings.prefix_discovery {
+            self.agenda.put(Output::Send(icmp_packet(home, agent, PREFIX_SOLICITATION)));
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The node's messages against what mip6d was measured to send (FACTS 2.3).
+
+use super::home::HomeSettings;
+use super::mobile::MobileSettings;
+use super::*;
+use watari_kernel::{Endpoints, KmAddress};
+use watari_policies::{Mode, Reqid};
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+const T0: Duration = Duration::from_secs(10);
+
+fn agreement(protect: &[Protected], binding: BindingSelector) -> Agreement {
+    Agreement {
+        home_address: address("2001:db8:1::abcd"),
+        home_agent: address("2001:db8:1::1"),
+        protect: protect.iter().map(|what| (*what, what.usual_reqids())).collect(),
+        binding,
+        lifetime: Duration::from_secs(60),
+    }
+}
+
+fn typed() -> Agreement {
+    agreement(&[Protected::Binding, Protected::PrefixDiscovery, Protected::ReturnRoutability], BindingSelector::Typed)
+}
+
+fn node(agreement: Agreement) -> Node {
+    Node::Mobile(MobileNode::new(MobileSettings {
+        agreement,
+        sequence: 100,
+        correspondent: None,
+        prefix_discovery: false,
+        deaf_at_first: false,
+    }))
+}
+
+fn outputs(node: &mut Node) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    loop {
+        match node.poll() {
+            Output::Wait(_) => return outputs,
+            output => outputs.push(output),
+        }
+    }
+}
+
+fn migrates(outputs: &[Output]) -> Vec<MigrateRequest> {
+    outputs.iter().filter_map(|output| if let Output::Migrate(request) = output { Some(request.clone()) } else { None }).collect()
+}
+
+/// Direction, MH or ICMPv6 type, reqid, mode, old and new end points, KMADDRESS.
+type Row = (Direction, u16, u32, Mode, String, String, String);
+
+fn row(request: &MigrateRequest) -> Row {
+    let step = request.steps[0];
+    let km: KmAddress = request.kmaddress.unwrap();
+    let text = |ends: Endpoints| ends.to_string();
+    (
+        request.direction,
+        request.selector.sport.value,
+        step.reqid.0,
+        step.mode,
+        text(step.old),
+        text(step.new),
+        format!("{} {}", km.local, km.remote),
+    )
+}
+
+const COA1: &str = "2001:db8:f1::ff:fe00:e";
+const COA2: &str = "2001:db8:f2::ff:fe00:e";
+const HOA: &str = "2001:db8:1::abcd";
+const HA: &str = "2001:db8:1::1";
+
+fn expected(direction: Direction, number: u16, reqid: u32, old: (&str, &str), new: (&str, &str), km: (&str, &str)) -> Row {
+    let mode = if reqid < 5 { Mode::Transport } else { Mode::Tunnel };
+    let pair = |(src, dst): (&str, &str)| format!("{src} -> {dst}");
+    (direction, number, reqid, mode, pair(old), pair(new), format!("{} {}", km.0, km.1))
+}
+
+fn move_to(node: &mut Node, at: Duration, care_of: &str, home: bool) -> Vec<Output> {
+    node.handle(at, Input::Attached { address: address(care_of), home });
+    node.handle(at + Duration::from_millis(200), Input::Timeout);
+    outputs(node)
+}
+
+#[test]
+fn six_messages_leave_before_the_binding_update() {
+    let mut node = node(typed());
+    node.handle(T0, Input::Start);
+    assert!(outputs(&mut node).iter().all(|output| matches!(output, Output::SetPolicy(_))));
+    let made = move_to(&mut node, T0, COA1, false);
+    let km = (COA1, HA);
+    let (none, out, back) = (("::", "::"), (COA1, HA), (HA, COA1));
+    let rows = vec![
+        expected(Direction::Out, 5, 1, none, out, km),
+        expected(Direction::In, 6, 2, none, back, km),
+        expected(Direction::Out, 146, 3, none, out, km),
+        expected(Direction::In, 147, 4, none, back, km),
+        expected(Direction::Out, 1, 5, (HOA, HA), out, km),
+        expected(Direction::In, 3, 6, (HA, HOA), back, km),
+    ];
+    assert_eq!(migrates(&made).iter().map(row).collect::<Vec<_>>(), rows);
+    let last_migrate = made.iter().rposition(|output| matches!(output, Output::Migrate(_))).unwrap();
+    let update = made.iter().position(|output| matches!(output, Output::Send(_))).unwrap();
+    assert!(last_migrate < update);
+    let blocks = |output: &&Output| matches!(output, Output::SetPolicy(policy) if policy.action == watari_kernel::PolicyAction::Block);
+    assert_eq!(made.iter().filter(blocks).count(), 2);
+
+    let made = move_to(&mut node, T0 + Duration::from_secs(5), COA2, false);
+    let rows: Vec<Row> = migrates(&made).iter().map(row).collect();
+    assert_eq!(rows.len(), 6);
+    assert_eq!(rows[4], expected(Direction::Out, 1, 5, (COA1, HA), (COA2, HA), (COA2, HA)));
+}
+
+#[test]
+fn return_home_moves_tunnels_first_and_deletes_them_before_the_transport_messages() {
+    let mut node = node(typed());
+    move_to(&mut node, T0, COA1, false);
+    let sequence = 101;
+    acknowledge(&mut node, T0 + Duration::from_secs(1), sequence);
+    let made = move_to(&mut node, T0 + Duration::from_secs(5), "2001:db8:1::ff:fe00:e", true);
+    let reqids: Vec<u32> = migrates(&made).iter().map(|request| request.steps[0].reqid.0).collect();
+    assert_eq!(reqids, [5, 6, 1, 2, 3, 4]);
+    assert!(migrates(&made).iter().all(|request| request.kmaddress.unwrap().local == address(HOA)));
+    let position = |fits: &dyn Fn(&Output) -> bool| made.iter().position(fits).unwrap();
+    let deleted = position(&|output| matches!(output, Output::DeletePolicy { kind: PolicyKind::Main, .. }));
+    let transport = position(&|output| matches!(output, Output::Migrate(request) if request.steps[0].reqid == Reqid(1)));
+    assert!(deleted < transport);
+    let Some(Output::Send(packet)) = made.last() else { panic!("{made:?}") };
+    let Ok(Message::Update { lifetime, .. }) = Message::decode(&packet.upper().unwrap().payload) else { panic!() };
+    assert_eq!(lifetime, 0);
+}
+
+fn acknowledge(node: &mut Node, at: Duration, sequence: u16) {
+    let message = Message::Acknowledgement {
+        status: 0,
+        flags: watari_mip6::AckFlags(0x80),
+        sequence,
+        lifetime: 15,
+        options: vec![watari_mip6::MobilityOption::PadN(2)],
+    };
+    node.handle(at, Input::Packet(mobility_packet(address(HA), address(HOA), &message)));
+    assert!(outputs(node).iter().any(|output| matches!(output, Output::Event(SignalEvent::Acknowledged { .. }))));
+}
+
+#[test]
+fn a_start_at_home_moves_away_and_back_without_ending_a_binding() {
+    let mut node = node(agreement(&[Protected::Binding, Protected::Payload], BindingSelector::Any));
+    let made = move_to(&mut node, T0, "2001:db8:1::ff:fe00:e", true);
+    assert_eq!(migrates(&made).len(), 4);
+    node.handle(T0 + Duration::from_millis(430), Input::Timeout);
+    let made = outputs(&mut node);
+    assert_eq!(migrates(&made).len(), 4);
+    assert!(!made.iter().any(|output| matches!(output, Output::Send(_))));
+}
+
+#[test]
+fn the_home_agent_sends_seven_messages_and_three_again_at_the_end() {
+    let mut home = Node::Home(HomeAgent::new(HomeSettings { address: address(HA), agreements: vec![typed()] }));
+    let mut mobile = node(typed());
+    home.handle(T0, Input::Start);
+    outputs(&mut home);
+    let Some(Output::Send(update)) = move_to(&mut mobile, T0, COA1, false).pop() else { panic!() };
+    home.handle(T0, Input::Packet(update));
+    assert_eq!(outputs(&mut home), Vec::new());
+    home.handle(T0 + Duration::from_millis(1030), Input::Timeout);
+    let made = outputs(&mut home);
+    let rows: Vec<Row> = migrates(&made).iter().map(row).collect();
+    let directions: Vec<(Direction, u32)> = rows.iter().map(|row| (row.0, row.2)).collect();
+    let seven = [
+        (Direction::In, 1),
+        (Direction::Out, 2),
+        (Direction::In, 3),
+        (Direction::Out, 4),
+        (Direction::In, 5),
+        (Direction::Forward, 5),
+        (Direction::Out, 6),
+    ];
+    assert_eq!(directions, seven);
+    assert_eq!(rows[5], expected(Direction::Forward, 1, 5, (HOA, HA), (COA1, HA), (HA, COA1)));
+    assert!(matches!(made.last(), Some(Output::Send(_))), "the acknowledgement comes last");
+    acknowledge(&mut mobile, T0 + Duration::from_secs(2), 101);
+    let Some(Output::Send(update)) = move_to(&mut mobile, T0 + Duration::from_secs(5), "2001:db8:1::ff:fe00:e", true).pop() else {
+        panic!()
+    };
+    home.handle(T0 + Duration::from_secs(6), Input::Packet(update));
+    let made = outputs(&mut home);
+    let requests = migrates(&made);
+    assert_eq!(requests.len(), 10);
+    assert!(requests[7..].iter().all(|request| request.steps[0].old == request.steps[0].new));
+}
+
+#[test]
+fn an_unanswered_update_is_repeated_after_one_second_and_then_two() {
+    let mut node = node(typed());
+    move_to(&mut node, T0, COA1, false);
+    let sent = T0 + Duration::from_millis(200);
+    for (after, updates) in [(999, 0), (1000, 1), (2999, 0), (3000, 1)] {
+        node.handle(sent + Duration::from_millis(after), Input::Timeout);
+        let made = outputs(&mut node);
+        assert_eq!(made.iter().filter(|output| matches!(output, Output::Send(_))).count(), updates, "{after} ms");
+    }
+}
