@@ -9,6 +9,7 @@ use watari_kernel::{Capability, MigrateSource, Now};
 use watari_policies::Config;
 use watari_sa::{Context, Deadline, Ids, Keying, Rng, SaTable};
 
+use crate::copies::Copies;
 use crate::core::{Call, Core};
 use crate::lookup::Lookup;
 use crate::spd::Spd;
@@ -55,7 +56,7 @@ impl Agent {
             config,
             provider,
             capability,
-            options,
+            copies: Copies::new(options.migrate_from.unwrap_or(MigrateSource::Netlink)),
             children: SaTable::default(),
             rng: Rng::new(seed),
             ids: Ids::default(),
@@ -69,7 +70,15 @@ impl Agent {
             movements: BTreeMap::new(),
             awaited: BTreeMap::new(),
             sent_after_move: BTreeMap::new(),
+            moves: 0,
+            moved: BTreeMap::new(),
+            stale: BTreeMap::new(),
+            installed: BTreeMap::new(),
+            differences: Vec::new(),
+            traffic: BTreeMap::new(),
+            commands: BTreeMap::new(),
             retries: BTreeMap::new(),
+            ready: false,
             counters: Counters::default(),
             started: None,
             stopping: false,
@@ -92,6 +101,7 @@ impl Agent {
                 Call::Close(target) => keying.close(context, target),
             });
         }
+        self.check_stopped();
     }
 
     /// The next output; call until `Wait`.

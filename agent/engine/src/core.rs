@@ -1,21 +1,26 @@
 //! What the engine itself holds, apart from the protocol modules: configuration, child SAs, addresses, policies, timers, counters.
 //! Invariant: everything that leaves goes through `outputs`, in order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use watari_crypto::Provider;
-use watari_kernel::{Capability, KernelRequest, KmAddress, Now, RequestId, SaId, SaParameters};
+use watari_kernel::{Capability, KernelRequest, KmAddress, Now, PolicyEntry, RequestId, SaId, SaParameters};
 use watari_policies::{Config, PolicyId, RemoteId};
 use watari_sa::{ChildId, Context, Ids, Rng, SaTable, Target, TransmitId, Want};
 
+use crate::CommandId;
+use crate::control::Awaited;
+use crate::copies::Copies;
+use crate::install::Entry;
+use crate::liveness::Traffic;
 use crate::lookup::Lookup;
 use crate::spd::Spd;
 use crate::status::Counters;
 use crate::timers::Timers;
 use crate::whereabouts::Places;
-use crate::{AgentOptions, Event, Output};
+use crate::{Event, Output};
 
 /// Why the engine itself asked the kernel something.
 #[derive(Clone, Debug)]
@@ -25,7 +30,7 @@ pub(crate) enum Purpose {
     /// SAs at start-up, to be adopted.
     AdoptSas,
     /// SAs, to be compared with the records.
-    CompareSas,
+    CompareSas { moves: u64 },
     /// Whether the kernel moved an SA.
     Verify { child: ChildId, inbound: bool },
     /// Packets of a child's two halves, for liveness.
@@ -59,7 +64,6 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) capability: Capability,
-    pub(crate) options: AgentOptions,
     pub(crate) children: SaTable,
     pub(crate) rng: Rng,
     pub(crate) ids: Ids,
@@ -75,9 +79,22 @@ pub(crate) struct Core {
     pub(crate) movements: BTreeMap<RemoteId, Movement>,
     pub(crate) awaited: BTreeMap<KmAddress, RemoteId>,
     pub(crate) sent_after_move: BTreeMap<TransmitId, RemoteId>,
+    /// How many plans were applied, and by which a policy's tunnel moved last: what is older than a move is not believed.
+    pub(crate) moves: u64,
+    pub(crate) moved: BTreeMap<PolicyId, u64>,
+    /// Where halves of a child stood before they moved.
+    pub(crate) stale: BTreeMap<(ChildId, bool), BTreeSet<SaId>>,
+    pub(crate) copies: Copies,
+    /// Policies of ours that are in the kernel.
+    pub(crate) installed: BTreeMap<Entry, (PolicyId, PolicyEntry)>,
+    pub(crate) differences: Vec<String>,
+    pub(crate) traffic: BTreeMap<ChildId, Traffic>,
+    pub(crate) commands: BTreeMap<CommandId, Awaited>,
     pub(crate) retries: BTreeMap<PolicyId, u32>,
     pub(crate) counters: Counters,
     pub(crate) started: Option<Now>,
+    /// Whether what the kernel held at start-up is known.
+    pub(crate) ready: bool,
     pub(crate) stopping: bool,
 }
 

@@ -1,13 +1,23 @@
 //! The agent: routes inputs to the protocol modules, mobility decisions and the kernel, and collects their outputs.
 //! The only place where the others meet. After every `handle`, call `poll` until `Wait`.
 
+mod adopt;
 mod agent;
+mod control;
+mod copies;
 mod core;
 pub mod event;
+mod install;
 pub mod io;
+mod kernel_events;
+mod liveness;
 mod lookup;
+mod movement;
 mod placeholder;
+mod reconcile;
+mod reload;
 mod route;
+mod rows;
 mod spd;
 mod start;
 pub mod status;

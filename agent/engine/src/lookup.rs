@@ -4,59 +4,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use watari_policies::selector::{ICMP, ICMPV6, MOBILITY_HEADER};
-use watari_policies::{AddressRange, Config, Direction, Mode, Policy, PolicyId, PortMask, Ports, Reqid, Selector};
-
-/// Most prefixes an address range is cut into before it is covered by one.
-const MAX_PREFIXES: usize = 8;
-
-/// The kernel selectors of a policy in one direction.
-pub(crate) fn selectors(policy: &Policy, direction: Direction, inbound_mh_type: bool) -> Vec<Selector> {
-    let mut selectors = Vec::new();
-    for local in &policy.traffic.local {
-        for remote in &policy.traffic.remote {
-            let protocol = match (local.protocol, remote.protocol) {
-                (0, protocol) | (protocol, 0) => protocol,
-                (local, remote) if local == remote => local,
-                _ => continue,
-            };
-            let (src, dst) = if direction == Direction::Out { (local, remote) } else { (remote, local) };
-            let (sport, dport) = ports(protocol, src.ports, dst.ports, direction == Direction::Out || inbound_mh_type);
-            for src in prefixes(src.range) {
-                for dst in prefixes(dst.range) {
-                    selectors.push(Selector { src, dst, protocol, sport, dport });
-                }
-            }
-        }
-    }
-    selectors.sort_unstable();
-    selectors.dedup();
-    selectors
-}
-
-fn prefixes(range: AddressRange) -> Vec<IpNet> {
-    let prefixes = range.prefixes();
-    if prefixes.is_empty() || prefixes.len() > MAX_PREFIXES { vec![range.covering_prefix()] } else { prefixes }
-}
-
-/// Masked ports as the kernel lays them out: message types in `sport`, each direction with the type that is sent in it.
-fn ports(protocol: u8, src: Ports, dst: Ports, types_seen: bool) -> (PortMask, PortMask) {
-    match protocol {
-        MOBILITY_HEADER if !types_seen => (PortMask::ANY, PortMask::ANY),
-        MOBILITY_HEADER if src.start == src.end => (PortMask::exact(src.start >> 8), PortMask::ANY),
-        MOBILITY_HEADER => (PortMask::ANY, PortMask::ANY),
-        ICMP | ICMPV6 if src.start == src.end => (PortMask::exact(src.start >> 8), PortMask::exact(src.start & 0xff)),
-        ICMP | ICMPV6 if src.start >> 8 == src.end >> 8 && src.start <= src.end => (PortMask::exact(src.start >> 8), PortMask::ANY),
-        ICMP | ICMPV6 | 0 => (PortMask::ANY, PortMask::ANY),
-        _ => (mask(src), mask(dst)),
-    }
-}
-
-fn mask(ports: Ports) -> PortMask {
-    let span = ports.start ^ ports.end;
-    let aligned = ports.start <= ports.end && span & span.wrapping_add(1) == 0 && ports.start & span == 0;
-    if aligned { PortMask { value: ports.start, mask: !span } } else { PortMask::ANY }
-}
+use watari_policies::{Config, Direction, Mode, PolicyId, RemoteId, Reqid, Selector};
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
@@ -85,6 +33,7 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Lookup {
     rows: BTreeMap<(Direction, IpNet, IpNet), Vec<Row>>,
+    of_remote: BTreeMap<RemoteId, Vec<PolicyId>>,
 }
 
 impl Lookup {
@@ -92,8 +41,9 @@ impl Lookup {
     pub(crate) fn new(config: &Config) -> Self {
         let mut lookup = Self::default();
         for (policy, id) in config.policies.iter().zip(0u32..) {
+            lookup.of_remote.entry(policy.remote).or_default().push(PolicyId(id));
             for (direction, reqid) in [(Direction::Out, policy.reqid_out), (Direction::In, policy.reqid_in)] {
-                for selector in selectors(policy, direction, true) {
+                for selector in policy.traffic.kernel_selectors(direction, true).policies {
                     let row = Row { policy: PolicyId(id), reqid, mode: policy.mode, selector };
                     lookup.rows.entry((direction, selector.src, selector.dst)).or_default().push(row);
                 }
@@ -116,6 +66,11 @@ impl Lookup {
             .map(|(src, dst)| self.among(direction, src, dst, wanted))
             .find(|found| !found.is_empty())
             .unwrap_or_default()
+    }
+
+    /// Policies of a remote, in configuration order.
+    pub(crate) fn policies_of(&self, remote: RemoteId) -> &[PolicyId] {
+        self.of_remote.get(&remote).map_or(&[], Vec::as_slice)
     }
 
     fn among(&self, direction: Direction, src: IpNet, dst: IpNet, wanted: &Wanted) -> Vec<PolicyId> {
@@ -147,24 +102,52 @@ fn supernets(net: IpNet) -> impl Iterator<Item = IpNet> {
 
 #[cfg(test)]
 mod tests {
+    use watari_policies::profile::{HomeAgentProfile, ServedNode, home_agent};
+    use watari_policies::selector::MOBILITY_HEADER;
+
     use super::*;
 
-    #[test]
-    fn port_ranges_become_masks_where_they_can() {
-        assert_eq!(mask(Ports::ANY), PortMask::ANY);
-        assert_eq!(mask(Ports::one(443)), PortMask::exact(443));
-        assert_eq!(mask(Ports { start: 1024, end: 2047 }), PortMask { value: 1024, mask: 0xfc00 });
-        assert_eq!(mask(Ports { start: 1000, end: 1003 }), PortMask { value: 1000, mask: 0xfffc });
-        assert_eq!(mask(Ports { start: 1001, end: 1004 }), PortMask::ANY);
-        assert_eq!(mask(Ports::OPAQUE), PortMask::ANY);
+    fn config(nodes: u16) -> Config {
+        let node = |number: u16| {
+            let home_address = std::net::IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 1, number]);
+            ServedNode { name: format!("mn{number}"), home_address, ..ServedNode::default() }
+        };
+        home_agent(HomeAgentProfile { mobile_nodes: (0..nodes).map(node).collect(), ..HomeAgentProfile::default() })
+    }
+
+    fn wanted(src: &str, dst: &str, protocol: u8, reqid: u32) -> Wanted {
+        let net = |text: &str| text.parse().expect("prefix");
+        let selector = Selector::between(net(src), net(dst)).protocol(protocol);
+        Wanted { direction: Direction::Out, reqid: Reqid(reqid), mode: None, selector, types: true }
     }
 
     #[test]
-    fn message_types_stand_in_the_source_port() {
-        let (bu, ba) = (Ports::mh_type(5), Ports::mh_type(6));
-        assert_eq!(ports(MOBILITY_HEADER, bu, ba, true), (PortMask::exact(5), PortMask::ANY));
-        assert_eq!(ports(MOBILITY_HEADER, ba, bu, false), (PortMask::ANY, PortMask::ANY));
-        assert_eq!(ports(ICMPV6, Ports::icmp(146, None), Ports::icmp(147, None), true), (PortMask::exact(146), PortMask::ANY));
-        assert_eq!(ports(ICMPV6, Ports::icmp(1, Some(4)), Ports::ANY, true), (PortMask::exact(1), PortMask::exact(4)));
+    fn addresses_reqid_and_protocol_agree() {
+        let config = config(3);
+        let lookup = Lookup::new(&config);
+        let payload = |node: u32| lookup.find(&wanted("::/0", &format!("2001:db8:1::1:{node}/128"), 0, 8));
+        assert_eq!(payload(1).len(), 1);
+        assert_eq!(config.policy(payload(1)[0]).map(|policy| policy.remote), Some(RemoteId(1)));
+        assert_ne!(payload(1), payload(2));
+        let ha = "2001:db8:1::1/128";
+        assert_eq!(lookup.find(&wanted(ha, "2001:db8:1::1:1/128", MOBILITY_HEADER, 99)), [], "another reqid");
+        assert_eq!(lookup.find(&wanted(ha, "2001:db8:1::1:1/128", MOBILITY_HEADER, 0)).len(), 1, "the selector alone");
+        assert_eq!(lookup.find(&wanted("::/0", "2001:db8:1::9:9/128", 0, 8)), [], "another address");
+        assert_eq!(lookup.find(&wanted("2001:db8:b::c/128", "2001:db8:1::1:1/128", 6, 8)), payload(1), "a narrower selector");
+    }
+
+    #[test]
+    fn forward_is_found_as_inbound_and_types_must_agree_where_both_are_told() {
+        let mut config = config(1);
+        let binding = config.policies.iter_mut().find(|policy| policy.name.contains("binding")).expect("binding policy");
+        binding.traffic.local[0].ports = watari_policies::Ports::mh_type(6);
+        binding.traffic.remote[0].ports = watari_policies::Ports::mh_type(5);
+        let lookup = Lookup::new(&config);
+        let base = wanted("2001:db8:1::1:0/128", "2001:db8:1::1/128", MOBILITY_HEADER, 1);
+        let typed = |number| Wanted { direction: Direction::Forward, selector: base.selector.message_type(number), ..base };
+        assert_eq!(lookup.find(&typed(5)).len(), 1);
+        assert_eq!(lookup.find(&typed(1)), []);
+        assert_eq!(lookup.find(&Wanted { types: false, ..typed(1) }).len(), 1);
+        assert_eq!(lookup.find(&Wanted { direction: Direction::In, ..base }).len(), 1, "a policy of any type");
     }
 }

@@ -1,14 +1,15 @@
 //! Which input goes where, and what the protocol modules' wishes become.
 //! Invariant: the non-ESP marker exists only between this file and the runner; a module sees bare IKE messages.
 
-use watari_kernel::{KernelError, KernelEvent, KernelReply, KernelRequest, KmAddress, Now, RequestId};
-use watari_sa::{Action, Cause, Datagram, KeyingEvent, KeyingInput, Transmit, TransmitId, Trigger, Undeliverable, Want};
+use watari_kernel::{KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId};
+use watari_policies::{Installer, PolicyId};
+use watari_sa::{Action, Cause, ChildId, Datagram, KeyingEvent, KeyingInput, Transmit, TransmitId, Undeliverable};
 use watari_wire::{NotIke, strip_non_esp_marker, with_non_esp_marker};
 
 use crate::agent::Agent;
-use crate::core::Call;
+use crate::movement::count;
 use crate::timers::Timer;
-use crate::{Command, CommandId, Event, Input, Output, Reply};
+use crate::{CommandId, Event, Input, Output};
 
 impl Agent {
     /// Sends an input to where it belongs.
@@ -29,7 +30,7 @@ impl Agent {
     }
 
     fn datagram(&mut self, now: Now, mut datagram: Datagram) {
-        self.core.counters.datagrams_in = self.core.counters.datagrams_in.saturating_add(1);
+        count(&mut self.core.counters.datagrams_in);
         if datagram.path.local.port() == self.core.config.settings.natt_port {
             match strip_non_esp_marker(&datagram.octets) {
                 Ok(message) => datagram.octets = message.to_vec(),
@@ -86,37 +87,14 @@ impl Agent {
     }
 
     fn fire(&mut self, now: Now, timer: Timer) {
-        let _ = (now, timer);
-    }
-
-    fn command(&mut self, now: Now, id: CommandId, command: Command) {
-        let reply = match command {
-            Command::Status => Reply::Json(self.status(now).to_json()),
-            _ => Reply::Unknown,
-        };
-        self.core.outputs.push_back(Output::Reply(id, reply));
-    }
-
-    fn kernel_event(&mut self, now: Now, event: KernelEvent) {
-        match event {
-            KernelEvent::Acquire(acquire) => {
-                let policy = self.core.spd.acquired(&self.core.lookup, &acquire);
-                self.core.tell(Event::Acquired { policy });
-                if let Some(policy) = policy {
-                    let trigger = Trigger::Acquire { packet: acquire.packet, sequence: acquire.sequence };
-                    self.core.calls.push_back(Call::Want(Want { policy, trigger }));
-                }
-            }
-            KernelEvent::Address(event) => {
-                let address = event.address;
-                if let Some(usable) = self.core.places.address(&event) {
-                    self.core.tell(Event::Address { address, usable });
-                    if usable {
-                        self.keying_input(now, KeyingInput::AddressUsable(address));
-                    }
-                }
-            }
-            _ => {}
+        match timer {
+            Timer::Verify(child) => self.verify(now, child),
+            Timer::EndAdopted(child) => self.core.end_adopted(child),
+            Timer::Retry(policy) => self.retry(now, policy),
+            Timer::Liveness(remote) => self.look_at_traffic(now, remote),
+            Timer::Copies => self.expire_copies(now),
+            Timer::Reconcile => self.reconcile(),
+            Timer::Command(id) => self.command_timeout(CommandId(id)),
         }
     }
 
@@ -135,7 +113,7 @@ impl Agent {
         if transmit.path.local.port() == self.core.config.settings.natt_port {
             transmit.octets = with_non_esp_marker(&transmit.octets);
         }
-        self.core.counters.datagrams_out = self.core.counters.datagrams_out.saturating_add(1);
+        count(&mut self.core.counters.datagrams_out);
         let id = transmit.id;
         self.core.outputs.push_back(Output::Transmit(transmit));
         let Some(remote) = self.core.awaited.remove(&addresses) else { return };
@@ -165,12 +143,41 @@ impl Agent {
     }
 
     fn keying_event(&mut self, now: Now, event: KeyingEvent) {
-        let _ = now;
         match &event {
-            KeyingEvent::InitSent { .. } => self.core.counters.ike_sa_init_sent = self.core.counters.ike_sa_init_sent.saturating_add(1),
+            KeyingEvent::InitSent { .. } => count(&mut self.core.counters.ike_sa_init_sent),
             KeyingEvent::Dropped { cause, .. } => self.core.counters.dropped(*cause),
+            KeyingEvent::IkeUp { remote, .. } => self.watch(now, *remote),
+            KeyingEvent::ChildUp(child) => self.child_up(now, *child),
+            KeyingEvent::ChildDown { child, policy, cause } => self.child_down(now, *child, *policy, *cause),
+            KeyingEvent::WantFailed { policy, .. } => self.failed(now, *policy),
             _ => {}
         }
+        self.outcome(&event);
         self.core.tell(Event::Keying(event));
+    }
+
+    fn child_up(&mut self, now: Now, id: ChildId) {
+        self.replaced(now, id);
+        let Some(child) = self.core.children.get(id) else { return };
+        let (policy, endpoints, installer) =
+            (child.policy, child.outbound.endpoints, self.core.config.policy(child.policy).map(|policy| policy.installer));
+        self.core.retries.remove(&policy);
+        self.core.timers.clear(Timer::Retry(policy));
+        match installer {
+            Some(Installer::Us) => self.core.install_policy(policy, Some(endpoints)),
+            _ => self.core.follow_template(now, id),
+        }
+    }
+
+    fn child_down(&mut self, now: Now, id: ChildId, policy: PolicyId, cause: Cause) {
+        self.core.timers.clear(Timer::Verify(id));
+        self.core.traffic.remove(&id);
+        self.core.stale.remove(&(id, true));
+        self.core.stale.remove(&(id, false));
+        let served = self.core.children.of_policy(policy).any(|child| child.id != id);
+        let unwanted = [Cause::PEER_SILENT, Cause::PEER_RESTARTED, Cause::EXPIRED];
+        if unwanted.contains(&cause) && !served && self.core.spd.present(policy) {
+            self.failed(now, policy);
+        }
     }
 }

@@ -40,14 +40,7 @@ impl Spd {
             return Adopted::default();
         }
         let template = entry.templates.iter().find(|template| template.protocol.is_some()).copied();
-        let wanted = Wanted {
-            direction: entry.direction,
-            reqid: template.map_or(Reqid(0), |template| template.reqid),
-            mode: template.map(|template| template.mode),
-            selector: entry.selector,
-            types: true,
-        };
-        let policies = lookup.find(&wanted);
+        let policies = matching(lookup, &entry);
         let tunnel = template.filter(|template| template.mode == Mode::Tunnel).map(|template| outbound(entry.direction, &template));
         self.remove(entry.direction, &entry.selector, entry.kind);
         if policies.is_empty() {
@@ -64,6 +57,11 @@ impl Spd {
         }
         self.held.insert(key, Held { policies: policies.clone(), entry });
         Adopted { policies, tunnel }
+    }
+
+    /// The policies that an entry stands for and whose outbound entry the kernel holds already.
+    pub(crate) fn all_present_of(&self, lookup: &Lookup, entry: &PolicyEntry) -> Vec<PolicyId> {
+        matching(lookup, entry).into_iter().filter(|policy| self.present(*policy)).collect()
     }
 
     /// Takes an entry out; the policies it stood for.
@@ -125,6 +123,18 @@ impl Spd {
         };
         [acquire.policy, acquire.packet].into_iter().find_map(|selector| lookup.find(&wanted(selector)).first().copied())
     }
+}
+
+/// The policies of the configuration that a kernel entry stands for.
+fn matching(lookup: &Lookup, entry: &PolicyEntry) -> Vec<PolicyId> {
+    let template = entry.templates.iter().find(|template| template.protocol.is_some());
+    lookup.find(&Wanted {
+        direction: entry.direction,
+        reqid: template.map_or(Reqid(0), |template| template.reqid),
+        mode: template.map(|template| template.mode),
+        selector: entry.selector,
+        types: true,
+    })
 }
 
 /// A template's end points, turned to this host -> peer.

@@ -1,9 +1,21 @@
 //! Start-up: the kernel's policies and SAs are read, policies adopted or installed, SAs taken over, negotiations begun.
+//! Also where answers to the engine's own requests arrive.
+
+use std::time::Duration;
 
 use watari_kernel::{KernelError, KernelReply, KernelRequest, Now};
+use watari_policies::{Action, Installer, PolicyId};
+use watari_sa::{Cause, Trigger, Want};
 
-use crate::Agent;
-use crate::core::Purpose;
+use crate::Event;
+use crate::agent::Agent;
+use crate::core::{Call, Purpose};
+use crate::timers::Timer;
+
+/// First wait before a failed wish is tried again; doubled each time.
+const RETRY: Duration = Duration::from_secs(4);
+/// Most doublings of that wait.
+const MAX_DOUBLINGS: u32 = 5;
 
 impl Agent {
     /// Asks the kernel for what it holds.
@@ -14,6 +26,101 @@ impl Agent {
 
     /// Takes the answer to a request of the engine itself.
     pub(crate) fn answered(&mut self, now: Now, purpose: Purpose, result: Result<KernelReply, KernelError>) {
-        let _ = (now, purpose, result);
+        if let Err(error) = &result {
+            self.refused(&purpose, error);
+        }
+        match (purpose, result) {
+            (Purpose::Policies { moves }, Ok(KernelReply::Policies(policies))) => {
+                let differences = self.refresh_policies(policies, moves);
+                if self.core.ready {
+                    self.core.differences.extend(differences);
+                }
+            }
+            (Purpose::AdoptSas, reply) => {
+                if let Ok(KernelReply::Sas(sas)) = reply {
+                    self.find_care_of(now, &sas);
+                    self.adopt(now, &sas);
+                }
+                self.ready();
+            }
+            (Purpose::CompareSas { moves }, Ok(KernelReply::Sas(sas))) => self.compare_sas(now, &sas, moves),
+            (Purpose::Verify { child, inbound }, Ok(KernelReply::Sa(found))) => self.verified(now, child, inbound, found.as_ref()),
+            (Purpose::Traffic { child, inbound }, Ok(KernelReply::Sa(found))) => {
+                self.traffic(now, child, inbound, found.map_or(0, |info| info.packets));
+            }
+            (Purpose::Recreate(child), Err(_)) => self.lost(child),
+            _ => {}
+        }
+    }
+
+    fn refused(&mut self, purpose: &Purpose, error: &KernelError) {
+        let what = match purpose {
+            Purpose::Policies { .. } => "read policies",
+            Purpose::AdoptSas | Purpose::CompareSas { .. } => "read SAs",
+            Purpose::Verify { .. } | Purpose::Traffic { .. } => "look for an SA",
+            Purpose::Recreate(_) => "make an SA again that was left behind",
+            Purpose::Housekeeping(what) => what,
+        };
+        self.core.tell(Event::Notice { cause: Cause::KERNEL_REFUSED, detail: format!("to {what}: {error}") });
+    }
+
+    /// Everything that was there is known: install our policies, begin negotiations.
+    fn ready(&mut self) {
+        self.core.ready = true;
+        self.core.install_policies();
+        self.want_replacements();
+        self.start_all();
+    }
+
+    /// Begins what the configuration wants begun at start-up.
+    pub(crate) fn start_all(&mut self) {
+        for id in (0u32..).zip(&self.core.config.policies).map(|(id, _)| PolicyId(id)).collect::<Vec<_>>() {
+            self.start_policy(id);
+        }
+    }
+
+    /// Wants a child for a policy that is to be negotiated at start-up, if nothing serves it yet and the kernel has the policy.
+    fn start_policy(&mut self, id: PolicyId) {
+        let core = &mut self.core;
+        let Some(policy) = core.config.policy(id) else { return };
+        let start = core.config.remote(policy.remote).is_some_and(|remote| remote.start);
+        let there = policy.installer == Installer::Us || core.spd.present(id);
+        let served = core.children.of_policy(id).next().is_some();
+        if core.ready && !core.stopping && start && there && !served && policy.action == Action::Protect && core.reachable(id) {
+            core.calls.push_back(Call::Want(Want { policy: id, trigger: Trigger::Start }));
+        }
+    }
+
+    /// A policy appeared in the kernel: dormant children serve again, or a negotiation begins if the configuration says so.
+    pub(crate) fn appeared(&mut self, id: PolicyId) {
+        self.core.wake(id);
+        self.start_policy(id);
+    }
+
+    /// A wish failed: it is tried again later where nothing else would bring it back.
+    pub(crate) fn failed(&mut self, now: Now, id: PolicyId) {
+        let core = &mut self.core;
+        let Some(policy) = core.config.policy(id) else { return };
+        let start = core.config.remote(policy.remote).is_some_and(|remote| remote.start);
+        let orphan = core.children.of_policy(id).any(|child| child.owner == watari_sa::Owner::None);
+        if !(start || orphan) || core.stopping {
+            return;
+        }
+        let doublings = core.retries.entry(id).or_default();
+        let wait = RETRY.saturating_mul(1u32.checked_shl((*doublings).min(MAX_DOUBLINGS)).unwrap_or(1));
+        *doublings = doublings.saturating_add(1);
+        core.timers.set_once(Timer::Retry(id), now.boot.saturating_add(wait));
+    }
+
+    /// Tries a policy again.
+    pub(crate) fn retry(&mut self, now: Now, id: PolicyId) {
+        let orphan = self.core.children.of_policy(id).find(|child| child.owner == watari_sa::Owner::None).map(|child| child.id);
+        match orphan {
+            Some(child) if self.core.reachable(id) => {
+                self.core.calls.push_back(Call::Want(Want { policy: id, trigger: Trigger::Replace(child) }));
+            }
+            Some(_) => self.failed(now, id),
+            None => self.start_policy(id),
+        }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Timer {
     Copies,
     /// State is read again from the kernel.
     Reconcile,
+    /// A command waits no longer.
+    Command(u64),
 }
 
 impl Timer {
@@ -33,6 +35,7 @@ impl Timer {
             Self::Liveness(_) => "watch traffic",
             Self::Copies => "copies of MIGRATE",
             Self::Reconcile => "read the kernel's state again",
+            Self::Command(_) => "end of a command's wait",
         }
     }
 }

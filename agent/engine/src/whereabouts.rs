@@ -86,6 +86,17 @@ impl Places {
         self.policies.get(policy.0 as usize)?.template
     }
 
+    /// The outbound tunnel end points of a policy whose SAs stand where its template says.
+    pub(crate) fn template_of_sas(&self, policy: PolicyId) -> Option<Endpoints> {
+        let place = self.policies.get(policy.0 as usize)?;
+        if place.source == Source::Template { place.template } else { None }
+    }
+
+    /// The hosts at both ends of a policy's traffic, this host's first, if each is a single address.
+    pub(crate) fn hosts(&self, policy: PolicyId) -> Option<Endpoints> {
+        self.policies.get(policy.0 as usize)?.hosts
+    }
+
     /// Keeps the outbound tunnel end points of a policy.
     pub(crate) fn set_template(&mut self, policy: PolicyId, outbound: Endpoints) {
         if let Some(place) = self.policies.get_mut(policy.0 as usize)

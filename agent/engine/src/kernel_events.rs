@@ -1,0 +1,116 @@
+//! What the kernel reports and what it means for policies, addresses and SAs.
+
+use watari_kernel::{Acquire, AddressEvent, Expire, KernelEvent, Now, PolicyEntry, SaId, Spi};
+use watari_policies::PolicyId;
+use watari_sa::{Cause, ChildId, ChildState, KeyingInput, Owner, Target, Trigger, Want};
+
+use crate::Event;
+use crate::agent::Agent;
+use crate::core::Call;
+use crate::movement::count;
+use crate::timers::Timer;
+
+impl Agent {
+    /// Takes a report of the kernel.
+    pub(crate) fn kernel_event(&mut self, now: Now, event: KernelEvent) {
+        match event {
+            KernelEvent::Acquire(acquire) => self.acquire(&acquire),
+            KernelEvent::Expire(expire) => self.expire(&expire),
+            KernelEvent::Migrate(event) => self.migrate(now, &event),
+            KernelEvent::PolicyChanged(entry) => self.policy_changed(entry),
+            KernelEvent::PolicyRemoved(entry) => self.policy_removed(&entry),
+            KernelEvent::SaRemoved(id) => self.sa_removed(now, id),
+            KernelEvent::Flushed { policies } => self.flushed(now, policies),
+            KernelEvent::Address(event) => self.address(now, &event),
+            KernelEvent::Resynchronised { policies, sas } => self.resynchronised(now, policies, &sas),
+            KernelEvent::Malformed { channel, why, octets } => {
+                count(&mut self.core.counters.malformed_kernel_messages);
+                let hex: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+                self.core.tell(Event::Notice { cause: Cause::MALFORMED, detail: format!("from the kernel on {channel:?}: {why}: {hex}") });
+            }
+        }
+    }
+
+    fn acquire(&mut self, acquire: &Acquire) {
+        count(&mut self.core.counters.acquires);
+        let policy = self.core.spd.acquired(&self.core.lookup, acquire);
+        self.core.tell(Event::Acquired { policy });
+        match policy {
+            Some(policy) if !self.core.stopping => {
+                let trigger = Trigger::Acquire { packet: acquire.packet, sequence: acquire.sequence };
+                self.core.calls.push_back(Call::Want(Want { policy, trigger }));
+            }
+            _ => {}
+        }
+    }
+
+    fn expire(&mut self, expire: &Expire) {
+        // SPI 0 is the larval state of an ACQUIRE that nobody answered in time: the kernel asks again with the next packet.
+        if expire.id.spi == Spi(0) {
+            return;
+        }
+        let Some(child) = self.child_of(expire.id) else { return };
+        let Some((owner, state)) = self.core.children.get(child).map(|child| (child.owner, child.state)) else { return };
+        match (expire.hard, owner, state) {
+            (_, _, ChildState::Closing | ChildState::Installing) | (false, _, ChildState::Replaced) => {}
+            (true, ..) => self.lost(child),
+            (false, Owner::None, _) => self.want_replacements(),
+            (false, ..) => self.core.calls.push_back(Call::Rekey(Target::Child(child))),
+        }
+    }
+
+    /// The child SA one of whose halves has this id.
+    fn child_of(&self, id: SaId) -> Option<ChildId> {
+        let outbound = || self.core.children.by_outbound_spi(id.spi).find(|child| child.outbound_id() == id);
+        self.core.children.by_inbound(id).or_else(outbound).map(|child| child.id)
+    }
+
+    fn policy_changed(&mut self, entry: PolicyEntry) {
+        let present = self.core.spd.all_present_of(&self.core.lookup, &entry);
+        let adopted = self.core.spd.set(&self.core.lookup, entry);
+        for policy in adopted.policies {
+            if let Some(tunnel) = adopted.tunnel {
+                self.core.places.set_template(policy, tunnel);
+            }
+            if !present.contains(&policy) && self.core.spd.present(policy) {
+                self.appeared(policy);
+            }
+        }
+    }
+
+    fn policy_removed(&mut self, entry: &PolicyEntry) {
+        for policy in self.core.spd.remove(entry.direction, &entry.selector, entry.kind) {
+            if !self.core.spd.present(policy) {
+                self.core.sleep(policy);
+            }
+        }
+    }
+
+    /// Somebody removed an SA. It may be one that MIGRATE just moved, so it is looked for before anything is concluded.
+    fn sa_removed(&mut self, now: Now, id: SaId) {
+        if let Some(child) = self.child_of(id) {
+            self.core.timers.set_once(Timer::Verify(child), now.boot);
+        }
+    }
+
+    fn flushed(&mut self, now: Now, policies: bool) {
+        if policies {
+            let gone: Vec<PolicyId> = self.core.spd.clear().into_iter().collect();
+            for policy in gone {
+                self.core.sleep(policy);
+            }
+            self.core.installed.clear();
+        }
+        self.core.timers.set_once(Timer::Reconcile, now.boot);
+    }
+
+    /// An address that went away ends nothing: for peers that Mobile IPv6 governs MIGRATE decides, for others liveness does.
+    fn address(&mut self, now: Now, event: &AddressEvent) {
+        let address = event.address;
+        let Some(usable) = self.core.places.address(event) else { return };
+        self.core.tell(Event::Address { address, usable });
+        if usable {
+            self.keying_call(now, |keying, context| keying.handle(context, KeyingInput::AddressUsable(address)));
+        }
+    }
+}

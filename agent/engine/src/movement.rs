@@ -1,0 +1,270 @@
+//! A MIGRATE arrives: judged against its copies, planned, records updated, IKE SAs retargeted, SAs verified once things are quiet.
+//! Invariant: an SA that the kernel moved is never moved by us; it is looked for at its new address and made again only if absent.
+
+use std::time::Duration;
+
+use watari_kernel::{Endpoints, KernelRequest, KmAddress, Migrate, MigrateSource, Now, SaId, SaInfo};
+use watari_mip6::{Associations, ChildView, KeyMobility, MigrationPlan, MovedChild, Outcome, PolicyQuery, plan_migration};
+use watari_policies::{Mode, PolicyId, RemoteId};
+use watari_sa::{ChildId, ChildSa, ChildState, IkeId, Keying, SaHalf, Target};
+
+use crate::Event;
+use crate::agent::Agent;
+use crate::copies::{GRACE, Verdict};
+use crate::core::{Call, Core, Movement, Purpose};
+use crate::lookup::Wanted;
+use crate::timers::Timer;
+
+/// Quiet time after the last move of a child before its SAs are looked for in the kernel; mip6d sends its burst within a millisecond.
+const QUIET: Duration = Duration::from_millis(75);
+/// An outbound SA older than this has surely been used: it is rekeyed rather than made again, because its sequence numbers are lost.
+const UNUSED: Duration = Duration::from_secs(5);
+
+/// The engine's tables as the planner sees them.
+pub(crate) struct View<'a> {
+    core: &'a Core,
+    keying: &'a dyn Keying,
+}
+
+impl Associations for View<'_> {
+    type Child = ChildId;
+    type Ike = IkeId;
+
+    fn policies(&self, query: &PolicyQuery) -> Vec<PolicyId> {
+        let PolicyQuery { direction, reqid, mode, selector, types, .. } = *query;
+        self.core.lookup.find(&Wanted { direction, reqid, mode: Some(mode), selector, types })
+    }
+
+    fn remote_of(&self, policy: PolicyId) -> Option<RemoteId> {
+        self.core.config.policy(policy).map(|policy| policy.remote)
+    }
+
+    fn children_of(&self, policy: PolicyId) -> Vec<ChildView<ChildId>> {
+        let view = |child: &ChildSa| ChildView {
+            id: child.id,
+            mode: child.mode,
+            inbound: child.inbound.endpoints,
+            outbound: child.outbound.endpoints,
+        };
+        self.core.children.of_policy(policy).map(view).collect()
+    }
+
+    fn ike_sas_of(&self, remote: RemoteId) -> Vec<(IkeId, KmAddress)> {
+        ike_sas_of(self.keying, remote)
+    }
+
+    fn remembered(&self, policy: PolicyId) -> Option<KmAddress> {
+        self.core.places.remembered_for(policy)
+    }
+
+    fn remembered_of(&self, remote: RemoteId) -> Option<KmAddress> {
+        self.core.places.remembered(remote)
+    }
+
+    fn tunnel(&self, policy: PolicyId) -> Option<Endpoints> {
+        self.core.places.template(policy)
+    }
+}
+
+/// IKE SAs with a remote and their addresses.
+pub(crate) fn ike_sas_of(keying: &dyn Keying, remote: RemoteId) -> Vec<(IkeId, KmAddress)> {
+    let addresses = |ike| {
+        let path = keying.status(ike)?.path;
+        Some((ike, KmAddress { local: path.local.ip(), remote: path.remote.ip() }))
+    };
+    keying.ike_sas_of(remote).into_iter().filter_map(addresses).collect()
+}
+
+impl Agent {
+    /// Takes a MIGRATE from either socket.
+    pub(crate) fn migrate(&mut self, now: Now, event: &Migrate) {
+        count(&mut self.core.counters.migrate_events);
+        match self.core.copies.judge(now.boot, event) {
+            Verdict::Act => {}
+            Verdict::Copy => {
+                count(&mut self.core.counters.migrate_copies);
+                return self.core.tell(Event::MigrateIdle { why: "a copy of one already acted on" });
+            }
+            Verdict::Wait => {
+                self.core.timers.set_once(Timer::Copies, now.boot.saturating_add(GRACE));
+                return self.core.tell(Event::MigrateIdle { why: "not heard on the deciding socket yet" });
+            }
+        }
+        let view = View { core: &self.core, keying: self.keying.as_ref() };
+        match plan_migration(&view, event, KeyMobility::Assumed) {
+            Outcome::Idle(idle) => self.core.tell(Event::MigrateIdle { why: idle.why() }),
+            Outcome::Plan(plan) => self.apply(now, &plan, event.source),
+        }
+    }
+
+    /// Does what a plan says: records first, then the IKE SAs, so that everything read on the way is new.
+    fn apply(&mut self, now: Now, plan: &MigrationPlan<ChildId, IkeId>, source: MigrateSource) {
+        count(&mut self.core.counters.migrate_applied);
+        self.core.moves = self.core.moves.saturating_add(1);
+        for (policy, outbound) in &plan.tunnels {
+            self.core.places.set_template(*policy, *outbound);
+            self.core.moved.insert(*policy, self.core.moves);
+        }
+        for (policy, addresses) in &plan.remember {
+            self.core.places.remember(*policy, *addresses);
+        }
+        for moved in &plan.remotes {
+            self.core.places.remember_remote(moved.remote, moved.new);
+        }
+        for child in &plan.children {
+            self.core.move_child(now, child);
+        }
+        self.tell_moves(now, plan, source);
+        for retarget in &plan.retarget {
+            self.keying_call(now, |keying, context| keying.retarget(context, retarget.ike, retarget.new));
+        }
+    }
+
+    fn tell_moves(&mut self, now: Now, plan: &MigrationPlan<ChildId, IkeId>, source: MigrateSource) {
+        let remote_of = |core: &Core, child: ChildId| core.children.get(child).map(|child| child.remote);
+        let mut remotes: Vec<_> = plan.retarget.iter().map(|retarget| retarget.remote).collect();
+        remotes.extend(plan.children.iter().filter_map(|child| remote_of(&self.core, child.id)));
+        remotes.sort_unstable();
+        remotes.dedup();
+        for remote in &remotes {
+            let retargets: Vec<_> = plan.retarget.iter().filter(|retarget| retarget.remote == *remote).collect();
+            let children = plan.children.iter().map(|child| child.id).filter(|child| remote_of(&self.core, *child) == Some(*remote));
+            let children: Vec<_> = children.collect();
+            let before = plan.remotes.iter().find(|moved| moved.remote == *remote).and_then(|moved| moved.old);
+            let old = retargets.first().map(|retarget| retarget.old).or(before);
+            let Some(new) = self.core.places.remembered(*remote) else { continue };
+            if !retargets.is_empty() {
+                self.core.moved_to(now, *remote, old, new);
+            }
+            let ike = retargets.iter().map(|retarget| retarget.ike).collect();
+            self.core.tell(Event::Moved { remote: *remote, old, new, ike, children, source });
+        }
+        for (policy, addresses) in &plan.remember {
+            if self.core.config.policy(*policy).is_some_and(|policy| !remotes.contains(&policy.remote)) {
+                self.core.tell(Event::Remembered { policy: *policy, addresses: *addresses });
+            }
+        }
+        if remotes.is_empty() && plan.remember.is_empty() {
+            self.core.tell(Event::MigrateIdle { why: "noted for SAs to come" });
+        }
+    }
+
+    /// Looks for the SAs of a moved child in the kernel.
+    pub(crate) fn verify(&mut self, now: Now, id: ChildId) {
+        let Some(child) = self.core.children.get(id) else { return self.core.forget_stale(id) };
+        match child.state {
+            // The kernel has not answered yet; what it installs may still carry the old address.
+            ChildState::Installing => self.core.timers.set(Timer::Verify(id), now.boot.saturating_add(QUIET)),
+            ChildState::Closing => self.core.forget_stale(id),
+            ChildState::Installed | ChildState::Replaced | ChildState::Dormant => {
+                let halves = [(true, child.inbound.installed, child.inbound_id()), (false, child.outbound.installed, child.outbound_id())];
+                for (inbound, _, sa) in halves.into_iter().filter(|(_, installed, _)| *installed) {
+                    self.core.ask(Purpose::Verify { child: id, inbound }, KernelRequest::QuerySa(sa));
+                }
+            }
+        }
+    }
+
+    /// The kernel said what it holds where a half of a child belongs.
+    pub(crate) fn verified(&mut self, now: Now, id: ChildId, inbound: bool, found: Option<&SaInfo>) {
+        let Some(child) = self.core.children.get(id).filter(|child| child.state != ChildState::Closing) else { return };
+        let (half, sa) = if inbound { (&child.inbound, child.inbound_id()) } else { (&child.outbound, child.outbound_id()) };
+        if !half.installed {
+            return;
+        }
+        let (endpoints, state, age) = (half.endpoints, child.state, now.boot.saturating_sub(child.created));
+        if found.is_some_and(|info| !info.larval && info.dst == endpoints.dst && info.src == endpoints.src) {
+            self.core.stale.remove(&(id, inbound));
+            return;
+        }
+        for stale in self.core.stale.remove(&(id, inbound)).into_iter().flatten().chain(found.is_some().then_some(sa)) {
+            self.core.ask(Purpose::Housekeeping("remove an SA left behind"), KernelRequest::DeleteSa(stale));
+        }
+        let parameters = self.core.kept.get(&sa).cloned();
+        match parameters {
+            // Sequence numbers and IVs of a used outbound SA are lost with it: its keys must not serve again.
+            Some(_) if !inbound && age > UNUSED => {
+                self.core.children.update(id, |child| child.outbound.installed = false);
+                if state == ChildState::Installed {
+                    self.core.calls.push_back(Call::Rekey(Target::Child(id)));
+                }
+            }
+            Some(parameters) => {
+                count(&mut self.core.counters.recreated);
+                self.core.tell(Event::Recreated(id));
+                let request = KernelRequest::AddSa { parameters: Box::new(parameters), allocated: false, sequence: 0 };
+                self.core.ask(Purpose::Recreate(id), request);
+            }
+            None => self.lost(id),
+        }
+    }
+
+    /// Copies that only one socket brought.
+    pub(crate) fn expire_copies(&mut self, now: Now) {
+        let (missed, next) = self.core.copies.expire(now.boot);
+        if missed {
+            self.core.timers.set(Timer::Reconcile, now.boot);
+        }
+        if let Some(at) = next {
+            self.core.timers.set(Timer::Copies, at);
+        }
+    }
+}
+
+impl Core {
+    /// A remote's IKE has moved: the first packet on the new path is awaited.
+    pub(crate) fn moved_to(&mut self, now: Now, remote: RemoteId, from: Option<KmAddress>, to: KmAddress) {
+        let movement = Movement { from, to, at: now, first_packet: None, transmit: None };
+        if let Some(before) = self.movements.insert(remote, movement) {
+            self.awaited.remove(&before.to);
+            if let Some(transmit) = before.transmit {
+                self.sent_after_move.remove(&transmit);
+            }
+        }
+        self.awaited.insert(to, remote);
+    }
+
+    /// Moves the records of a child; the kernel is looked at later.
+    pub(crate) fn move_child(&mut self, now: Now, moved: &MovedChild<ChildId>) {
+        let Some(child) = self.children.get(moved.id) else { return };
+        for (inbound, endpoints, sa) in [(true, moved.inbound, child.inbound_id()), (false, moved.outbound, child.outbound_id())] {
+            let Some(endpoints) = endpoints else { continue };
+            let new = SaId { dst: endpoints.dst, ..sa };
+            if let Some(mut parameters) = self.kept.remove(&sa) {
+                parameters.id = new;
+                parameters.src = endpoints.src;
+                self.kept.insert(new, parameters);
+            }
+            if new != sa {
+                self.stale.entry((moved.id, inbound)).or_default().insert(sa);
+            }
+        }
+        let set = |half: &mut SaHalf, endpoints: Option<Endpoints>| half.endpoints = endpoints.unwrap_or(half.endpoints);
+        self.children.update(moved.id, |child| {
+            set(&mut child.inbound, moved.inbound);
+            set(&mut child.outbound, moved.outbound);
+        });
+        self.timers.set(Timer::Verify(moved.id), now.boot.saturating_add(QUIET));
+    }
+
+    /// A child that was being installed while its tunnel moved: its records follow, and the kernel is looked at.
+    pub(crate) fn follow_template(&mut self, now: Now, id: ChildId) {
+        let Some(child) = self.children.get(id).filter(|child| child.mode == Mode::Tunnel) else { return };
+        let Some(wanted) = self.places.template_of_sas(child.policy) else { return };
+        let inbound = (child.inbound.endpoints != wanted.reversed()).then_some(wanted.reversed());
+        let outbound = (child.outbound.endpoints != wanted).then_some(wanted);
+        if inbound.is_some() || outbound.is_some() {
+            self.move_child(now, &MovedChild { id, inbound, outbound });
+        }
+    }
+
+    fn forget_stale(&mut self, id: ChildId) {
+        self.stale.remove(&(id, true));
+        self.stale.remove(&(id, false));
+    }
+}
+
+/// Counts one more.
+pub(crate) const fn count(counter: &mut u64) {
+    *counter = counter.saturating_add(1);
+}

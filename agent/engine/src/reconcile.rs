@@ -1,0 +1,228 @@
+//! State is read again after lost events: policies, the care-of address, and every child SA against the kernel's own list.
+//! Invariant: a record follows the kernel; nothing is concluded from a list older than the last move.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use watari_kernel::{KernelRequest, KmAddress, Now, PolicyEntry, SaInfo, Spi};
+use watari_mip6::MovedChild;
+use watari_policies::{MobilityRole, Mode, PolicyId, Protocol, RemoteId};
+use watari_sa::{ChildId, ChildSa, ChildState, Owner, Target, Trigger, Want};
+
+use crate::Event;
+use crate::agent::Agent;
+use crate::core::{Call, Core, Purpose};
+use crate::movement::{count, ike_sas_of};
+use crate::timers::Timer;
+
+/// Wait before asking again when something moved while the kernel was being read.
+const AGAIN: Duration = Duration::from_millis(100);
+
+type BySpi<'a> = BTreeMap<(Protocol, Spi), Vec<&'a SaInfo>>;
+
+impl Agent {
+    /// Asks the kernel for everything again.
+    pub(crate) fn reconcile(&mut self) {
+        let moves = self.core.moves;
+        self.core.ask(Purpose::Policies { moves }, KernelRequest::DumpPolicies);
+        self.core.ask(Purpose::CompareSas { moves }, KernelRequest::DumpSas);
+    }
+
+    /// Events were lost; this is what the kernel holds.
+    pub(crate) fn resynchronised(&mut self, now: Now, policies: Vec<PolicyEntry>, sas: &[SaInfo]) {
+        count(&mut self.core.counters.resynchronised);
+        let moves = self.core.moves;
+        let mut differences = self.refresh_policies(policies, moves);
+        differences.extend(self.compare(now, sas));
+        self.core.tell(Event::Reconciled { differences });
+    }
+
+    /// SAs came that were asked for when `moves` moves were known.
+    pub(crate) fn compare_sas(&mut self, now: Now, sas: &[SaInfo], moves: u64) {
+        if moves != self.core.moves {
+            return self.core.timers.set_once(Timer::Reconcile, now.boot.saturating_add(AGAIN));
+        }
+        let mut differences = std::mem::take(&mut self.core.differences);
+        differences.extend(self.compare(now, sas));
+        self.core.tell(Event::Reconciled { differences });
+    }
+
+    /// Takes the kernel's whole policy list. Templates of policies that moved since it was asked for are not believed.
+    pub(crate) fn refresh_policies(&mut self, policies: Vec<PolicyEntry>, asked_at: u64) -> Vec<String> {
+        let before = self.core.spd.clear();
+        for entry in policies {
+            let adopted = self.core.spd.set(&self.core.lookup, entry);
+            let Some(tunnel) = adopted.tunnel else { continue };
+            for policy in adopted.policies {
+                if self.core.moved.get(&policy).is_none_or(|moved| *moved <= asked_at) {
+                    self.core.places.set_template(policy, tunnel);
+                }
+            }
+        }
+        let after = self.core.spd.all_present();
+        let mut differences = Vec::new();
+        for gone in before.difference(&after) {
+            differences.push(format!("policy {} is no longer in the kernel", self.policy_name(*gone)));
+            self.core.sleep(*gone);
+        }
+        for come in after.difference(&before) {
+            self.appeared(*come);
+        }
+        // What we installed and the kernel lost is installed again.
+        let held: std::collections::BTreeSet<_> = self.core.spd.entries().map(|(entry, _)| (entry.direction, entry.selector)).collect();
+        self.core.installed.retain(|key, _| held.contains(key));
+        if self.core.ready && !self.core.stopping {
+            self.core.install_policies();
+        }
+        differences
+    }
+
+    fn compare(&mut self, now: Now, sas: &[SaInfo]) -> Vec<String> {
+        let mut differences = self.find_care_of(now, sas);
+        let mut by_spi: BySpi<'_> = BTreeMap::new();
+        for info in sas.iter().filter(|info| !info.larval) {
+            if let Some(id) = info.id() {
+                by_spi.entry((id.protocol, id.spi)).or_default().push(info);
+            }
+        }
+        let children = self.core.children.iter().filter(|child| !matches!(child.state, ChildState::Installing | ChildState::Closing));
+        let children: Vec<_> = children.map(|child| child.id).collect();
+        for id in children {
+            self.compare_child(now, id, &by_spi, &mut differences);
+        }
+        differences
+    }
+
+    fn compare_child(&mut self, now: Now, id: ChildId, by_spi: &BySpi<'_>, differences: &mut Vec<String>) {
+        let Some(child) = self.core.children.get(id).cloned() else { return };
+        // The kernel's template, where there is one, says where a tunnel belongs.
+        let tunnel = self.core.places.template(child.policy).filter(|_| child.mode == Mode::Tunnel && self.core.spd.present(child.policy));
+        let mut moved = MovedChild { id, inbound: None, outbound: None };
+        let mut doubtful = false;
+        for inbound in [true, false] {
+            let half = if inbound { &child.inbound } else { &child.outbound };
+            if !half.installed {
+                continue;
+            }
+            let name = if inbound { "inbound" } else { "outbound" };
+            let found = by_spi.get(&(child.protocol, half.spi)).map_or(&[][..], Vec::as_slice);
+            let wanted = tunnel.map(|outbound| if inbound { outbound.reversed() } else { outbound });
+            let wanted = wanted.unwrap_or(half.endpoints);
+            let at = |ends: watari_kernel::Endpoints| found.iter().any(|info| info.src == ends.src && info.dst == ends.dst);
+            if at(wanted) {
+                if wanted != half.endpoints {
+                    differences.push(format!("{name} SA {} of {} is at {wanted} by now", half.spi, self.policy_name(child.policy)));
+                    if inbound { moved.inbound = Some(wanted) } else { moved.outbound = Some(wanted) }
+                }
+                continue;
+            }
+            let state = if found.is_empty() { "is not in the kernel".to_owned() } else { format!("was left behind, wanted at {wanted}") };
+            differences.push(format!("{name} SA {} of {} {state}", half.spi, self.policy_name(child.policy)));
+            if wanted != half.endpoints {
+                if inbound { moved.inbound = Some(wanted) } else { moved.outbound = Some(wanted) }
+            }
+            doubtful = true;
+        }
+        if moved.inbound.is_some() || moved.outbound.is_some() {
+            self.core.move_child(now, &moved);
+        } else if doubtful {
+            // The list may be older than the SA: the kernel is asked for this very one before anything is done.
+            self.core.timers.set_once(Timer::Verify(id), now.boot.saturating_add(AGAIN));
+        }
+    }
+
+    /// Reads care-of addresses from tunnel templates, else from Mobile IPv6 states, and moves what still stands elsewhere.
+    pub(crate) fn find_care_of(&mut self, now: Now, sas: &[SaInfo]) -> Vec<String> {
+        let mut states = BTreeMap::new();
+        for info in sas {
+            if let (Some(care_of), 43 | 60) = (info.care_of, info.protocol) {
+                states.insert((info.src, info.dst), care_of);
+                states.insert((info.dst, info.src), care_of);
+            }
+        }
+        let governed = (0u32..).zip(&self.core.config.remotes).filter(|(_, remote)| remote.role != MobilityRole::None);
+        let governed: Vec<_> = governed.map(|(id, _)| RemoteId(id)).collect();
+        let mut differences = Vec::new();
+        for remote in governed {
+            let found = self.core.tunnel_addresses(remote).or_else(|| self.core.state_addresses(remote, &states));
+            let Some(addresses) = found.filter(|found| self.core.places.remembered(remote) != Some(*found)) else { continue };
+            let name = self.core.config.remote(remote).map(|remote| remote.name.clone()).unwrap_or_default();
+            differences.push(format!("{name}: IKE is between {} and {}, read from the kernel", addresses.local, addresses.remote));
+            let before = self.core.places.remembered(remote);
+            self.core.places.remember_remote(remote, addresses);
+            let stale = ike_sas_of(self.keying.as_ref(), remote).into_iter().filter(|(_, at)| *at != addresses);
+            let stale: Vec<_> = stale.collect();
+            if let Some((_, at)) = stale.first() {
+                self.core.moved_to(now, remote, before.or(Some(*at)), addresses);
+            }
+            for (ike, _) in stale {
+                self.keying_call(now, |keying, context| keying.retarget(context, ike, addresses));
+            }
+        }
+        differences
+    }
+
+    /// A child's SAs are gone from the kernel and cannot be made again.
+    pub(crate) fn lost(&mut self, id: ChildId) {
+        let Some(child) = self.core.children.get(id) else { return };
+        let (policy, owner, state) = (child.policy, child.owner, child.state);
+        if owner == Owner::None {
+            self.core.end_adopted(id);
+        } else {
+            self.core.calls.push_back(Call::Close(Target::Child(id)));
+        }
+        if state == ChildState::Installed && self.core.spd.present(policy) && self.core.reachable(policy) && !self.core.stopping {
+            self.core.calls.push_back(Call::Want(Want { policy, trigger: Trigger::Start }));
+        }
+    }
+}
+
+impl Core {
+    /// Addresses for IKE from the tunnel templates that the kernel holds for a remote; none while they name the home address.
+    fn tunnel_addresses(&self, remote: RemoteId) -> Option<KmAddress> {
+        let home = self.config.remote(remote)?.role.home_address()?;
+        let present = self.lookup.policies_of(remote).iter().filter(|policy| self.spd.present(**policy));
+        let mut tunnels = present.filter_map(|policy| self.places.template(*policy));
+        let tunnel = tunnels.find(|tunnel| tunnel.src != home && tunnel.dst != home)?;
+        Some(KmAddress { local: tunnel.src, remote: tunnel.dst })
+    }
+
+    /// Addresses for IKE from the kernel's destination-option or routing states between home address and peer.
+    fn state_addresses(
+        &self,
+        remote: RemoteId,
+        states: &BTreeMap<(std::net::IpAddr, std::net::IpAddr), std::net::IpAddr>,
+    ) -> Option<KmAddress> {
+        let record = self.config.remote(remote)?;
+        let (home, fixed) = match record.role {
+            MobilityRole::MobileNode { home_address } => (home_address, record.remote_address?),
+            MobilityRole::HomeAgent { home_address } => (home_address, record.local_address?),
+            MobilityRole::None => return None,
+        };
+        let care_of = *states.get(&(home, fixed))?;
+        Some(match record.role {
+            MobilityRole::HomeAgent { .. } => KmAddress { local: fixed, remote: care_of },
+            _ => KmAddress { local: care_of, remote: fixed },
+        })
+    }
+
+    //= rfc4877#4.2
+    //# on return home tunnel policies become inactive; their SAs may be kept
+    /// A policy left the kernel: its children keep their SAs and rest.
+    pub(crate) fn sleep(&mut self, policy: PolicyId) {
+        self.restate(policy, ChildState::Installed, ChildState::Dormant);
+    }
+
+    /// A policy is back: its children serve again.
+    pub(crate) fn wake(&mut self, policy: PolicyId) {
+        self.restate(policy, ChildState::Dormant, ChildState::Installed);
+    }
+
+    fn restate(&mut self, policy: PolicyId, from: ChildState, to: ChildState) {
+        let fitting = |child: &&ChildSa| child.state == from;
+        let children: Vec<_> = self.children.of_policy(policy).filter(fitting).map(|child| child.id).collect();
+        for id in children {
+            self.children.update(id, |child| child.state = to);
+        }
+    }
+}
