@@ -4,7 +4,6 @@
 use neli::consts::nl::NlmF;
 use watari_kernel::{Endpoints, PolicyAction, PolicyEntry, PolicyKind, SaId, SaLifetime, SaParameters};
 use watari_policies::{Direction, Mode, Protocol, Reqid, Selector};
-use zerocopy::IntoBytes;
 
 use crate::convert::{
     MAX_TEMPLATES, family, no_limits, raw_address, raw_direction, raw_kind, raw_mode, raw_protocol, raw_selector, raw_template,
@@ -196,11 +195,9 @@ fn replay(window: u32, esn: bool) -> Result<Attribute, String> {
         return Err(format!("anti-replay window of {window} packets, the kernel takes {LARGEST_WINDOW}"));
     }
     let replay_window = if esn { window.max(1) } else { window };
-    let words = replay_window.div_ceil(32);
-    let state = ReplayStateEsn { bmp_len: words, replay_window, ..ReplayStateEsn::default() };
-    let mut octets = state.as_bytes().to_vec();
-    octets.resize(octets.len().saturating_add((words as usize).saturating_mul(4)), 0);
-    Ok(Attribute::new(Xfrma::ReplayEsnVal, octets.as_slice()))
+    // The kernel allocates the bitmap itself.
+    let state = ReplayStateEsn { bmp_len: replay_window.div_ceil(32), replay_window, ..ReplayStateEsn::default() };
+    Ok(Attribute::new(Xfrma::ReplayEsnVal, &state))
 }
 
 fn algorithms(sa: &SaParameters) -> Result<Vec<Attribute>, String> {
