@@ -2,6 +2,7 @@
 //! Plain values with typed ids; a loaded `Config` cannot dangle. Depends on none of our crates.
 
 pub mod algorithm;
+pub mod config;
 pub mod identity;
 pub mod model;
 pub mod pad;

@@ -9,9 +9,11 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use crate::selector::MOBILITY_HEADER;
 
 mod kernel;
+pub(crate) mod parse;
 mod words;
 
 pub use kernel::{KernelSelectors, MAX_POLICIES};
+pub use parse::TrafficError;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,260 @@
+//! What can only be seen when all records are there: conflicts between them, and what kernels are known to get wrong.
+
+use std::collections::BTreeMap;
+
+use super::diagnostics::Report;
+use super::document::Span;
+use super::{Draft, RemotePlace};
+use crate::algorithm::Cipher;
+use crate::model::Endpoints;
+use crate::profile::Protected;
+use crate::selector::{ICMPV6, MOBILITY_HEADER};
+use crate::{Action, AddressRange, Installer, Ipsec, MobilityRole, Mode, Policy, Ports, Remote, Reqid, TrafficItem};
+
+/// Checks a draft; every complaint goes to the report.
+pub(super) fn check(report: &mut Report<'_>, draft: &Draft) {
+    names(report, draft);
+    for (remote, place) in draft.config.remotes.iter().zip(&draft.places.remotes) {
+        addresses(report, remote, place);
+    }
+    mobile_nodes(report, draft);
+    for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies) {
+        let sound = traffic(report, policy, span);
+        if sound && policy.action == Action::Protect {
+            ciphers(report, policy, draft.config.ipsec(policy.ipsec), span);
+            authorisation(report, draft, policy, span);
+        }
+    }
+    if !report.has_errors() {
+        repeated_selectors(report, draft);
+    }
+    if !report.has_errors() {
+        remotes_without_policies(report, draft);
+        kernel_limits(report, draft);
+    }
+}
+
+/// Complains about the second of two records that have one name.
+fn unique<'a, K: Ord>(report: &mut Report<'_>, records: impl Iterator<Item = (K, &'a Span)>, message: impl Fn(&K) -> String, help: &str) {
+    let mut seen: BTreeMap<K, &Span> = BTreeMap::new();
+    for (key, span) in records {
+        if let Some(first) = seen.get(&key) {
+            report.error(span.clone(), message(&key)).related((*first).clone(), "the other one").help(help);
+        } else {
+            seen.insert(key, span);
+        }
+    }
+}
+
+fn names(report: &mut Report<'_>, draft: &Draft) {
+    let headers = || draft.places.remotes.iter().map(|place| &place.header);
+    let remotes = draft.config.remotes.iter().map(|remote| remote.name.as_str()).zip(headers());
+    unique(report, remotes, |name| format!("two remotes are called \"{name}\""), "give each its own name = \"...\"");
+    let ipsecs = draft.config.ipsecs.iter().map(|ipsec| ipsec.name.as_str()).zip(&draft.places.ipsecs);
+    unique(report, ipsecs, |name| format!("two ipsec records are called \"{name}\""), "a profile makes one of that name: rename the other");
+    let policies = draft.config.policies.iter().map(|policy| (policy.remote, policy.name.as_str())).zip(&draft.places.policies);
+    let message = |(_, name): &(_, &str)| format!("two policies of one remote are called \"{name}\"");
+    unique(report, policies, message, "give each its own name");
+}
+
+/// Addresses of one remote that cannot go together.
+fn addresses(report: &mut Report<'_>, remote: &Remote, place: &RemotePlace) {
+    if let (Some(local), Some(peer)) = (remote.local_address, remote.remote_address)
+        && local.is_ipv4() != peer.is_ipv4()
+    {
+        report
+            .error(place.header.clone(), format!("local_address {local} and remote_address {peer} are of different families"))
+            .help("write two IPv6 addresses or two IPv4 addresses");
+    }
+    let home_agent = match remote.role {
+        MobilityRole::None => None,
+        MobilityRole::MobileNode { .. } => remote.remote_address,
+        MobilityRole::HomeAgent { .. } => remote.local_address,
+    };
+    let Some((home_address, home_agent)) = remote.role.home_address().zip(home_agent) else { return };
+    if home_agent.is_ipv4() {
+        report
+            .error(place.or_header(&place.home_agent), format!("the home address {home_address} is IPv6, the home agent {home_agent} IPv4"))
+            .help("write the IPv6 address of the home agent");
+    }
+    if home_address == home_agent {
+        report
+            .error(place.or_header(&place.home_address), format!("the home address is the home agent's own address, {home_agent}"))
+            .related(place.or_header(&place.home_agent), "the home agent")
+            .help("the home address is another address of the home link, the one that the mobile node keeps");
+    }
+}
+
+/// Mobile nodes of a home agent that cannot be told apart.
+fn mobile_nodes(report: &mut Report<'_>, draft: &Draft) {
+    let nodes = || {
+        let remotes = draft.config.remotes.iter().zip(&draft.places.remotes);
+        remotes.filter(|(remote, _)| matches!(remote.role, MobilityRole::HomeAgent { .. }))
+    };
+    let addresses: Vec<_> = nodes().map(|(remote, place)| (remote.role.home_address(), place.or_header(&place.home_address))).collect();
+    let message = |address: &Option<std::net::IpAddr>| {
+        format!("two mobile nodes have the home address {}", address.map_or_else(String::new, |address| address.to_string()))
+    };
+    unique(report, addresses.iter().map(|(address, span)| (*address, span)), message, "each mobile node has a home address of its own");
+    let identities: Vec<_> = nodes().map(|(remote, place)| (&remote.remote_identity, place.or_header(&place.identity))).collect();
+    let message = |identity: &&crate::Identity| format!("two mobile nodes have the identity {identity}");
+    unique(report, identities.iter().map(|(identity, span)| (*identity, span)), message, "each mobile node has an identity of its own");
+}
+
+/// Whether a packet can have the traffic of a policy; complains if not, or if the policy's mode cannot carry it.
+fn traffic(report: &mut Report<'_>, policy: &Policy, span: &Span) -> bool {
+    let items = || policy.traffic.local.iter().chain(&policy.traffic.remote);
+    let families = items().map(|item| item.range.start.is_ipv4());
+    if families.clone().any(|v4| v4) && families.clone().any(|v4| !v4) {
+        report
+            .error(span.clone(), format!("policy \"{}\" mixes IPv4 and IPv6 addresses: {}", policy.name, policy.traffic))
+            .help("write one selector for each family");
+        return false;
+    }
+    let sound = policy.traffic.intersect(&policy.traffic).is_some();
+    if !sound {
+        report
+            .error(span.clone(), format!("no packet fits both sides of policy \"{}\": {}", policy.name, policy.traffic))
+            .help("name the same upper protocol on both sides");
+    }
+    let hosts = || items().all(|item| item.range.start == item.range.end);
+    if policy.action == Action::Protect && policy.mode == Mode::Transport && policy.endpoints == Endpoints::Selector && !hosts() {
+        report
+            .error(span.clone(), format!("policy \"{}\" is in transport mode but not between two hosts: {}", policy.name, policy.traffic))
+            .help("write single addresses, use mode = \"tunnel\", or set endpoints = \"ike\"");
+    }
+    sound
+}
+
+/// Whether an item holds messages of return routability or only such.
+fn is_home_test(item: &TrafficItem) -> bool {
+    let type_of = |message_type| TrafficItem::mh_type(item.range, message_type);
+    item.protocol == MOBILITY_HEADER && (item.covers(&type_of(1)) || item.covers(&type_of(3)))
+}
+
+fn ciphers(report: &mut Report<'_>, policy: &Policy, ipsec: Option<&Ipsec>, span: &Span) {
+    let Some(ipsec) = ipsec else { return };
+    let home_test = policy.mode == Mode::Tunnel && policy.traffic.local.iter().chain(&policy.traffic.remote).any(is_home_test);
+    //= rfc4877#4.3
+    //# Home Test Init and Home Test travel through the tunnel with a cipher that is not null.
+    if home_test && ipsec.proposals.iter().any(|proposal| proposal.ciphers.contains(&Cipher::NULL)) {
+        report
+            .error(span.clone(), format!("policy \"{}\" carries return routability messages but offers the null cipher", policy.name))
+            .help("who reads these messages can forge a binding (RFC 4877 4.3): offer only real ciphers, for example aes128gcm16");
+    }
+}
+
+fn authorisation(report: &mut Report<'_>, draft: &Draft, policy: &Policy, span: &Span) {
+    let Some(remote) = draft.config.remote(policy.remote) else { return };
+    if !draft.config.pad.may_hold(&remote.remote_identity, &policy.traffic) {
+        report
+            .error(
+                span.clone(),
+                format!(
+                    "policy \"{}\" can never be used: {} may not hold SAs for its side of {}",
+                    policy.name, remote.remote_identity, policy.traffic
+                ),
+            )
+            .help(format!("add the addresses to \"may_hold\" of [remote.{}]", remote.name));
+    }
+}
+
+/// Two policies that one kernel could not tell apart.
+fn repeated_selectors(report: &mut Report<'_>, draft: &Draft) {
+    for direction in [0, 1] {
+        let reqid = |policy: &Policy| if direction == 0 { policy.reqid_out } else { policy.reqid_in };
+        let keys: Vec<_> =
+            draft.config.policies.iter().map(|policy| (reqid(policy), &policy.traffic)).zip(&draft.places.policies).collect();
+        unique(
+            report,
+            keys.into_iter(),
+            |(Reqid(reqid), traffic)| format!("two policies have the same traffic and the reqid {reqid}: {traffic}"),
+            "remove one, or give them different reqids",
+        );
+        if report.has_errors() {
+            return;
+        }
+    }
+}
+
+fn remotes_without_policies(report: &mut Report<'_>, draft: &Draft) {
+    let mut used = vec![false; draft.config.remotes.len()];
+    for policy in &draft.config.policies {
+        if let Some(flag) = used.get_mut(policy.remote.0 as usize) {
+            *flag = true;
+        }
+    }
+    for ((remote, place), _) in draft.config.remotes.iter().zip(&draft.places.remotes).zip(used).filter(|(_, used)| !used) {
+        report
+            .warn(place.header.clone(), format!("no policy leads to remote \"{}\"", remote.name))
+            .help("add a [selector.NAME] and a [policy.NAME]");
+    }
+}
+
+/// What a policy is to Mobile IPv6, as far as its selector tells.
+fn typed(policy: &Policy, protocol: u8) -> bool {
+    let types = |item: &TrafficItem| item.protocol == protocol && item.ports != Ports::ANY;
+    policy.traffic.local.iter().chain(&policy.traffic.remote).any(types)
+}
+
+/// Warns about combinations that Linux or UMIP are known not to carry, once per remote.
+fn kernel_limits(report: &mut Report<'_>, draft: &Draft) {
+    let mut policies: BTreeMap<_, Vec<(&Policy, &Span)>> = BTreeMap::new();
+    for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies) {
+        let mobile = draft.config.remote(policy.remote).is_some_and(|remote| remote.role != MobilityRole::None);
+        if mobile && policy.action == Action::Protect {
+            policies.entry(policy.remote).or_default().push((policy, span));
+        }
+    }
+    let mut said = Vec::new();
+    for of_remote in policies.values() {
+        for (span, message, help) in limits_of(of_remote) {
+            // Mobile nodes of one home agent share their terms; one warning is enough for all.
+            if !said.contains(&message) {
+                report.warn(span.clone(), message.clone()).help(help);
+                said.push(message);
+            }
+        }
+    }
+}
+
+type Limit<'a> = (&'a Span, String, &'static str);
+
+fn limits_of<'a>(policies: &[(&'a Policy, &'a Span)]) -> Vec<Limit<'a>> {
+    let find = |fits: &dyn Fn(&Policy) -> bool| policies.iter().find(|(policy, _)| fits(policy)).map(|(_, span)| *span);
+    let everything = |item: &TrafficItem| *item == TrafficItem::any(AddressRange::ANY_V6);
+    let payload = find(&|policy| policy.mode == Mode::Tunnel && policy.traffic.local.iter().chain(&policy.traffic.remote).any(everything));
+    let binding = find(&|policy| policy.mode == Mode::Transport && typed(policy, MOBILITY_HEADER));
+    let home_test = find(&|policy| policy.mode == Mode::Tunnel && policy.installer == Installer::Other && typed(policy, MOBILITY_HEADER));
+    let discovery = find(&|policy| policy.installer == Installer::Other && typed(policy, ICMPV6));
+    let mut found = Vec::new();
+    if let (Some(span), Some(_)) = (binding, payload) {
+        found.push((
+            span,
+            "typed binding policies beside a payload tunnel: on Linux 6.1 the de-registration sent at home is lost, so that the return home never completes".to_owned(),
+            "use any-type binding policies: binding_selector = \"any\", and \"IPsecPolicy Mh\" in mip6d.conf",
+        ));
+    }
+    if let Some(span) = binding {
+        found.push((
+            span,
+            "typed binding policies: Linux since about 6.7 (measured: 6.12) does not see the Mobility Header type of a packet that arrives and refuses to migrate typed policies".to_owned(),
+            "use any-type binding policies: binding_selector = \"any\", and \"IPsecPolicy Mh\" in mip6d.conf",
+        ));
+    }
+    if let Some(span) = discovery {
+        found.push((
+            span,
+            format!("policies of {} owned by mip6d: Linux 6.12 refuses to migrate policies with an ICMPv6 type, so that mip6d cannot register there", Protected::PrefixDiscovery.name()),
+            "leave out \"prefix-discovery\" (and MobPfxDisc in mip6d.conf) on such kernels",
+        ));
+    }
+    if let (Some(span), Some(_)) = (home_test, payload) {
+        found.push((
+            span,
+            "mip6d refuses TunnelHomeTesting and TunnelPayload together (\"overlapping IPsec policies\")".to_owned(),
+            "protect either \"return-routability\" or \"payload\"",
+        ));
+    }
+    found
+}

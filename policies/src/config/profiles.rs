@@ -1,0 +1,240 @@
+//! The tables `[mobile_node]` and `[home_agent]`: profiles that expand into remotes and policies.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::diagnostics::Report;
+use super::document::{Read, Section};
+use super::values::{self, LifetimeOf};
+use super::{Draft, RemotePlace, Secrets};
+use crate::profile::{
+    BindingSelector, HomeAgentProfile, MobileNodeProfile, Protected, Reqids, ServedNode, Terms, add_home_agent, add_mobile_node,
+};
+use crate::{Identity, Installer};
+
+/// Words for the owner of kernel policies.
+pub(super) const INSTALLERS: &[(&str, Installer)] = &[("mip6d", Installer::Other), ("watari", Installer::Us)];
+
+const PROTECTED: &[(&str, Protected)] = &[
+    (Protected::Binding.name(), Protected::Binding),
+    (Protected::PrefixDiscovery.name(), Protected::PrefixDiscovery),
+    (Protected::ReturnRoutability.name(), Protected::ReturnRoutability),
+    (Protected::Payload.name(), Protected::Payload),
+];
+
+const BINDING_SELECTORS: &[(&str, BindingSelector)] =
+    &[("any", BindingSelector::Any), ("typed", BindingSelector::Typed), ("range", BindingSelector::Range)];
+
+/// Reads the profiles of a file and adds their records.
+pub(super) fn read<'a>(report: &mut Report<'_>, root: &mut Section<'a>, secrets: &mut Secrets<'_>, draft: &mut Draft) {
+    for mut section in sections(report, root, "mobile_node", "[mobile_node]") {
+        mobile_node(report, &mut section, secrets, draft);
+        section.finish(report);
+    }
+    if let Some(entry) = root.entry("home_agent")
+        && let Some(mut section) = Section::of(report, "[home_agent]", entry.value)
+    {
+        home_agent(report, &mut section, secrets, draft);
+        section.finish(report);
+    }
+}
+
+/// The tables that stand under a key: one, or a list of them.
+fn sections<'a>(report: &mut Report<'_>, parent: &mut Section<'a>, key: &'static str, title: &str) -> Vec<Section<'a>> {
+    let Some(entry) = parent.entry(key) else { return Vec::new() };
+    match entry.value.get_ref() {
+        DeValue::Array(elements) => elements.iter().filter_map(|element| Section::of(report, format!("[{title}]"), element)).collect(),
+        _ => Section::of(report, title, entry.value).into_iter().collect(),
+    }
+}
+
+fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut Secrets<'_>, draft: &mut Draft) {
+    let usual = MobileNodeProfile::default();
+    let name = section.read(report, "name", values::name);
+    let home_address = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", values::unicast_v6);
+    let home_agent = section.required(report, "home_agent", "home_agent = \"2001:db8:1::1\"", values::unicast_v6);
+    let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
+    let peer = section.required(report, "home_agent_identity", "home_agent_identity = \"ha.example\"", values::parsed::<Identity>);
+    let secret = secrets.read(report, section);
+    let start = section.read(report, "start", values::flag);
+    let terms = terms(report, section, usual.terms.liveness);
+    let (Some(home_address), Some(home_agent), Some(identity), Some(peer), Some(secret), Some(mut terms)) =
+        (home_address, home_agent, identity, peer, secret, terms)
+    else {
+        return;
+    };
+    terms.start = start.is_some_and(|start| start.value);
+    let profile = MobileNodeProfile {
+        name: name.map_or(usual.name, |name| name.value),
+        home_address: home_address.value,
+        home_agent: home_agent.value,
+        identity: identity.value,
+        home_agent_identity: peer.value,
+        secret,
+        terms,
+        settings: usual.settings,
+        line: report.line(section.span.start),
+    };
+    add_mobile_node(&mut draft.config, &profile);
+    draft.places.remotes.push(RemotePlace {
+        header: section.span.clone(),
+        home_address: Some(home_address.span),
+        identity: Some(peer.span),
+        home_agent: Some(home_agent.span),
+    });
+    mark(draft, &section.span);
+}
+
+/// Notes where the records just added come from.
+fn mark(draft: &mut Draft, span: &super::Span) {
+    draft.places.policies.resize(draft.config.policies.len(), span.clone());
+    draft.places.ipsecs.resize(draft.config.ipsecs.len(), span.clone());
+}
+
+fn home_agent(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut Secrets<'_>, draft: &mut Draft) {
+    let address = section.required(report, "address", "address = \"2001:db8:1::1\"", values::unicast_v6);
+    let identity = section.required(report, "identity", "identity = \"ha.example\"", values::parsed::<Identity>);
+    section.without_effect(report, "start", "a home agent waits for its mobile nodes");
+    let terms = terms(report, section, None);
+    let protect = terms.as_ref().map(|terms| terms.protect.clone());
+    let nodes = sections(report, section, "mobile_node", "[home_agent.mobile_node]");
+    if nodes.is_empty() && section.entry("mobile_node").is_none() {
+        report
+            .error(section.span.clone(), "[home_agent] serves no mobile node")
+            .help("add a table [[home_agent.mobile_node]] with home_address, identity and psk_file for each of them");
+    }
+    let mut served = Vec::new();
+    for mut node in nodes {
+        served.extend(served_node(report, &mut node, secrets, protect.as_ref()));
+        node.finish(report);
+    }
+    let (Some(address), Some(identity), Some(terms)) = (address, identity, terms) else { return };
+    let count = terms.protect.len();
+    for (_, place) in &served {
+        draft.places.remotes.push(RemotePlace { home_agent: Some(address.span.clone()), ..place.clone() });
+        draft.places.policies.extend(std::iter::repeat_n(place.header.clone(), count));
+    }
+    let mobile_nodes = served.into_iter().map(|(node, _)| node).collect();
+    let profile =
+        HomeAgentProfile { home_agent: address.value, identity: identity.value, mobile_nodes, terms, ..HomeAgentProfile::default() };
+    add_home_agent(&mut draft.config, &profile);
+    mark(draft, &section.span);
+}
+
+fn served_node(
+    report: &mut Report<'_>,
+    section: &mut Section<'_>,
+    secrets: &mut Secrets<'_>,
+    protect: Option<&BTreeMap<Protected, Reqids>>,
+) -> Option<(ServedNode, RemotePlace)> {
+    let name = section.read(report, "name", values::name);
+    let home_address = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", values::unicast_v6);
+    let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
+    let secret = secrets.read(report, section);
+    let reqids = reqids(report, section, protect);
+    let (home_address, identity) = (home_address?, identity?);
+    let place = RemotePlace {
+        header: section.span.clone(),
+        home_address: Some(home_address.span),
+        identity: Some(identity.span),
+        home_agent: None,
+    };
+    let name = name.map_or_else(|| identity.value.to_string(), |name| name.value);
+    if values::bad_name(&name, values::LONGEST_NAME).is_some() {
+        report
+            .error(section.span.clone(), format!("{} needs a name, its identity cannot serve as one", section.title))
+            .help("add for example: name = \"mn1\"");
+        return None;
+    }
+    let node = ServedNode {
+        name,
+        home_address: home_address.value,
+        identity: identity.value,
+        secret: secret?,
+        reqids,
+        line: report.line(section.span.start),
+    };
+    Some((node, place))
+}
+
+/// Reads what mobile node and home agent configure alike.
+fn terms(report: &mut Report<'_>, section: &mut Section<'_>, liveness: Option<Duration>) -> Option<Terms> {
+    let usual = Terms::default();
+    let list = |report: &mut Report<'_>, value| values::list(report, value, |report, one| values::choice(report, one, PROTECTED));
+    let protect = section.required(report, "protect", "protect = [\"binding\", \"payload\"]", list);
+    let installer = section.required(report, "policies", "policies = \"mip6d\"", |report, value| values::choice(report, value, INSTALLERS));
+    let width = section.read(report, "binding_selector", |report, value| values::choice(report, value, BINDING_SELECTORS));
+    let ike = section.read(report, "ike", |report, value| values::list(report, value, values::parsed));
+    let esp = section.read(report, "esp", |report, value| values::list(report, value, values::parsed));
+    let ike_lifetime = section.read(report, "ike_lifetime", values::lifetime(LifetimeOf::Ike));
+    let child_lifetime = section.read(report, "child_lifetime", values::lifetime(LifetimeOf::Child));
+    let retransmit = section.read(report, "retransmit", values::retransmit);
+    let liveness_read = section.read(report, "liveness", values::duration_or_off);
+    let initial_contact = section.read(report, "initial_contact", values::flag);
+    let replay_window = section.read(report, "replay_window", values::replay_window);
+    let installer = installer.map(|read| read.value);
+    let protect = protect.and_then(|protect| protected(report, protect, installer));
+    if let (Some(protect), Some(width)) = (&protect, &width)
+        && !protect.contains_key(&Protected::Binding)
+    {
+        report
+            .error(width.span.clone(), "\"binding_selector\" has no effect here: binding messages are not protected")
+            .help("add \"binding\" to protect, or remove \"binding_selector\"");
+    }
+    let own = reqids(report, section, protect.as_ref());
+    let mut protect = protect?;
+    protect.extend(own);
+    Some(Terms {
+        protect,
+        binding_selector: width.map_or(usual.binding_selector, |read| read.value),
+        installer: installer?,
+        ike: ike.map_or(usual.ike, |read| read.value),
+        esp: esp.map_or(usual.esp, |read| read.value),
+        ike_lifetime: ike_lifetime.map_or(usual.ike_lifetime, |read| read.value),
+        child_lifetime: child_lifetime.map_or(usual.child_lifetime, |read| read.value),
+        retransmit: retransmit.map_or(usual.retransmit, |read| read.value),
+        liveness: liveness_read.map_or(liveness, |read| read.value),
+        start: false,
+        initial_contact: initial_contact.map_or(usual.initial_contact, |read| read.value),
+        replay_window: replay_window.map_or(usual.replay_window, |read| read.value),
+    })
+}
+
+/// What is protected, with the reqids it has where none are written: none for mip6d's policies, whose default is 0, the usual ones for ours.
+fn protected(report: &mut Report<'_>, list: Read<Vec<Protected>>, installer: Option<Installer>) -> Option<BTreeMap<Protected, Reqids>> {
+    let mut protect = BTreeMap::new();
+    for what in list.value {
+        let reqids = if installer == Some(Installer::Us) { what.usual_reqids() } else { Reqids::default() };
+        if protect.insert(what, reqids).is_some() {
+            report.error(list.span.clone(), format!("\"{}\" stands twice in this list", what.name())).help("keep one of them");
+        }
+    }
+    Some(protect)
+}
+
+/// Reads `reqids = { binding = [1, 2], .. }`.
+fn reqids(
+    report: &mut Report<'_>,
+    section: &mut Section<'_>,
+    protect: Option<&BTreeMap<Protected, Reqids>>,
+) -> BTreeMap<Protected, Reqids> {
+    let mut found = BTreeMap::new();
+    let Some(entry) = section.entry("reqids") else { return found };
+    let Some(mut table) = Section::of(report, "reqids", entry.value) else { return found };
+    for what in Protected::ALL {
+        let Some(key) = table.entry(what.name()) else { continue };
+        if protect.is_some_and(|protect| !protect.contains_key(&what)) {
+            report
+                .error(key.key.span(), format!("these reqids have no effect: {} is not protected", what.name()))
+                .help(format!("add \"{}\" to protect, or remove its reqids", what.name()));
+            continue;
+        }
+        if let Some((to_home_agent, to_mobile_node)) = values::reqid_pair(report, key.value) {
+            found.insert(what, Reqids { to_home_agent, to_mobile_node });
+        }
+    }
+    table.finish(report);
+    found
+}
