@@ -1,0 +1,151 @@
+//! The cases against strongSwan 5.9.8.
+
+use super::case::{Case, Family, Mode, Program, Step, Suite, Terms, Traffic, Who};
+use Step::{Acquire, CollideChild, CollideIke, Crash, DeleteChild, DeleteIke, Initiate, Liveness, Mobility, NoticeDeath, Ping, RekeyChild, RekeyIke, Restart};
+use Who::{Peer, Us};
+
+/// What most cases use: everything tshark can read and the kernel does fast.
+const USUAL: Suite = Suite::same("aes128gcm16-prfsha256-x25519", "aes128gcm16");
+
+const PLAIN: Terms = Terms {
+    family: Family::V6,
+    mode: Mode::Transport,
+    traffic: Traffic::Any,
+    suite: USUAL,
+    mobike: false,
+    liveness: None,
+    peer_traps: false,
+};
+
+fn case(name: impl Into<String>, says: &'static str, terms: Terms, steps: impl Into<Vec<Step>>) -> Case {
+    Case { name: name.into(), says, left: Program::Watari, terms, steps: steps.into(), ike_sa_init: 1, excused: &[] }
+}
+
+/// Every case, in the order in which they run.
+pub(super) fn all() -> Vec<Case> {
+    [control(), lifecycles(), rekeys(), ends(), liveness(), selectors(), suites()].concat()
+}
+
+/// strongSwan with itself through a whole life: proves the harness.
+fn control() -> Vec<Case> {
+    let terms = Terms { mode: Mode::Tunnel, mobike: true, liveness: Some(Us), ..PLAIN };
+    let steps = [Initiate(Us), Ping, RekeyChild(Us), RekeyChild(Peer), RekeyIke(Us), RekeyIke(Peer), Liveness(Us), DeleteChild(Peer), DeleteIke(Us)];
+    let control = case("control-tunnel", "strongSwan with itself: the harness can pass", terms, steps);
+    let typed = Terms { traffic: Traffic::MobilityHeader, peer_traps: true, ..PLAIN };
+    let steps = [Acquire(Peer), Mobility(Us, 6), Mobility(Peer, 5), DeleteIke(Us)];
+    let selectors = case("control-mobility-header", "strongSwan with itself: protocol 135 by a trap policy", typed, steps);
+    [control, selectors].map(|case| Case { left: Program::Strongswan, ..case }).into()
+}
+
+/// Both roles, both modes, MOBIKE on and off: up, traffic, every rekey by either side, down.
+fn lifecycles() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (mode, mode_name) in [(Mode::Transport, "transport"), (Mode::Tunnel, "tunnel")] {
+        for (initiator, role) in [(Us, "initiator"), (Peer, "responder")] {
+            for mobike in [false, true] {
+                let name = format!("{mode_name}-{role}-{}", if mobike { "mobike" } else { "plain" });
+                let terms = Terms { mode, mobike, ..PLAIN };
+                let other = initiator.other();
+                let steps = [Initiate(initiator), Ping, RekeyChild(initiator), RekeyIke(other), RekeyChild(other), Ping, DeleteIke(initiator)];
+                cases.push(case(name, "up, traffic, child and IKE rekey, down", terms, steps));
+            }
+        }
+    }
+    let v4 = Terms { family: Family::V4, mode: Mode::Tunnel, ..PLAIN };
+    let steps = [Initiate(Us), Ping, RekeyChild(Peer), RekeyIke(Us), DeleteIke(Peer)];
+    cases.push(case("tunnel-ipv4", "the same over IPv4", v4, steps));
+    cases
+}
+
+/// Rekeys one by one, repeated and crossing.
+fn rekeys() -> Vec<Case> {
+    let tunnel = Terms { mode: Mode::Tunnel, ..PLAIN };
+    let pfs = Terms { suite: Suite::same("aes128gcm16-prfsha256-x25519", "aes128gcm16-x25519"), ..tunnel };
+    vec![
+        case("rekey-child-by-us", "child rekeyed twice by Watari", tunnel, [Initiate(Us), RekeyChild(Us), RekeyChild(Us)]),
+        case("rekey-child-by-peer", "child rekeyed twice by strongSwan", tunnel, [Initiate(Us), RekeyChild(Peer), RekeyChild(Peer)]),
+        case("rekey-child-pfs", "child rekeyed by either side with a key exchange of its own", pfs, [Initiate(Us), RekeyChild(Us), RekeyChild(Peer)]),
+        case("rekey-ike-by-us", "IKE SA rekeyed twice by Watari", tunnel, [Initiate(Peer), RekeyIke(Us), RekeyIke(Us), RekeyChild(Peer)]),
+        case("rekey-ike-by-peer", "IKE SA rekeyed twice by strongSwan", tunnel, [Initiate(Peer), RekeyIke(Peer), RekeyIke(Peer), RekeyChild(Us)]),
+        case("rekey-ike-alternating", "IKE SA rekeyed by each in turn: roles swap", tunnel, [Initiate(Us), RekeyIke(Peer), RekeyIke(Us), RekeyIke(Peer), Ping]),
+        case("collide-child", "both sides rekey the child at once", tunnel, [Initiate(Us), CollideChild, CollideChild, Ping]),
+        case("collide-ike", "both sides rekey the IKE SA at once", tunnel, [Initiate(Us), CollideIke, CollideIke, Ping]),
+    ]
+}
+
+/// Deletes by either side, and what comes after.
+fn ends() -> Vec<Case> {
+    let again = |says, name: &str, steps: &[Step], inits| Case { ike_sa_init: inits, ..case(name, says, PLAIN, steps) };
+    vec![
+        again("child deleted by Watari, made again on the same IKE SA", "delete-child-by-us", &[Initiate(Us), DeleteChild(Us), Initiate(Us), Ping], 1),
+        again("child deleted by strongSwan, made again on the same IKE SA", "delete-child-by-peer", &[Initiate(Us), DeleteChild(Peer), Initiate(Peer), Ping], 1),
+        again("IKE SA deleted by Watari, made again", "delete-ike-by-us", &[Initiate(Us), DeleteIke(Us), Initiate(Us), Ping], 2),
+        again("IKE SA deleted by strongSwan, made again by it", "delete-ike-by-peer", &[Initiate(Us), DeleteIke(Peer), Initiate(Peer), Ping], 2),
+    ]
+}
+
+/// Liveness checks, and a peer that is gone.
+fn liveness() -> Vec<Case> {
+    let by = |who| Terms { mode: Mode::Tunnel, liveness: Some(who), ..PLAIN };
+    let crash = |name: &str, says, steps: &[Step], terms, inits| Case {
+        ike_sa_init: inits,
+        excused: &["retransmit", "giving up"],
+        ..case(name, says, terms, steps)
+    };
+    vec![
+        case("liveness-by-us", "Watari checks an idle peer", by(Us), [Initiate(Us), Liveness(Us), Ping]),
+        case("liveness-by-peer", "strongSwan checks an idle Watari", by(Peer), [Initiate(Us), Liveness(Peer), Ping]),
+        crash("dead-us", "strongSwan notices that Watari died", &[Initiate(Us), Crash(Us), NoticeDeath(Peer)], by(Peer), 1),
+        crash("dead-peer", "Watari notices that strongSwan died", &[Initiate(Us), Crash(Peer), NoticeDeath(Us)], by(Us), 1),
+        crash("restart-peer", "strongSwan starts again and says so: INITIAL_CONTACT", &[Initiate(Us), Crash(Peer), Restart(Peer), Initiate(Peer), Ping], PLAIN, 2),
+    ]
+}
+
+/// Selectors of Mobile IPv6 as strongSwan understands them.
+fn selectors() -> Vec<Case> {
+    let mobility = Terms { traffic: Traffic::MobilityHeader, ..PLAIN };
+    let trap = Terms { peer_traps: true, ..mobility };
+    let both = [Mobility(Us, 5), Mobility(Peer, 6)];
+    let with = |first: Step| [[first].as_slice(), &both, &[RekeyChild(Us), Mobility(Us, 5), RekeyChild(Peer), Mobility(Peer, 6)]].concat();
+    let icmp = Terms { traffic: Traffic::Icmpv6, ..PLAIN };
+    vec![
+        case("mobility-header-initiator", "protocol 135, every type, proposed by Watari", mobility, with(Initiate(Us))),
+        case("mobility-header-responder", "protocol 135, every type, proposed by strongSwan", mobility, with(Initiate(Peer))),
+        case("mobility-header-acquire", "a binding update makes Watari negotiate", mobility, with(Acquire(Us))),
+        case("mobility-header-trap", "strongSwan's trap puts an unshifted type first: narrowed to the second selector", trap, with(Acquire(Peer))),
+        case("acquire-transport", "the first packet makes Watari negotiate", PLAIN, [Acquire(Us), Ping]),
+        case("acquire-tunnel", "the first packet makes Watari negotiate a tunnel", Terms { mode: Mode::Tunnel, ..PLAIN }, [Acquire(Us), Ping]),
+        case("trap-transport", "strongSwan's trap puts the packet's own selector first", Terms { peer_traps: true, ..PLAIN }, [Acquire(Peer), Ping]),
+        case("icmpv6", "protocol 58, every type and code", icmp, [Initiate(Us), Ping, RekeyChild(Peer), DeleteIke(Us)]),
+    ]
+}
+
+/// Algorithms, and a first guess of the group that is wrong.
+fn suites() -> Vec<Case> {
+    let one = |name: &str, suite| case(format!("suite-{name}"), "these algorithms, both roles", Terms { suite, ..PLAIN }, [Initiate(Us), Ping, DeleteIke(Peer)]);
+    let same = |name: &str, ike, esp| one(name, Suite::same(ike, esp));
+    vec![
+        same("cbc128-sha256-modp2048", "aes128-sha256-modp2048", "aes128-sha256"),
+        same("cbc256-sha384-ecp384", "aes256-sha384-ecp384", "aes256-sha384"),
+        same("cbc256-sha512-modp3072", "aes256-sha512-modp3072", "aes256-sha512"),
+        same("cbc192-sha1-modp4096", "aes192-sha1-modp4096", "aes192-sha1"),
+        same("gcm256-sha384-ecp256", "aes256gcm16-prfsha384-ecp256", "aes256gcm16"),
+        one("chacha20-x25519", Suite { readable: false, ..Suite::same("chacha20poly1305-prfsha512-x25519", "chacha20poly1305") }),
+        same("null-sha256", "aes128-sha256-x25519", "null-sha256"),
+        same("gcm128-esn", "aes128gcm16-prfsha256-x25519", "aes128gcm16-esn"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_file_names() {
+        let names: Vec<String> = all().into_iter().map(|case| case.name).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        assert!(names.iter().all(|name| name.bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-')));
+    }
+}

@@ -1,0 +1,202 @@
+//! strongSwan at one end: charon in the foreground, steered with swanctl, its log on its own output.
+
+use std::time::Duration;
+
+use super::case::{Mode, Terms, Traffic, Who};
+use super::end::{End, View};
+use super::net::{Hosts, outer, protected_prefix};
+use crate::uml::hosts::Daemon;
+use crate::uml::{Failure, Result};
+
+/// Name of the connection and of its child.
+const NAME: &str = "watari";
+
+/// Plugins that matter here: charon starts in a fraction of the time without the others.
+const PLUGINS: &str = "random nonce openssl aes sha1 sha2 hmac kdf curve25519 gcm chapoly kernel-netlink socket-default vici";
+
+/// Words that make a line of charon's log a complaint.
+const COMPLAINTS: &[&str] = &[
+    "error", "failed", "unable", "invalid", "unexpected", "not found", "retransmit", "giving up", "mismatch", "ignor", "not supported", "unacceptable",
+    "no acceptable", "deleting half", "discard", "malformed", "NO_PROP", "N(TS_UNACCEPT",
+];
+
+/// A running charon.
+pub(super) struct Strongswan {
+    charon: Daemon,
+}
+
+impl Strongswan {
+    /// Starts charon with the peer's view of `terms`; returns when the connection is loaded.
+    pub(super) fn start(hosts: &Hosts, who: Who, terms: &Terms, label: &str) -> Result<Self> {
+        let host = hosts.of(who);
+        host.etc_file("strongswan.conf", &daemon_settings())?;
+        host.etc_file("swanctl/swanctl.conf", &connection(who, terms))?;
+        let charon = host.spawn(&format!("strongswan-{label}"), "/usr/lib/ipsec/charon")?;
+        let mut end = Self { charon };
+        end.charon.wait_for("spawning", Duration::from_secs(20))?;
+        // The control socket opens a moment after that line.
+        let script = "for i in $(seq 200); do test -S /run/charon.vici && break; sleep 0.02; done; swanctl --load-all";
+        end.charon.exec(script)?;
+        Ok(end)
+    }
+
+    fn swanctl(&self, words: &str) -> Result<()> {
+        let answer = self.charon.exec(&format!("swanctl {words} 2>&1"))?;
+        match answer.contains("successfully") {
+            true => Ok(()),
+            false => Err(Failure(format!("swanctl {words}: {}", answer.trim()))),
+        }
+    }
+}
+
+impl End for Strongswan {
+    fn initiate(&self) -> Result<()> {
+        self.swanctl(&format!("--initiate --child {NAME} --timeout 20"))
+    }
+
+    fn rekey_child(&self) -> Result<()> {
+        self.swanctl(&format!("--rekey --child {NAME}"))
+    }
+
+    fn rekey_ike(&self) -> Result<()> {
+        self.swanctl(&format!("--rekey --ike {NAME}"))
+    }
+
+    fn delete_child(&self) -> Result<()> {
+        self.swanctl(&format!("--terminate --child {NAME} --timeout 20"))
+    }
+
+    fn delete_ike(&self) -> Result<()> {
+        self.swanctl(&format!("--terminate --ike {NAME} --timeout 20"))
+    }
+
+    fn view(&self) -> Result<View> {
+        Ok(view(&self.charon.exec("swanctl --list-sas --raw 2>&1")?))
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(&self.charon.log).unwrap_or_default();
+        // What charon says before it runs is about plugins and files that are not there.
+        let running = log.split_once("spawning").map_or("", |(_, rest)| rest);
+        let lower = |line: &str| line.to_lowercase();
+        running
+            .lines()
+            .filter(|line| COMPLAINTS.iter().any(|word| lower(line).contains(&lower(word))))
+            .map(|line| format!("strongSwan says: {}", line.trim()))
+            .collect()
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.charon.stop()
+    }
+
+    fn crash(&mut self) {
+        self.charon.kill();
+    }
+}
+
+fn daemon_settings() -> String {
+    format!(
+        "charon {{
+  load = {PLUGINS}
+  install_routes = no
+  install_virtual_ip = no
+  delete_rekeyed_delay = 1
+  retransmit_timeout = 1.0
+  retransmit_tries = 3
+  filelog {{ stderr {{ default = 1
+    ike_name = yes
+    flush_line = yes
+    time_format = %T }} }}
+}}
+swanctl {{ load = random }}
+"
+    )
+}
+
+fn connection(who: Who, terms: &Terms) -> String {
+    let other = who.other();
+    let (local, remote) = (outer(who, terms.family), outer(other, terms.family));
+    let yes = |truth: bool| if truth { "yes" } else { "no" };
+    let selectors = format!("local_ts = {}\n      remote_ts = {}", selector(who, terms), selector(other, terms));
+    let liveness = if terms.liveness == Some(who) { "dpd_delay = 2s\n  " } else { "" };
+    let start = if terms.peer_traps && who == Who::Peer { "trap" } else { "none" };
+    let mode = match terms.mode {
+        Mode::Transport => "transport",
+        Mode::Tunnel => "tunnel",
+    };
+    format!(
+        "connections {{ {NAME} {{
+  version = 2
+  local_addrs = {local}
+  remote_addrs = {remote}
+  proposals = {}
+  mobike = {}
+  fragmentation = no
+  rekey_time = 0s
+  {liveness}local {{ auth = psk
+    id = {}.example }}
+  remote {{ auth = psk
+    id = {}.example }}
+  children {{ {NAME} {{
+      mode = {mode}
+      {selectors}
+      esp_proposals = {}
+      rekey_time = 0s
+      start_action = {start} }} }}
+}} }}
+secrets {{ ike-1 {{ secret = \"{}\" }} }}
+",
+        terms.suite.peer_ike,
+        yes(terms.mobike),
+        who.host(),
+        other.host(),
+        terms.suite.peer_esp,
+        super::end::SECRET,
+    )
+}
+
+fn selector(who: Who, terms: &Terms) -> String {
+    let range = match terms.mode {
+        Mode::Transport => "dynamic".into(),
+        Mode::Tunnel => protected_prefix(who, terms),
+    };
+    match terms.traffic {
+        Traffic::Any => range,
+        Traffic::MobilityHeader => format!("{range}[135]"),
+        Traffic::Icmpv6 => format!("{range}[ipv6-icmp]"),
+    }
+}
+
+/// Reads `swanctl --list-sas --raw`: nested `key=value` in braces, in a fixed order.
+fn view(text: &str) -> View {
+    let mut view = View::default();
+    let mut state = "";
+    let mut first = String::new();
+    for word in text.split(|letter: char| letter.is_whitespace() || letter == '{' || letter == '}') {
+        let Some((key, value)) = word.split_once('=') else { continue };
+        match key {
+            "state" => state = value,
+            "initiator-spi" | "spi-in" => first = value.to_owned(),
+            "responder-spi" if state == "ESTABLISHED" => view.ike_sas.push((first.clone(), value.to_owned())),
+            "spi-out" if state == "INSTALLED" => view.children.push((first.clone(), value.to_owned())),
+            _ => {}
+        }
+    }
+    view
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn established_and_installed_are_counted_and_what_is_leaving_is_not() {
+        let text = "list-sa event {watari {uniqueid=2 version=2 state=ESTABLISHED local-host=2001:db8::2 initiator-spi=0a0b responder-spi=0c0d \
+            child-sas {watari-3 {name=watari state=DELETED mode=TRANSPORT spi-in=c1 spi-out=c2} watari-4 {name=watari state=INSTALLED spi-in=c3 \
+            spi-out=c4}}}} list-sa event {watari {state=REKEYED initiator-spi=01 responder-spi=02}}";
+        let view = view(text);
+        assert_eq!(view.ike_sas, [("0a0b".to_owned(), "0c0d".to_owned())]);
+        assert_eq!(view.children, [("c3".to_owned(), "c4".to_owned())]);
+    }
+}

@@ -1,0 +1,167 @@
+//! Watari at one end: watarid with its configuration, steered with `watari`, its log on its own output.
+
+use serde_json::Value;
+
+use super::case::{Mode, Terms, Traffic, Who};
+use super::end::{End, SECRET, View};
+use super::net::{Hosts, outer, protected_prefix};
+use crate::uml::hosts::Daemon;
+use crate::uml::{Context as _, Failure, Result};
+
+/// Name of the remote and of its policy.
+const REMOTE: &str = "strongswan";
+const POLICY: &str = "traffic";
+
+/// Levels of watarid's log that are complaints.
+const COMPLAINTS: &[&str] = &[" WARN", " ERRO", " CRIT", "panicked"];
+
+/// A running watarid.
+pub(super) struct Watari {
+    daemon: Daemon,
+    control: String,
+}
+
+impl Watari {
+    /// Starts watarid; returns when its control socket answers. Keys go to `NAME.keys` in the output directory.
+    pub(super) fn start(hosts: &Hosts, who: Who, terms: &Terms, label: &str) -> Result<Self> {
+        let host = hosts.of(who);
+        host.etc_file("watari/watari.toml", &configuration(who, terms))?;
+        let (programs, keys) = (hosts.programs.display(), hosts.output.join(format!("{label}.keys")));
+        let words = format!(
+            "{programs}/watarid --config /etc/watari/watari.toml --control /run/watari.vici --log-level debug --reveal-keys {}",
+            keys.display()
+        );
+        let daemon = host.spawn(&format!("watarid-{label}"), &words)?;
+        let end = Self { daemon, control: format!("{programs}/watari --control /run/watari.vici") };
+        end.daemon.exec("for i in $(seq 500); do test -S /run/watari.vici && exit 0; sleep 0.02; done; exit 1").map_err(|_| {
+            Failure(format!("watarid does not listen on its control socket:\n{}", crate::uml::boot::last_lines(&end.daemon.log)))
+        })?;
+        Ok(end)
+    }
+
+    fn tell(&self, words: &str) -> Result<String> {
+        self.daemon.exec(&format!("{} {words}", self.control))
+    }
+}
+
+impl End for Watari {
+    fn initiate(&self) -> Result<()> {
+        self.tell(&format!("up {POLICY}")).map(|_| ())
+    }
+
+    fn rekey_child(&self) -> Result<()> {
+        self.tell(&format!("rekey {POLICY}")).map(|_| ())
+    }
+
+    fn rekey_ike(&self) -> Result<()> {
+        self.tell(&format!("rekey --ike {REMOTE}")).map(|_| ())
+    }
+
+    fn delete_child(&self) -> Result<()> {
+        self.tell(&format!("down {POLICY}")).map(|_| ())
+    }
+
+    fn delete_ike(&self) -> Result<()> {
+        self.tell(&format!("down {REMOTE}")).map(|_| ())
+    }
+
+    fn view(&self) -> Result<View> {
+        let status = serde_json::from_str(&self.tell("status --json")?).context("watari status --json")?;
+        Ok(view(&status))
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(&self.daemon.log).unwrap_or_default();
+        log.lines()
+            .filter(|line| COMPLAINTS.iter().any(|word| line.contains(word)))
+            .map(|line| format!("watarid says: {}", line.trim()))
+            .collect()
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.daemon.stop()
+    }
+
+    fn crash(&mut self) {
+        self.daemon.kill();
+    }
+}
+
+fn configuration(who: Who, terms: &Terms) -> String {
+    let other = who.other();
+    let (local, remote) = (outer(who, terms.family), outer(other, terms.family));
+    let protocol = match terms.traffic {
+        Traffic::Any => "",
+        Traffic::MobilityHeader => "protocol = \"mobility-header\"\n",
+        Traffic::Icmpv6 => "protocol = \"icmpv6\"\n",
+    };
+    let mode = match terms.mode {
+        Mode::Transport => "transport",
+        Mode::Tunnel => "tunnel",
+    };
+    let liveness = if terms.liveness == Some(who) { "liveness = \"2s\"\n" } else { "" };
+    format!(
+        "[remote.{REMOTE}]
+local_address = \"{local}\"
+remote_address = \"{remote}\"
+local_identity = \"{}.example\"
+remote_identity = \"{}.example\"
+psk = \"{SECRET}\"
+proposals = \"{}\"
+{liveness}
+[policy.{POLICY}]
+remote = \"{REMOTE}\"
+ipsec = \"esp\"
+mode = \"{mode}\"
+local = \"{}\"
+remote_traffic = \"{}\"
+{protocol}
+[ipsec.esp]
+proposals = \"{}\"
+",
+        who.host(),
+        other.host(),
+        terms.suite.our_ike,
+        protected_prefix(who, terms),
+        protected_prefix(other, terms),
+        terms.suite.our_esp,
+    )
+}
+
+/// Reads `watari status --json`.
+fn view(status: &Value) -> View {
+    let rows = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let word = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut view = View::default();
+    for remote in rows(status, "remotes") {
+        for ike in rows(&remote, "ike_sas") {
+            if word(&ike, "/state") == "ESTABLISHED" {
+                view.ike_sas.push((word(&ike, "/initiator_spi"), word(&ike, "/responder_spi")));
+            }
+            for child in rows(&ike, "children") {
+                if word(&child, "/state") == "INSTALLED" {
+                    let spi = |path| word(&child, path).trim_start_matches("0x").to_owned();
+                    view.children.push((spi("/inbound/spi"), spi("/outbound/spi")));
+                }
+            }
+        }
+    }
+    view
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_leaving_is_not_in_the_view() {
+        let child = |state: &str, spi: &str| serde_json::json!({ "state": state, "inbound": { "spi": spi }, "outbound": { "spi": "0x000000c2" } });
+        let status = serde_json::json!({ "remotes": [{ "ike_sas": [
+            { "state": "ESTABLISHED", "initiator_spi": "0a", "responder_spi": "0b", "children": [child("INSTALLED", "0x000000c1"), child("REKEYED", "0x1")] },
+            { "state": "REKEYED", "initiator_spi": "1", "responder_spi": "2", "children": [] },
+        ] }] });
+        let view = view(&status);
+        assert_eq!(view.ike_sas, [("0a".to_owned(), "0b".to_owned())]);
+        assert_eq!(view.children, [("000000c1".to_owned(), "000000c2".to_owned())]);
+    }
+}
