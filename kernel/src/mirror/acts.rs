@@ -182,8 +182,9 @@ fn broadcast(request: &MigrateRequest) -> Migrate {
 }
 
 fn mh_packet(src: IpAddr, dst: IpAddr, message_type: u16) -> Packet {
-    // Next header 59, no further 8-octet units, the type, reserved, checksum, two octets of data.
-    let payload = vec![59, 0, message_type.to_be_bytes()[1], 0, 0, 0, 0, 0];
+    // Next header 59, one further 8-octet unit (less is malformed for every type used here), the type, reserved, checksum, data.
+    let mut payload = vec![59, 1, message_type.to_be_bytes()[1]];
+    payload.resize(16, 0);
     Packet::clear(src, dst, Upper { protocol: MOBILITY_HEADER, sport: message_type, dport: 0, payload })
 }
 

@@ -5,7 +5,7 @@ use watari_policies::{Direction, Mode, Reqid, Selector};
 
 use crate::mirror::states::{State, ip_protocol};
 use crate::mirror::{EINVAL, ENODATA, ENOENT, Mirror, Model, error};
-use crate::{KernelError, KernelEvent, KmAddress, Migrate, MigrateSource, MigrateStep, PolicyKind, Template};
+use crate::{KernelError, KernelEvent, KmAddress, Migrate, MigrateSource, MigrateStep, PolicyEntry, PolicyKind, Template};
 
 /// What the Mobile IPv6 daemon sends: XFRM_MSG_MIGRATE.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Mirror {
         if self.model == Model::Linux6_12 && typed {
             return Err(refuse(ENOENT));
         }
-        let Some(policy) = self.policies.find_mut(&request.selector, request.direction, request.kind) else {
+        let Some(policy) = self.policy_to_migrate(request) else {
             return Err(refuse(ENOENT));
         };
         let mut templates = policy.templates.clone();
@@ -51,7 +51,7 @@ impl Mirror {
         if found.iter().any(|(at, _)| self.states.get(*at).is_some_and(State::is_larval)) {
             return Err(refuse(ENODATA));
         }
-        if let Some(policy) = self.policies.find_mut(&request.selector, request.direction, request.kind) {
+        if let Some(policy) = self.policy_to_migrate(request) {
             policy.templates = templates;
         }
         for step in found.iter().map(|(_, step)| step) {
@@ -62,6 +62,14 @@ impl Mirror {
         }
         self.announce(request);
         Ok(())
+    }
+
+    /// Linux 6.1 compares selectors; 6.12 looks the policy up as a packet with the selector's fields would.
+    fn policy_to_migrate(&mut self, request: &MigrateRequest) -> Option<&mut PolicyEntry> {
+        match self.model {
+            Model::Linux6_1 => self.policies.find_mut(&request.selector, request.direction, request.kind),
+            Model::Linux6_12 => self.policies.met_by_mut(&request.selector, request.direction, request.kind),
+        }
     }
 
     fn announce(&mut self, request: &MigrateRequest) {

@@ -76,6 +76,21 @@ impl Policies {
         self.entries.iter_mut().filter(|entry| same(entry, selector, direction, kind)).min_by_key(|entry| entry.priority)
     }
 
+    /// The policy that a packet with the selector's addresses, protocol and ports meets first.
+    pub(crate) fn met_by_mut(&mut self, selector: &Selector, direction: Direction, kind: PolicyKind) -> Option<&mut PolicyEntry> {
+        let flow = Flow {
+            src: selector.src.addr(),
+            dst: selector.dst.addr(),
+            protocol: selector.protocol,
+            sport: selector.sport.value,
+            dport: selector.dport.value,
+        };
+        self.entries
+            .iter_mut()
+            .filter(|entry| entry.kind == kind && entry.direction == direction && flow.fits(&entry.selector))
+            .min_by_key(|entry| entry.priority)
+    }
+
     pub(crate) fn entries(&self) -> &[PolicyEntry] {
         &self.entries
     }

@@ -24,6 +24,11 @@ pub(super) const ACTS: &[Act] = &[
         run: migrate_transport,
     },
     Act { name: "migrate-same", sentence: "MIGRATE to where the policy already is is accepted and broadcast.", run: migrate_same },
+    Act {
+        name: "migrate-wider",
+        sentence: "MIGRATE for one upper protocol of an any-protocol policy is ENOENT on 6.1; 6.12 looks up like a packet and moves the policy.",
+        run: migrate_wider,
+    },
     Act { name: "migrate-forward", sentence: "A forward policy migrates by itself and is broadcast as such.", run: migrate_forward },
     Act {
         name: "migrate-typed",
@@ -63,7 +68,6 @@ fn migrate_errors(kernel: &mut dyn KernelUnderTest) -> Vec<String> {
     let good = step(Mode::Tunnel, 7, ends(COA1, HA), ends(COA2, HA));
     let cases = [
         ("another selector", migrate(host_pair(HOA, COA1), OUT, good), crate::mirror::ENOENT),
-        ("another upper protocol", migrate(mh(HOA, HA), OUT, good), crate::mirror::ENOENT),
         ("another direction", migrate(payload(), Direction::In, good), crate::mirror::ENOENT),
         ("another reqid", migrate(payload(), OUT, step(Mode::Tunnel, 9, good.old, good.new)), crate::mirror::ENODATA),
         ("another old end point", migrate(payload(), OUT, step(Mode::Tunnel, 7, ends(HOA, HA), good.new)), crate::mirror::ENODATA),
@@ -76,6 +80,20 @@ fn migrate_errors(kernel: &mut dyn KernelUnderTest) -> Vec<String> {
     let events = kernel.events();
     seen.expect("broadcasts of refused messages", migrates(&events).len(), 0);
     seen.expect("source of the SA", source_of(kernel, 0x1001, HA), Some(COA1));
+    seen.0
+}
+
+fn migrate_wider(kernel: &mut dyn KernelUnderTest) -> Vec<String> {
+    let mut seen = Differences::default();
+    kernel.reset();
+    tunnel_out(kernel, 0x1001);
+    let request = migrate(mh(HOA, HA), OUT, step(Mode::Tunnel, 7, ends(COA1, HA), ends(COA2, HA)));
+    let (answer, source) = match kernel.model() {
+        Model::Linux6_1 => (Err(crate::mirror::ENOENT), COA1),
+        Model::Linux6_12 => (Ok(()), COA2),
+    };
+    seen.expect("answer", kernel.migrate(&request), answer);
+    seen.expect("source of the SA", source_of(kernel, 0x1001, HA), Some(source));
     seen.0
 }
 
