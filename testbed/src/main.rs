@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod fuzz;
 mod guest;
+mod instant;
 mod interop;
 mod judge;
 mod real;

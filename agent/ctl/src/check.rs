@@ -5,42 +5,53 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use watari_policies::config;
+use watari_policies::{Secret, config};
 
 use crate::Trouble;
-use crate::client::{Client, text};
+use crate::client::Client;
 
 /// Reads a configuration as the daemon would and says what is wrong with it.
 pub(crate) fn file(file: &Path, expand: bool, as_json: bool) -> Result<(), Trouble> {
     let contents = fs::read_to_string(file).map_err(|error| Trouble::Unreachable(format!("cannot read {}: {error}", file.display())))?;
     let directory = file.parent().unwrap_or_else(|| Path::new(""));
-    let read_secret = |name: &str| fs::read(directory.join(name)).map_err(|error| error.to_string());
+    let read_secret = |name: &str| fs::read(directory.join(name)).map(Secret::new).map_err(|error| error.to_string());
     match config::load(&contents, &file.display().to_string(), &read_secret) {
         Err(diagnostics) if as_json => {
-            println!("{}", json!({ "file": file, "valid": false, "complaints": diagnostics.to_string() }));
+            println!("{}", json!({ "file": file, "valid": false, "complaints": complaints(&diagnostics) }));
             Err(Trouble::Refused(format!("{} is wrong", file.display())))
         }
         Err(diagnostics) => Err(Trouble::Refused(format!("{} is wrong\n{diagnostics}", file.display()))),
         Ok(loaded) if as_json => {
-            let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-            println!(
-                "{}",
-                json!({ "file": file, "valid": true, "remotes": loaded.config.remotes.len(), "policies": loaded.config.policies.len(), "warnings": warnings })
-            );
+            let (remotes, policies) = (loaded.config.remotes.len(), loaded.config.policies.len());
+            let warnings = complaints(&loaded.warnings);
+            println!("{}", json!({ "file": file, "valid": true, "remotes": remotes, "policies": policies, "complaints": warnings }));
             Ok(())
         }
         Ok(loaded) => {
             if expand {
-                print!("{}", config::expand(&loaded.config));
+                print!("{}", config::expand(&loaded.config, &loaded.origins));
             } else {
-                println!("{}: {} remotes, {} policies, nothing wrong", file.display(), loaded.config.remotes.len(), loaded.config.policies.len());
+                println!(
+                    "{}: {} remotes, {} policies, nothing wrong",
+                    file.display(),
+                    loaded.config.remotes.len(),
+                    loaded.config.policies.len()
+                );
             }
-            for warning in &loaded.warnings {
-                eprintln!("{warning}");
+            if !loaded.warnings.is_empty() {
+                eprintln!("{}", loaded.warnings);
             }
             Ok(())
         }
     }
+}
+
+fn complaints(diagnostics: &config::Diagnostics) -> Vec<Value> {
+    let one = |diagnostic: &config::Diagnostic| {
+        let severity = if diagnostic.severity == config::Severity::Error { "error" } else { "warning" };
+        json!({ "severity": severity, "line": diagnostic.line, "message": diagnostic.message, "help": diagnostic.help })
+    };
+    diagnostics.iter().map(one).collect()
 }
 
 /// What the kernel can do: asked of the running daemon, else of `watarid --probe-kernel`.
@@ -63,7 +74,7 @@ pub(crate) fn kernel(control: &Path, as_json: bool) -> Result<(), Trouble> {
 
 fn from_daemon(control: &Path) -> Option<Value> {
     let answer = Client::connect(control).ok()?.command("watari-kernel", Vec::new()).ok()?;
-    let flag = |name: &str| match text(&answer.end, name).as_deref() {
+    let flag = |name: &str| match answer.end.text(name) {
         Some("yes") => Value::Bool(true),
         Some("no") => Value::Bool(false),
         _ => Value::Null,

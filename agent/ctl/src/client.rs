@@ -24,30 +24,31 @@ pub(crate) struct Answer {
 impl Client {
     /// Connects; the error names the socket and what to do.
     pub(crate) fn connect(socket: &Path) -> Result<Self, String> {
-        let stream = UnixStream::connect(socket)
-            .map_err(|error| format!("cannot reach watarid at {}: {error}\n  Is it running? `--control` names its socket.", socket.display()))?;
+        let stream = UnixStream::connect(socket).map_err(|error| {
+            format!("cannot reach watarid at {}: {error}\n  Is it running? `--control` names its socket.", socket.display())
+        })?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
         Ok(Self(stream))
     }
 
     /// Registers for an event, so that streamed rows of that name arrive.
     pub(crate) fn register(&mut self, event: &str) -> Result<(), String> {
-        self.send(&Packet::EventRegister { name: event.to_owned() })?;
+        self.send(&Packet::Register(event.to_owned()))?;
         match self.receive()? {
-            Packet::EventConfirm => Ok(()),
+            Packet::Confirm => Ok(()),
             _ => Err(format!("the daemon does not know the event `{event}`")),
         }
     }
 
     /// Runs a command to its end.
     pub(crate) fn command(&mut self, name: &str, arguments: Vec<(String, Value)>) -> Result<Answer, String> {
-        self.send(&Packet::CommandRequest { name: name.to_owned(), message: Section(arguments) })?;
+        self.send(&Packet::Request { name: name.to_owned(), arguments: Section(arguments) })?;
         let mut rows = Vec::new();
         loop {
             match self.receive()? {
-                Packet::Event { name, message } => rows.push((name, message)),
-                Packet::CommandResponse { message } => return Ok(Answer { rows, end: message }),
-                Packet::CommandUnknown => return Err(format!("the daemon does not know the command `{name}`")),
+                Packet::Event { name, content } => rows.push((name, content)),
+                Packet::Response(end) => return Ok(Answer { rows, end }),
+                Packet::UnknownCommand => return Err(format!("the daemon does not know the command `{name}`")),
                 _ => return Err("the daemon answered with an unexpected packet".to_owned()),
             }
         }
@@ -57,15 +58,14 @@ impl Client {
     pub(crate) fn event(&mut self) -> Result<(String, Section), String> {
         self.0.set_read_timeout(None).map_err(|error| error.to_string())?;
         match self.receive()? {
-            Packet::Event { name, message } => Ok((name, message)),
+            Packet::Event { name, content } => Ok((name, content)),
             _ => Err("the daemon sent an unexpected packet".to_owned()),
         }
     }
 
     fn send(&mut self, packet: &Packet) -> Result<(), String> {
-        let octets = packet.encode().map_err(|error| error.to_string())?;
-        let length = u32::try_from(octets.len()).map_err(|error| error.to_string())?;
-        self.0.write_all(&length.to_be_bytes()).and_then(|()| self.0.write_all(&octets)).map_err(lost)
+        let frame = packet.encode_frame().map_err(|error| error.to_string())?;
+        self.0.write_all(&frame).map_err(lost)
     }
 
     fn receive(&mut self) -> Result<Packet, String> {
@@ -81,7 +81,6 @@ impl Client {
     }
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "shape of map_err")]
 fn lost(error: io::Error) -> String {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("the daemon did not answer within {} s", PATIENCE.as_secs()),
@@ -92,14 +91,6 @@ fn lost(error: io::Error) -> String {
 /// A scalar argument.
 pub(crate) fn scalar(name: &str, value: &str) -> (String, Value) {
     (name.to_owned(), Value::Scalar(value.as_bytes().to_vec()))
-}
-
-/// The scalar of that name, as text.
-pub(crate) fn text(section: &Section, name: &str) -> Option<String> {
-    section.0.iter().find_map(|(key, value)| match value {
-        Value::Scalar(octets) if key == name => Some(String::from_utf8_lossy(octets).into_owned()),
-        _ => None,
-    })
 }
 
 /// The JSON text of a `watari-status` answer.

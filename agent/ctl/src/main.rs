@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use structopt::StructOpt;
 
-use crate::client::{Client, scalar, text};
+use crate::client::{Client, scalar};
 
 /// Asks and steers a Watari daemon.
 #[derive(Debug, StructOpt)]
@@ -66,6 +66,12 @@ enum Verb {
     },
     /// Make the daemon read its configuration again.
     Reload,
+    /// List IKE SAs with their children in strongSwan's field names.
+    Sas {
+        /// Print JSON, one object a row.
+        #[structopt(long)]
+        json: bool,
+    },
     /// Print events as they happen.
     Watch,
     /// Stop the daemon politely.
@@ -105,6 +111,7 @@ fn run(control: &Path, command: Verb) -> Result<(), Trouble> {
         Verb::Rekey { name, ike } => steer(control, "rekey", &name, ike),
         Verb::Reload => told(control, "watari-reload", Vec::new()),
         Verb::Stop => told(control, "watari-stop", Vec::new()),
+        Verb::Sas { json } => status::sas(control, json),
         Verb::Watch => status::watch(control),
     }
 }
@@ -113,7 +120,7 @@ fn run(control: &Path, command: Verb) -> Result<(), Trouble> {
 fn steer(control: &Path, command: &str, name: &str, ike_only: bool) -> Result<(), Trouble> {
     if !ike_only {
         match told(control, command, vec![scalar("child", name)]) {
-            Err(Trouble::Refused(why)) if why.contains("no policy") => {}
+            Err(Trouble::Refused(why)) if why.contains("of this name") => {}
             done => return done,
         }
     }
@@ -123,8 +130,8 @@ fn steer(control: &Path, command: &str, name: &str, ike_only: bool) -> Result<()
 fn told(control: &Path, command: &str, arguments: Vec<(String, watari_engine::vici::Value)>) -> Result<(), Trouble> {
     let mut client = Client::connect(control).map_err(Trouble::Unreachable)?;
     let answer = client.command(command, arguments).map_err(Trouble::Refused)?;
-    match text(&answer.end, "success").as_deref() {
-        Some("no") => Err(Trouble::Refused(text(&answer.end, "errmsg").unwrap_or_else(|| "the daemon refused without a reason".to_owned()))),
+    match answer.end.text("success") {
+        Some("no") => Err(Trouble::Refused(answer.end.text("errmsg").unwrap_or("the daemon refused without a reason").to_owned())),
         _ => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use watari_engine::vici::{Section, Value as ViciValue};
 
 use crate::Trouble;
 use crate::client::{Client, json};
@@ -24,6 +25,17 @@ pub(crate) fn show(control: &Path, as_json: bool) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Lists IKE SAs as `list-sas` gives them.
+pub(crate) fn sas(control: &Path, as_json: bool) -> Result<(), Trouble> {
+    let mut client = Client::connect(control).map_err(Trouble::Unreachable)?;
+    client.register("list-sa").map_err(Trouble::Refused)?;
+    let answer = client.command("list-sas", Vec::new()).map_err(Trouble::Refused)?;
+    for (_, row) in &answer.rows {
+        println!("{}", if as_json { object(row).to_string() } else { line(row) });
+    }
+    Ok(())
+}
+
 /// Prints events until the daemon ends.
 pub(crate) fn watch(control: &Path) -> Result<(), Trouble> {
     let mut client = Client::connect(control).map_err(Trouble::Unreachable)?;
@@ -32,8 +44,28 @@ pub(crate) fn watch(control: &Path) -> Result<(), Trouble> {
     }
     loop {
         let (name, section) = client.event().map_err(Trouble::Unreachable)?;
-        println!("{name} {section}");
+        println!("{name} {}", line(&section));
     }
+}
+
+/// A section as a JSON object.
+fn object(section: &Section) -> Value {
+    let value = |value: &ViciValue| match value {
+        ViciValue::Scalar(octets) => Value::String(String::from_utf8_lossy(octets).into_owned()),
+        ViciValue::List(items) => items.iter().map(|item| Value::String(String::from_utf8_lossy(item).into_owned())).collect(),
+        ViciValue::Section(inner) => object(inner),
+    };
+    Value::Object(section.0.iter().map(|(name, content)| (name.clone(), value(content))).collect())
+}
+
+/// A section on one line.
+fn line(section: &Section) -> String {
+    let value = |value: &ViciValue| match value {
+        ViciValue::Scalar(octets) => String::from_utf8_lossy(octets).into_owned(),
+        ViciValue::List(items) => items.iter().map(|item| String::from_utf8_lossy(item)).collect::<Vec<_>>().join(","),
+        ViciValue::Section(inner) => format!("{{ {} }}", line(inner)),
+    };
+    section.0.iter().map(|(name, content)| format!("{name}={}", value(content))).collect::<Vec<_>>().join(" ")
 }
 
 /// One screen: remote, its IKE SAs, their children.
@@ -46,7 +78,14 @@ fn screen(status: &Value) -> String {
             lines.push("  no IKE SA".to_owned());
         }
         for ike in ike_sas {
-            lines.push(format!("  IKE SA {}  {}  {}  {}{}", word(ike, "id"), word(ike, "state"), word(ike, "path"), word(ike, "suite"), seconds(ike, "rekey_in_seconds", "rekey in")));
+            lines.push(format!(
+                "  IKE SA {}  {}  {}  {}{}",
+                word(ike, "id"),
+                word(ike, "state"),
+                word(ike, "path"),
+                word(ike, "suite"),
+                seconds(ike, "rekey_in_seconds", "rekey in")
+            ));
         }
         for child in rows(remote, "children") {
             lines.push(format!(
@@ -103,7 +142,10 @@ mod tests {
             "children": [{ "policy": "binding", "state": "installed", "mode": "transport", "spi_in": "c1", "spi_out": "c2", "endpoints": "h -> a", "rekey_in_seconds": 99.6 }],
         }]});
         let text = screen(&status);
-        assert!(text.contains("first IKE packet after 212 us") && text.contains("IKE SA 1  established") && text.contains("rekey in 100 s"), "{text}");
+        assert!(
+            text.contains("first IKE packet after 212 us") && text.contains("IKE SA 1  established") && text.contains("rekey in 100 s"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -10,8 +10,5 @@ pub(crate) fn now() -> Now {
     let boot = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(boot.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(boot.tv_nsec).unwrap_or(0);
-    Now {
-        boot: Duration::new(seconds, nanoseconds),
-        wall: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-    }
+    Now { boot: Duration::new(seconds, nanoseconds), wall: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() }
 }

@@ -12,8 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use watari_engine::vici::{MAX_PACKET, Packet, Section};
-use watari_engine::{Command, Event, Reply, control_event};
+use watari_engine::vici::{Packet, Section, Value};
+use watari_engine::{Command, Event, Reply};
+
+use crate::events::control_event;
 
 /// Events kept for a slow reader before it misses some.
 const EVENT_BACKLOG: usize = 1024;
@@ -96,7 +98,8 @@ impl Connection {
     async fn serve(mut self) -> io::Result<()> {
         let mut buffer = Vec::new();
         loop {
-            while let Some(packet) = take_packet(&mut buffer)? {
+            while let Some((packet, used)) = Packet::decode_frame(&buffer).map_err(invalid)? {
+                buffer.drain(..used);
                 self.take(packet).await?;
             }
             tokio::select! {
@@ -112,13 +115,13 @@ impl Connection {
 
     async fn take(&mut self, packet: Packet) -> io::Result<()> {
         match packet {
-            Packet::CommandRequest { name, message } => self.command(name, message).await,
-            Packet::EventRegister { name } => {
+            Packet::Request { name, arguments } => self.command(name, arguments).await,
+            Packet::Register(name) => {
                 self.registered.insert(name);
-                self.send(&Packet::EventConfirm).await
+                self.send(&Packet::Confirm).await
             }
-            Packet::EventUnregister { name } => {
-                let answer = if self.registered.remove(&name) { Packet::EventConfirm } else { Packet::EventUnknown };
+            Packet::Unregister(name) => {
+                let answer = if self.registered.remove(&name) { Packet::Confirm } else { Packet::UnknownEvent };
                 self.send(&answer).await
             }
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a client may not send this packet")),
@@ -134,42 +137,30 @@ impl Connection {
         while let Some(reply) = answers.recv().await {
             match reply {
                 Reply::Row { event, section } => self.send_event(event.to_owned(), section).await?,
-                Reply::End(message) => return self.send(&Packet::CommandResponse { message }).await,
+                Reply::End(message) => return self.send(&Packet::Response(message)).await,
                 Reply::Json(text) => return self.send_json(&text).await,
-                Reply::Unknown => return self.send(&Packet::CommandUnknown).await,
+                Reply::Unknown => return self.send(&Packet::UnknownCommand).await,
             }
         }
         Err(io::ErrorKind::BrokenPipe.into())
     }
 
     async fn send_event(&mut self, name: String, message: Section) -> io::Result<()> {
-        if self.registered.contains(&name) { self.send(&Packet::Event { name, message }).await } else { Ok(()) }
+        if self.registered.contains(&name) { self.send(&Packet::Event { name, content: message }).await } else { Ok(()) }
     }
 
     /// JSON text may be longer than a value: it goes as a list of pieces.
     async fn send_json(&mut self, text: &str) -> io::Result<()> {
         let pieces = text.as_bytes().chunks(usize::from(u16::MAX)).map(<[u8]>::to_vec).collect();
-        let message = Section(vec![("json".to_owned(), watari_engine::vici::Value::List(pieces))]);
-        self.send(&Packet::CommandResponse { message }).await
+        let message = Section(vec![("json".to_owned(), Value::List(pieces))]);
+        self.send(&Packet::Response(message)).await
     }
 
     async fn send(&mut self, packet: &Packet) -> io::Result<()> {
-        let octets = packet.encode().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        let length = u32::try_from(octets.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        self.stream.write_all(&length.to_be_bytes()).await?;
-        self.stream.write_all(&octets).await
+        self.stream.write_all(&packet.encode_frame().map_err(invalid)?).await
     }
 }
 
-/// Takes one packet off the front of what has arrived.
-fn take_packet(buffer: &mut Vec<u8>) -> io::Result<Option<Packet>> {
-    let Some((length, rest)) = buffer.split_first_chunk::<4>() else { return Ok(None) };
-    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-    if length > MAX_PACKET {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "packet over 512 KiB"));
-    }
-    let Some(octets) = rest.get(..length) else { return Ok(None) };
-    let packet = Packet::decode(octets).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-    buffer.drain(..length.saturating_add(4));
-    Ok(Some(packet))
+fn invalid(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }

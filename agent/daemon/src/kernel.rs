@@ -8,15 +8,17 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use watari_engine::Input;
 use watari_kernel::{Backend, BackendOutput, Capability, Channel, KernelRequest, Now, RequestId};
-use watari_pfkey::KeyListener;
-use watari_route::{RouteMonitor, RouteOutput};
+use watari_pfkey::{Dialect, KeyListener};
+use watari_route::RouteMonitor;
 use watari_sys::{KeySocket, NetlinkFamily, NetlinkSocket, Received};
-use watari_xfrm::{XfrmBackend, groups};
+use watari_xfrm::{GROUP_MIGRATE, GROUPS, XfrmBackend};
 
 /// Room for a burst of moves: ten thousand MIGRATE messages of 216 octets, counted as the kernel counts them.
 const RECEIVE_BUFFER: usize = 16 * 1024 * 1024;
 /// Most messages taken from one descriptor before the others get their turn.
 const BATCH: usize = 64;
+/// The probe's own request; the engine counts its requests from 1.
+const PROBE: RequestId = RequestId(u64::MAX);
 
 /// Every kernel descriptor with its back end.
 pub(crate) struct Kernel {
@@ -28,41 +30,48 @@ pub(crate) struct Kernel {
     addresses: AsyncFd<NetlinkSocket>,
     /// Whether the netlink MIGRATE group could be joined: it then decides, and PF_KEY's copies are consumed.
     pub(crate) netlink_migrate: bool,
+    probed: bool,
 }
 
 impl Kernel {
     /// Opens the descriptors. PF_KEY is optional.
     pub(crate) fn open(now: Now, warn: &mut dyn FnMut(String)) -> io::Result<Self> {
-        let all = [groups::ACQUIRE, groups::EXPIRE, groups::SA, groups::POLICY, groups::MIGRATE];
         let requests = NetlinkSocket::open(NetlinkFamily::Xfrm, &[], RECEIVE_BUFFER)?;
-        let (events, netlink_migrate) = match NetlinkSocket::open(NetlinkFamily::Xfrm, &all, RECEIVE_BUFFER) {
+        let mut xfrm = XfrmBackend::new(requests.port()?);
+        let (events, netlink_migrate) = match NetlinkSocket::open(NetlinkFamily::Xfrm, &GROUPS, RECEIVE_BUFFER) {
             Ok(socket) => (socket, true),
             Err(error) => {
                 warn(format!("this kernel does not offer the netlink MIGRATE group ({error}): PF_KEY decides"));
-                let without = all.get(..4).unwrap_or(&all);
-                (NetlinkSocket::open(NetlinkFamily::Xfrm, without, RECEIVE_BUFFER)?, false)
+                let without: Vec<u32> = GROUPS.into_iter().filter(|group| *group != GROUP_MIGRATE).collect();
+                xfrm.migrate_is_not_heard();
+                (NetlinkSocket::open(NetlinkFamily::Xfrm, &without, RECEIVE_BUFFER)?, false)
             }
         };
         let key = match KeySocket::open() {
-            Ok(socket) => Some((readable(socket)?, KeyListener::new())),
+            Ok(socket) => Some((readable(socket)?, KeyListener::new(Dialect::Linux))),
             Err(error) => {
                 warn(format!("no PF_KEY socket ({error}): MIGRATE is heard on netlink alone"));
                 None
             }
         };
-        let address_groups = [watari_route::groups::IPV4_ADDRESSES, watari_route::groups::IPV6_ADDRESSES];
-        let addresses = NetlinkSocket::open(NetlinkFamily::Route, &address_groups, RECEIVE_BUFFER)?;
-        let mut xfrm = XfrmBackend::new();
-        xfrm.probe(now);
+        let addresses = NetlinkSocket::open(NetlinkFamily::Route, &watari_route::GROUPS, RECEIVE_BUFFER)?;
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        xfrm.probe(now, PROBE, release.trim());
         Ok(Self {
             xfrm,
-            route: RouteMonitor::start(),
+            route: RouteMonitor::new(),
             key,
             requests: readable(requests)?,
             events: readable(events)?,
             addresses: readable(addresses)?,
             netlink_migrate,
+            probed: false,
         })
+    }
+
+    /// Whether the kernel has answered the probe.
+    pub(crate) const fn is_probed(&self) -> bool {
+        self.probed
     }
 
     /// What the kernel can do, as far as it is known by now.
@@ -85,6 +94,7 @@ impl Kernel {
                     }
                 }
                 BackendOutput::Event(event) => inputs.push(Input::Kernel(event)),
+                BackendOutput::Done(PROBE, _) => self.probed = true,
                 BackendOutput::Done(id, result) => inputs.push(Input::Done(id, result)),
                 BackendOutput::Wait(deadline) => {
                     self.drain_addresses(inputs);
@@ -95,14 +105,16 @@ impl Kernel {
     }
 
     fn drain_addresses(&mut self, inputs: &mut Vec<Input>) {
-        while let Some(output) = self.route.poll() {
-            match output {
-                RouteOutput::Send(octets) => {
+        loop {
+            match self.route.poll() {
+                BackendOutput::Send(_, octets) => {
                     if self.addresses.get_ref().send(&octets).is_err() {
                         return;
                     }
                 }
-                RouteOutput::Event(event) => inputs.push(Input::Kernel(event)),
+                BackendOutput::Event(event) => inputs.push(Input::Kernel(event)),
+                BackendOutput::Done(..) => {}
+                BackendOutput::Wait(_) => return,
             }
         }
     }
@@ -155,9 +167,8 @@ impl Kernel {
     }
 }
 
-
 fn readable<T: std::os::fd::AsRawFd>(socket: T) -> io::Result<AsyncFd<T>> {
-    AsyncFd::with_interest(socket, Interest::READABLE)
+    AsyncFd::register_with_interest(socket, Interest::READABLE)
 }
 
 fn read_some<T: std::os::fd::AsRawFd>(socket: &AsyncFd<T>, receive: fn(&T) -> io::Result<Received>, mut take: impl FnMut(Received)) {

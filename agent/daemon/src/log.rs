@@ -43,7 +43,9 @@ pub(crate) fn log_event(log: &Logger, event: &Event) {
 
 fn log_keying(log: &Logger, event: &KeyingEvent) {
     match event {
-        KeyingEvent::InitSent { ike, remote, path } => info!(log, "IKE_SA_INIT sent"; "ike" => ike.0, "remote" => remote.0, "path" => %path),
+        KeyingEvent::InitSent { ike, remote, path } => {
+            info!(log, "IKE_SA_INIT sent"; "ike" => ike.0, "remote" => remote.0, "path" => %path)
+        }
         KeyingEvent::IkeUp { ike, remote, path, identity } => {
             info!(log, "IKE SA up"; "ike" => ike.0, "remote" => remote.0, "path" => %path, "identity" => %identity);
         }

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use watari_crypto::RustCryptoProvider;
 use watari_engine::{Agent, AgentOptions, Command, CommandId, Event, Input, Output, Reply};
+use watari_kernel::MigrateSource;
 use watari_policies::config::Loaded;
 use watari_sa::{KeyingEvent, WorkDone, WorkId};
 
@@ -28,7 +29,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// Datagrams taken before the kernel's events get their turn.
 const DATAGRAM_BATCH: usize = 32;
 /// How long a polite end may take.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// The shutdown command has no caller on the control socket.
 const OWN_COMMAND: CommandId = CommandId(0);
 
@@ -77,9 +78,10 @@ impl Daemon {
         start::await_probe(&mut kernel).await;
         start::report_kernel(kernel.capabilities(), &log);
         let (results, work_done) = unbounded_channel();
-        let provider = Arc::new(RustCryptoProvider::new());
+        let provider = Arc::new(RustCryptoProvider);
         let keeper = KeyKeeper::start(Arc::clone(&provider) as _, setup.loaded.secrets, &results);
-        let options = AgentOptions { reveal_keys: setup.reveal_keys.is_some(), netlink_migrate: kernel.netlink_migrate, ..AgentOptions::default() };
+        let migrate_from = (!kernel.netlink_migrate).then_some(MigrateSource::PfKey);
+        let options = AgentOptions { reveal_keys: setup.reveal_keys.is_some(), migrate_from };
         let agent = Agent::new(setup.loaded.config, setup.seed, provider, kernel.capabilities().clone(), options);
         let control = Control::listen(&setup.control, &log).map_err(|error| Failure::control(&setup.control, &error))?;
         Ok(Self {
@@ -138,7 +140,7 @@ impl Daemon {
     }
 
     fn ended(&self) -> bool {
-        self.ending.is_some_and(|at| clock::now().boot >= at || self.agent.is_idle())
+        self.ending.is_some_and(|at| clock::now().boot >= at)
     }
 
     fn begin_end(&mut self, why: &str) {
@@ -256,6 +258,9 @@ impl Daemon {
 
     fn answer(&mut self, id: CommandId, reply: Reply) {
         let last = !matches!(reply, Reply::Row { .. });
+        if last && id == OWN_COMMAND {
+            self.ending = Some(Duration::ZERO);
+        }
         if let Some(caller) = self.callers.get(&id) {
             // The caller may have gone; then nobody misses the answer.
             let _ = caller.send(reply);

@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use slog::{Logger, info, warn};
-use watari_engine::vici::{Section, Value};
+use watari_engine::vici::Section;
 use watari_kernel::Capability;
+use watari_policies::Secret;
 use watari_policies::config::{self, Loaded};
 
 use crate::args::Args;
@@ -35,7 +36,9 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn socket(error: &io::Error) -> Self {
-        let text = format!("watarid: cannot open the IKE sockets: {error}\n  Is another IKE daemon running? Ports below 1024 need CAP_NET_BIND_SERVICE.");
+        let text = format!(
+            "watarid: cannot open the IKE sockets: {error}\n  Is another IKE daemon running? Ports below 1024 need CAP_NET_BIND_SERVICE."
+        );
         Self { text, status: EXIT_SOCKET }
     }
 
@@ -47,7 +50,10 @@ impl Failure {
     }
 
     pub(crate) fn control(path: &Path, error: &io::Error) -> Self {
-        let text = format!("watarid: cannot open the control socket {}: {error}\n  Is another watarid running? `--control` chooses another path.", path.display());
+        let text = format!(
+            "watarid: cannot open the control socket {}: {error}\n  Is another watarid running? `--control` chooses another path.",
+            path.display()
+        );
         Self { text, status: EXIT_SOCKET }
     }
 
@@ -66,7 +72,8 @@ impl Failure {
 pub(crate) fn setup(args: Args, log: &Logger) -> Result<Setup, Failure> {
     let config_file = args.config.unwrap_or_default();
     let loaded = load(&config_file).map_err(Failure::configuration)?;
-    let control = args.control.or_else(|| loaded.config.settings.control.clone().map(PathBuf::from)).unwrap_or_else(|| DEFAULT_CONTROL.into());
+    let control =
+        args.control.or_else(|| loaded.config.settings.control.clone().map(PathBuf::from)).unwrap_or_else(|| DEFAULT_CONTROL.into());
     let mut seed = [0; 32];
     if let Some(number) = args.insecure_seed {
         warn!(log, "every key of this run can be predicted: --insecure-seed is for test beds only"; "seed" => number);
@@ -83,7 +90,7 @@ pub(crate) fn setup(args: Args, log: &Logger) -> Result<Setup, Failure> {
 pub(crate) fn load(file: &Path) -> Result<Loaded, String> {
     let text = fs::read_to_string(file).map_err(|error| format!("watarid: cannot read {}: {error}", file.display()))?;
     let directory = file.parent().unwrap_or_else(|| Path::new(""));
-    let read_secret = |name: &str| fs::read(directory.join(name)).map_err(|error| error.to_string());
+    let read_secret = |name: &str| fs::read(directory.join(name)).map(Secret::new).map_err(|error| error.to_string());
     config::load(&text, &file.display().to_string(), &read_secret).map_err(|diagnostics| diagnostics.to_string())
 }
 
@@ -92,7 +99,7 @@ pub(crate) async fn await_probe(kernel: &mut Kernel) {
     let mut ignored = Vec::new();
     let answered = async {
         kernel.drain(clock::now(), &mut ignored);
-        while kernel.capabilities().inbound_mh_type.is_none() {
+        while !kernel.is_probed() {
             if kernel.readable().await.is_err() {
                 return;
             }
@@ -107,32 +114,39 @@ pub(crate) async fn await_probe(kernel: &mut Kernel) {
 /// Says once, in words, what the kernel cannot do and what to change.
 pub(crate) fn report_kernel(capability: &Capability, log: &Logger) {
     if capability.inbound_mh_type == Some(false) {
-        warn!(log, "this kernel does not see the MH type of inbound packets: SAs and policies of ours use protocol-only selectors, types stay on \
-            the wire. Give the Mobile IPv6 daemon any-type policies (UMIP: `IPsecPolicy Mh UseESP`), typed ones match nothing inbound");
+        warn!(
+            log,
+            "this kernel does not see the MH type of inbound packets: SAs and policies of ours use protocol-only selectors, types stay on \
+            the wire. Give the Mobile IPv6 daemon any-type policies (UMIP: `IPsecPolicy Mh UseESP`), typed ones match nothing inbound"
+        );
     }
     if xfrm_interface() {
-        warn!(log, "xfrm_interface is loaded: binding updates that carry a home address option and ESP are dropped before decryption. \
-            Unload the module (`modprobe -r xfrm_interface`), or boot with initcall_blacklist=xfrmi_init where it is built in");
+        warn!(
+            log,
+            "xfrm_interface is loaded: binding updates that carry a home address option and ESP are dropped before decryption. \
+            Unload the module (`modprobe -r xfrm_interface`), or boot with initcall_blacklist=xfrmi_init where it is built in"
+        );
     }
     info!(log, "kernel probed"; "migrate" => capability.migrate, "inbound_mh_type" => ?capability.inbound_mh_type);
 }
 
 fn xfrm_interface() -> bool {
     let loaded = fs::read_to_string("/proc/modules").unwrap_or_default();
-    let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
-    watari_xfrm::probe::xfrm_interface_present(&loaded, &symbols)
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let built_in = fs::read_to_string(format!("/lib/modules/{}/modules.builtin", release.trim())).unwrap_or_default();
+    let in_sys = Path::new("/sys/module/xfrm_interface").exists();
+    watari_xfrm::xfrm_interface_registered(&loaded, &built_in, in_sys)
 }
 
 /// The kernel report as a control message.
 pub(crate) fn kernel_section(capability: &Capability) -> Section {
     let yes_no = |flag: bool| if flag { "yes" } else { "no" };
-    Section(vec![
-        scalar("migrate", yes_no(capability.migrate)),
-        scalar("inbound-mh-type", capability.inbound_mh_type.map_or("unknown", yes_no)),
-        scalar("esn", yes_no(capability.esn)),
-        scalar("aead", yes_no(capability.aead)),
-        scalar("xfrm-interface", yes_no(xfrm_interface())),
-    ])
+    Section::new()
+        .with("migrate", yes_no(capability.migrate))
+        .with("inbound-mh-type", capability.inbound_mh_type.map_or("unknown", yes_no))
+        .with("esn", yes_no(capability.esn))
+        .with("aead", yes_no(capability.aead))
+        .with("xfrm-interface", yes_no(xfrm_interface()))
 }
 
 /// Probes the kernel without a configuration and prints the report as JSON.
@@ -156,16 +170,12 @@ pub(crate) async fn probe_and_print() -> ExitCode {
 
 /// A control answer that says yes.
 pub(crate) fn succeeded() -> Section {
-    Section(vec![scalar("success", "yes")])
+    Section::new().with("success", "yes")
 }
 
 /// A control answer that says no and why.
 pub(crate) fn failed(why: &impl Display) -> Section {
-    Section(vec![scalar("success", "no"), scalar("errmsg", &why.to_string())])
-}
-
-fn scalar(name: &str, value: &str) -> (String, Value) {
-    (name.to_owned(), Value::Scalar(value.as_bytes().to_vec()))
+    Section::new().with("success", "no").with("errmsg", why)
 }
 
 /// Appends a line to a file only its owner can read.
