@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::descriptor::watch;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use watari_engine::Input;
@@ -48,7 +49,7 @@ impl Kernel {
             }
         };
         let key = match KeySocket::open() {
-            Ok(socket) => Some((readable(socket)?, KeyListener::new(Dialect::Linux))),
+            Ok(socket) => Some((watch(socket)?, KeyListener::new(Dialect::Linux))),
             Err(error) => {
                 warn(format!("no PF_KEY socket ({error}): MIGRATE is heard on netlink alone"));
                 None
@@ -61,9 +62,9 @@ impl Kernel {
             xfrm,
             route: RouteMonitor::new(),
             key,
-            requests: readable(requests)?,
-            events: readable(events)?,
-            addresses: readable(addresses)?,
+            requests: watch(requests)?,
+            events: watch(events)?,
+            addresses: watch(addresses)?,
             netlink_migrate,
             probed: false,
         })
@@ -165,10 +166,6 @@ impl Kernel {
             self.xfrm.overrun(now, Channel::Key);
         }
     }
-}
-
-fn readable<T: std::os::fd::AsRawFd>(socket: T) -> io::Result<AsyncFd<T>> {
-    AsyncFd::register_with_interest(socket, Interest::READABLE)
 }
 
 fn read_some<T: std::os::fd::AsRawFd>(socket: &AsyncFd<T>, receive: fn(&T) -> io::Result<Received>, mut take: impl FnMut(Received)) {

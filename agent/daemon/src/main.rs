@@ -3,6 +3,7 @@
 mod args;
 mod clock;
 mod control;
+mod descriptor;
 mod events;
 mod keeper;
 mod kernel;

@@ -125,7 +125,10 @@ impl Daemon {
                 }
                 _ = terminate.recv() => self.begin_end("SIGTERM"),
                 _ = interrupt.recv() => self.begin_end("SIGINT"),
-                _ = hangup.recv() => { self.reload(); }
+                _ = hangup.recv() => {
+                    // What is wrong with the file has been logged.
+                    let _ = self.reload();
+                }
             }
             self.settle();
         }

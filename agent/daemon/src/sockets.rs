@@ -6,11 +6,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Poll;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use watari_policies::model::Settings;
 use watari_sa::{Datagram, Path, Transmit, Undeliverable};
 use watari_sys::{IkeSocket, IkeSocketOptions};
+
+use crate::descriptor::watch;
 
 /// errno values that say what became of a datagram (asm-generic/errno.h).
 mod errno {
@@ -39,7 +40,7 @@ impl IkeSockets {
             for ipv6 in [true, false] {
                 let any = if ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
                 match open_one(SocketAddr::new(any, port), warn) {
-                    Ok(socket) => sockets.push(Bound { socket: AsyncFd::register_with_interest(socket, Interest::READABLE)?, port, ipv6 }),
+                    Ok(socket) => sockets.push(Bound { socket: watch(socket)?, port, ipv6 }),
                     Err(error) if ipv6 => return Err(io::Error::new(error.kind(), format!("UDP port {port}: {error}"))),
                     Err(error) => warn(format!("no IPv4 on UDP port {port}: {error}")),
                 }
