@@ -28,3 +28,6 @@ mod whereabouts;
 pub use agent::{Agent, AgentOptions};
 pub use event::{Event, Reply};
 pub use io::{Command, CommandId, Input, Output};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,343 @@
+//! Movement: what each MIGRATE of a burst, its copies, its repeats and its absence do to records, IKE SAs and kernel.
+
+use super::*;
+use watari_sa::{Datagram, Transmit, TransmitId, Undeliverable, Whereabouts as _};
+
+fn heard(bench: &mut Bench, millis: u64, events: Vec<Migrate>) {
+    for event in events {
+        bench.kernel(millis, KernelEvent::Migrate(event));
+    }
+}
+
+fn is_query(spi: u32) -> impl Fn(&KernelRequest) -> bool {
+    move |request| matches!(request, KernelRequest::QuerySa(id) if id.spi == Spi(spi))
+}
+
+fn held(spi: u32, endpoints: Endpoints) -> KernelReply {
+    KernelReply::Sa(Some(sa(spi, endpoints, Mode::Tunnel, 0, selector("::", "::"))))
+}
+
+#[test]
+fn a_burst_moves_tunnel_records_and_the_ike_sa_once() {
+    let mut bench = Bench::mobile_node(COA1);
+    bench.asked();
+    heard(&mut bench, 1000, burst(COA1, COA2));
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA))], "one retarget for four messages");
+    assert_eq!(bench.child_at(11), (ends(HA, HOA), ends(HOA, HA)), "transport SAs stay home");
+    assert_eq!(bench.child_at(12), (ends(HA, COA2), ends(COA2, HA)));
+    let moved: Vec<_> = bench.told().into_iter().filter(|event| matches!(event, Event::Moved { .. })).collect();
+    let expected = Event::Moved {
+        remote: RemoteId(0),
+        old: Some(km(COA1, HA)),
+        new: km(COA2, HA),
+        ike: vec![IkeId(1)],
+        children: vec![],
+        source: MigrateSource::Netlink,
+    };
+    assert_eq!(moved.first(), Some(&expected));
+    assert_eq!(moved.len(), 3, "the binding's first message, and one for each half of the tunnel");
+    assert!(bench.requests.is_empty(), "the kernel moved its SAs itself");
+    let places = &bench.agent.core.places;
+    assert_eq!(places.ike_addresses(RemoteId(0)), Some(km(COA2, HA)));
+    assert_eq!(places.sa_endpoints(PAYLOAD, km(COA2, HA)), ends(COA2, HA));
+    assert_eq!(places.sa_endpoints(BINDING, km(COA2, HA)), ends(HOA, HA));
+}
+
+#[test]
+fn repeats_and_messages_without_change_do_nothing() {
+    let mut bench = Bench::mobile_node(COA1);
+    heard(&mut bench, 1000, burst(COA1, HOA));
+    bench.asked();
+    bench.told();
+    heard(&mut bench, 1001, burst(HOA, HOA));
+    heard(&mut bench, 1002, burst(COA1, HOA));
+    assert_eq!(bench.asked(), []);
+    assert!(bench.told().iter().all(|event| matches!(event, Event::MigrateIdle { .. })));
+    assert_eq!(bench.child_at(12), (ends(HA, HOA), ends(HOA, HA)));
+}
+
+#[test]
+fn of_two_bursts_the_last_wins_and_the_kernel_is_asked_when_things_are_quiet() {
+    let mut bench = Bench::mobile_node(COA1);
+    heard(&mut bench, 1000, burst(COA1, COA2));
+    heard(&mut bench, 1050, burst(COA2, COA1));
+    bench.input(1000 + QUIET, Input::Timeout);
+    assert!(bench.requests.is_empty(), "not quiet yet");
+    bench.input(1050 + QUIET, Input::Timeout);
+    let asked: Vec<_> = bench.requests.iter().map(|(_, request)| request.clone()).collect();
+    let query = |dst: &str, spi| KernelRequest::QuerySa(SaId { dst: ip(dst), protocol: Protocol::Esp, spi: Spi(spi) });
+    assert_eq!(asked, [query(COA1, 0x12), query(HA, 0x112)]);
+    bench.answer(1130, is_query(0x12), held(0x12, ends(HA, COA1)));
+    bench.answer(1130, is_query(0x112), held(0x112, ends(COA1, HA)));
+    assert!(bench.requests.is_empty(), "what the kernel moved is left alone: {:?}", bench.requests);
+    assert_eq!(bench.agent.core.counters.recreated, 0);
+}
+
+#[test]
+fn an_sa_left_behind_is_made_again_with_its_keys() {
+    let mut bench = Bench::mobile_node(COA1);
+    // The successor of a rekey is there: the kernel moves only that one.
+    bench.child(13, PAYLOAD, 0x13, Mode::Tunnel, ends(COA1, HA));
+    bench.agent.core.children.update(ChildId(12), |child| child.state = ChildState::Replaced);
+    heard(&mut bench, 100_000, burst(COA1, COA2));
+    assert_eq!(bench.child_at(13), (ends(HA, COA2), ends(COA2, HA)));
+    bench.input(100_000 + QUIET, Input::Timeout);
+    bench.answer(100_080, is_query(0x13), held(0x13, ends(HA, COA2)));
+    bench.answer(100_080, is_query(0x113), held(0x113, ends(COA2, HA)));
+    bench.told();
+    // Inbound: another destination, so nothing is there. Outbound: the same destination, still from the old source.
+    bench.answer(100_080, is_query(0x12), KernelReply::Sa(None));
+    bench.answer(100_080, is_query(0x112), held(0x112, ends(COA1, HA)));
+    let [(_, delete), (_, add), (_, delete_out)] = bench.requests.as_slice() else { panic!("{:?}", bench.requests) };
+    let at = |dst: &str, spi| SaId { dst: ip(dst), protocol: Protocol::Esp, spi: Spi(spi) };
+    assert_eq!(*delete, KernelRequest::DeleteSa(at(COA1, 0x12)));
+    assert_eq!(*delete_out, KernelRequest::DeleteSa(at(HA, 0x112)), "a used outbound SA loses its sequence numbers: not made again");
+    let KernelRequest::AddSa { parameters, allocated: false, sequence: 0 } = add else { panic!("{add:?}") };
+    assert_eq!((parameters.id, parameters.src), (at(COA2, 0x12), ip(HA)));
+    assert_eq!(parameters.keys.encryption, Secret::new(vec![0x12; 20]));
+    assert_eq!(bench.told(), [Event::Recreated(ChildId(12))]);
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA))], "a replaced child is not rekeyed");
+}
+
+#[test]
+fn a_used_outbound_sa_that_serves_is_rekeyed_not_repeated() {
+    let mut bench = Bench::mobile_node(COA1);
+    heard(&mut bench, 100_000, burst(COA1, COA2));
+    bench.input(100_000 + QUIET, Input::Timeout);
+    bench.asked();
+    bench.answer(100_080, is_query(0x112), KernelReply::Sa(None));
+    assert_eq!(bench.asked(), [Asked::Rekey(Target::Child(ChildId(12)))]);
+    assert!(!bench.requests.iter().any(|(_, request)| matches!(request, KernelRequest::AddSa { .. })));
+}
+
+#[test]
+fn a_child_being_installed_while_the_tunnel_moves_is_looked_for_afterwards() {
+    let mut bench = Bench::mobile_node(COA1);
+    heard(&mut bench, 1000, burst(COA1, COA2));
+    // Its SAs went to the kernel with the old address before the MIGRATE was heard.
+    bench.child(14, PAYLOAD, 0x14, Mode::Tunnel, ends(COA1, HA));
+    bench.event(1010, KeyingEvent::ChildUp(ChildId(14)));
+    assert_eq!(bench.child_at(14), (ends(HA, COA2), ends(COA2, HA)));
+    bench.input(1010 + QUIET, Input::Timeout);
+    bench.answer(1090, is_query(0x14), KernelReply::Sa(None));
+    bench.answer(1090, is_query(0x114), held(0x114, ends(COA1, HA)));
+    let added = bench.requests.iter().filter(|(_, request)| matches!(request, KernelRequest::AddSa { .. })).count();
+    assert_eq!(added, 2, "fresh SAs may be made again in both directions");
+}
+
+#[test]
+fn addresses_are_remembered_before_anything_exists() {
+    let config = mobile_node(MobileNodeProfile::default());
+    let mut bench = Bench::started(config, mobile_node_policies(HOA), Vec::new());
+    heard(&mut bench, 1000, burst(HOA, COA1));
+    assert_eq!(bench.asked(), []);
+    let remembered = Event::Remembered { policy: BINDING, addresses: km(COA1, HA) };
+    assert!(bench.told().contains(&remembered));
+    assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(COA1, HA)));
+}
+
+#[test]
+fn nodes_that_share_reqids_do_not_move_each_other() {
+    let mut bench = Bench::started(home_agent_config(3), Vec::new(), Vec::new());
+    for node in 0..2u32 {
+        let payload = PolicyId(node * 2 + 1);
+        bench.ike(u64::from(node), node, HA, COA1);
+        bench.child(20 + u64::from(node), payload, 0x20 + node, Mode::Tunnel, ends(HA, COA1));
+    }
+    bench.asked();
+    let net = Selector::between("::/0".parse().expect("net"), home_address(1).into());
+    let event = migrate(net, Direction::Out, (Mode::Tunnel, 8), (ends(HA, COA1), ends(HA, COA2)), km(HA, COA2));
+    bench.kernel(10, KernelEvent::Migrate(event.clone()));
+    let back = Selector::between(home_address(1).into(), "::/0".parse().expect("net"));
+    let forward = migrate(back, Direction::Forward, (Mode::Tunnel, 7), (ends(COA1, HA), ends(COA2, HA)), km(HA, COA2));
+    bench.kernel(10, KernelEvent::Migrate(forward));
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(HA, COA2))]);
+    assert_eq!(bench.child_at(20), (ends(COA1, HA), ends(HA, COA1)));
+    assert_eq!(bench.child_at(21), (ends(COA2, HA), ends(HA, COA2)));
+}
+
+#[test]
+fn copies_from_the_other_socket_are_consumed_and_strangers_only_looked_into() {
+    let mut bench = Bench::mobile_node(COA1);
+    let copies = |old, new| burst(old, new).into_iter().map(|event| Migrate { source: MigrateSource::PfKey, ..event });
+    heard(&mut bench, 1000, burst(COA1, COA2));
+    bench.asked();
+    bench.told();
+    heard(&mut bench, 1001, copies(COA1, COA2).collect());
+    assert_eq!(bench.agent.core.counters.migrate_copies, 4);
+    // Then home and back, the copies of the first move late: they must not undo anything.
+    heard(&mut bench, 1002, burst(COA2, COA1));
+    bench.asked();
+    heard(&mut bench, 1003, copies(COA1, COA2).collect());
+    assert_eq!(bench.asked(), []);
+    assert_eq!(bench.child_at(12), (ends(HA, COA1), ends(COA1, HA)));
+    bench.requests.clear();
+    bench.input(1503, Input::Timeout);
+    let dumps = bench.requests.iter().map(|(_, request)| request).collect::<Vec<_>>();
+    assert!(dumps.contains(&&KernelRequest::DumpPolicies) && dumps.contains(&&KernelRequest::DumpSas), "{dumps:?}");
+}
+
+#[test]
+fn a_copy_that_comes_first_is_consumed_by_the_original() {
+    let mut bench = Bench::mobile_node(COA1);
+    let first = burst(COA1, COA2);
+    heard(&mut bench, 1000, first.iter().map(|event| Migrate { source: MigrateSource::PfKey, ..event.clone() }).collect());
+    assert_eq!(bench.child_at(12), (ends(HA, COA1), ends(COA1, HA)), "the other socket never changes a record");
+    heard(&mut bench, 1001, first);
+    assert_eq!(bench.child_at(12), (ends(HA, COA2), ends(COA2, HA)));
+    bench.input(1001 + QUIET, Input::Timeout);
+    bench.requests.clear();
+    bench.input(1600, Input::Timeout);
+    assert!(bench.requests.is_empty(), "nothing to look into: {:?}", bench.requests);
+}
+
+#[test]
+fn pf_key_decides_where_netlink_cannot() {
+    let options = AgentOptions { migrate_from: Some(MigrateSource::PfKey), ..AgentOptions::default() };
+    let mut bench = Bench::waiting(mobile_node(MobileNodeProfile::default()), options);
+    let mut event = burst(COA1, COA2).remove(2);
+    event.source = MigrateSource::PfKey;
+    bench.kernel(5, KernelEvent::Migrate(event));
+    assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(COA2, HA)));
+}
+
+#[test]
+fn lost_events_are_made_good_from_templates() {
+    let mut bench = Bench::mobile_node(COA1);
+    bench.asked();
+    let sas = vec![
+        sa(0x11, ends(HA, HOA), Mode::Transport, 2, binding_selector(HA, HOA)),
+        sa(0x111, ends(HOA, HA), Mode::Transport, 1, binding_selector(HOA, HA)),
+        sa(0x12, ends(HA, COA2), Mode::Tunnel, 8, selector("::", HOA)),
+        sa(0x112, ends(COA2, HA), Mode::Tunnel, 7, selector(HOA, "::")),
+    ];
+    bench.kernel(5000, KernelEvent::Resynchronised { policies: mobile_node_policies(COA2), sas: sas.clone() });
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA))]);
+    assert_eq!(bench.child_at(12), (ends(HA, COA2), ends(COA2, HA)));
+    let told = bench.told();
+    let Some(Event::Reconciled { differences }) = told.last() else { panic!("{told:?}") };
+    assert_eq!(differences.len(), 3, "{differences:?}");
+    bench.kernel(6000, KernelEvent::Resynchronised { policies: mobile_node_policies(COA2), sas });
+    assert_eq!(bench.told(), [Event::Reconciled { differences: vec![] }], "the second time all is well");
+}
+
+#[test]
+fn lost_events_are_made_good_from_mobile_ipv6_states() {
+    let mut bench = Bench::mobile_node(COA1);
+    let transport: Vec<_> = mobile_node_policies(COA1).into_iter().take(2).collect();
+    let state = SaInfo {
+        protocol: 60,
+        spi: Spi(0),
+        mode: None,
+        care_of: Some(ip(COA2)),
+        ..sa(0, ends(HOA, HA), Mode::Transport, 0, selector(HOA, HA))
+    };
+    bench.asked();
+    bench.kernel(5000, KernelEvent::Resynchronised { policies: transport, sas: vec![state] });
+    assert_eq!(bench.asked().first(), Some(&Asked::Retarget(IkeId(1), km(COA2, HA))));
+    assert_eq!(bench.agent.core.children.get(ChildId(12)).map(|child| child.state), Some(ChildState::Dormant), "its policy is gone");
+}
+
+#[test]
+fn an_sa_missing_after_lost_events_is_made_again_or_asked_for() {
+    let mut bench = Bench::mobile_node(COA1);
+    bench.asked();
+    bench.kernel(100_000, KernelEvent::Resynchronised { policies: mobile_node_policies(COA1), sas: Vec::new() });
+    assert_eq!(bench.asked(), [], "a list may be older than an SA: nothing is concluded from it alone");
+    bench.input(100_100, Input::Timeout);
+    bench.answer(100_101, is_query(0x12), KernelReply::Sa(None));
+    assert!(
+        bench
+            .requests
+            .iter()
+            .any(|(_, request)| matches!(request, KernelRequest::AddSa { parameters, .. } if parameters.id.spi == Spi(0x12)))
+    );
+    bench.agent.core.kept.clear();
+    bench.answer(100_101, is_query(0x11), KernelReply::Sa(None));
+    let asked = bench.asked();
+    assert!(asked.contains(&Asked::Close(Target::Child(ChildId(11)))), "{asked:?}");
+    assert!(asked.iter().any(|asked| matches!(asked, Asked::Want(want) if want.policy == BINDING)), "{asked:?}");
+}
+
+#[test]
+fn return_home_rests_the_tunnel_and_leaving_wakes_it() {
+    let mut bench = Bench::mobile_node(COA1);
+    bench.asked();
+    let state = |bench: &Bench| bench.agent.core.children.get(ChildId(12)).map(|child| child.state);
+    for entry in payload_policies(HOA) {
+        bench.kernel(10, KernelEvent::PolicyRemoved(entry));
+    }
+    assert_eq!(state(&bench), Some(ChildState::Dormant));
+    assert!(bench.requests.is_empty(), "no SA is removed");
+    for entry in payload_policies(HOA) {
+        bench.kernel(20, KernelEvent::PolicyChanged(entry));
+    }
+    assert_eq!(state(&bench), Some(ChildState::Installed));
+    assert_eq!(bench.asked(), []);
+}
+
+#[test]
+fn an_address_that_vanishes_ends_nothing() {
+    let mut bench = Bench::mobile_node(COA1);
+    bench.asked();
+    let event = |present, tentative| watari_kernel::AddressEvent {
+        interface: 2,
+        address: ip(COA1),
+        prefix_len: 64,
+        present,
+        flags: watari_kernel::AddressFlags { tentative, ..Default::default() },
+    };
+    bench.kernel(1, KernelEvent::Address(event(true, true)));
+    assert_eq!(bench.told(), [], "tentative: not usable yet, nothing changed");
+    bench.kernel(2, KernelEvent::Address(event(true, false)));
+    assert_eq!(bench.asked(), [Asked::Input(format!("AddressUsable({COA1})"))]);
+    bench.kernel(3, KernelEvent::Address(event(false, false)));
+    assert_eq!(bench.asked(), []);
+    assert_eq!(bench.agent.core.children.len(), 2);
+}
+
+#[test]
+fn the_home_address_is_not_chosen_for_ike_while_nothing_is_told() {
+    let mut bench = Bench::started(mobile_node(MobileNodeProfile::default()), Vec::new(), Vec::new());
+    let mut address = |text: &str, home, temporary| {
+        let flags = watari_kernel::AddressFlags { home, temporary, ..Default::default() };
+        let event = watari_kernel::AddressEvent { interface: 2, address: ip(text), prefix_len: 64, present: true, flags };
+        bench.kernel(1, KernelEvent::Address(event));
+        bench.agent.core.places.ike_addresses(RemoteId(0))
+    };
+    assert_eq!(address(HOA, true, false), Some(km("::", HA)));
+    assert_eq!(address("fe80::1", false, false), Some(km("::", HA)));
+    assert_eq!(address(COA2, false, true), Some(km(COA2, HA)));
+    assert_eq!(address(COA1, false, false), Some(km(COA1, HA)));
+}
+
+#[test]
+fn the_first_packet_after_a_move_is_timed_again_if_it_could_not_leave() {
+    let mut bench = Bench::mobile_node(COA1);
+    heard(&mut bench, 1000, burst(COA1, COA2));
+    bench.told();
+    let transmit = |id| Action::Transmit(Transmit { id: TransmitId(id), path: Path::between(ip(COA2), ip(HA), 500), octets: vec![0; 28] });
+    let first = |millis| Event::FirstPacketAfterMove { remote: RemoteId(0), since_migrate: Duration::from_millis(millis) };
+    bench.act(1002, transmit(1));
+    assert_eq!(bench.told(), [first(2)]);
+    bench.act(1003, transmit(2));
+    assert_eq!(bench.told(), [], "only the first");
+    bench.input(1004, Input::Undeliverable(TransmitId(1), Undeliverable::Tentative));
+    bench.act(2700, transmit(3));
+    assert_eq!(bench.told(), [first(1700)]);
+    let _ = Datagram { path: Path::between(ip(HA), ip(HA), 500), octets: Vec::new() };
+}
+
+/// The cost of one event must not depend on how many nodes there are: ten thousand against one.
+#[test]
+fn a_move_touches_only_its_own_node() {
+    let lookups = |nodes: u16| {
+        let mut bench = Bench::started(home_agent_config(nodes), Vec::new(), Vec::new());
+        bench.ike(0, 0, HA, COA1);
+        let net = Selector::between("::/0".parse().expect("net"), home_address(0).into());
+        let event = migrate(net, Direction::Out, (Mode::Tunnel, 8), (ends(HA, COA1), ends(HA, COA2)), km(HA, COA2));
+        bench.kernel(10, KernelEvent::Migrate(event));
+        (bench.asked(), bench.told().len())
+    };
+    assert_eq!(lookups(1), lookups(2000));
+}
