@@ -158,7 +158,7 @@ impl Secrets<'_> {
     }
 
     fn read_file(&mut self, report: &mut Report<'_>, value: &document::Value<'_>) -> Option<SecretId> {
-        let path = values::text(report, value)?;
+        let path = values::path(report, value)?;
         match self.source.file(path) {
             Ok(content) => {
                 let key = content.expose();
@@ -197,7 +197,7 @@ pub fn load(text: &str, file_name: &str, source: &dyn SecretSource) -> Result<Lo
         // What a broken file seems to lack may well be in the part that could not be read.
         return Err(report.finish(file_name, &secret_places(text)));
     }
-    let mut hidden = Vec::new();
+    let mut hidden = secret_places(text);
     let mut named = BTreeSet::new();
     survey(root.get_ref(), &mut hidden, &mut named);
     let mut secrets = Secrets { source, named, values: BTreeMap::new(), origins: BTreeMap::new() };

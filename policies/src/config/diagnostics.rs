@@ -186,8 +186,8 @@ fn blot(source: &str, secrets: &[Range<usize>]) -> String {
     text
 }
 
-/// Where the values of `psk` keys stand in a text that is not well-formed TOML: from the equals sign to the end of the line, or to the end of
-/// the file where a multi-line string opens.
+/// Where the values of `psk` keys may stand in a text, well-formed or not: from the equals sign to the next line that begins a table or an entry,
+/// and to the end of a multi-line string.
 pub(super) fn secret_places(source: &str) -> Vec<Range<usize>> {
     let mut places = Vec::new();
     for (at, _) in source.match_indices("psk") {
@@ -197,9 +197,29 @@ pub(super) fn secret_places(source: &str) -> Vec<Range<usize>> {
             continue;
         }
         let start = source.len().saturating_sub(value.len()).saturating_add(1);
-        let opened = value.lines().next().is_some_and(|line| line.contains("\"\"\"") || line.contains("'''"));
-        let end = if opened { source.len() } else { value.find('\n').map_or(source.len(), |length| start.saturating_add(length)) };
-        places.push(start..end);
+        let mut end = start;
+        for (number, line) in source.get(start..).unwrap_or_default().split_inclusive('\n').enumerate() {
+            if number > 0 && begins_something(line) {
+                break;
+            }
+            end = end.saturating_add(line.len());
+        }
+        places.push(start..end.max(multi_line_end(source, start)));
     }
     places
+}
+
+/// Where a multi-line string that opens at `start` closes: at the end of the text if never, at `start` if none opens.
+fn multi_line_end(source: &str, start: usize) -> usize {
+    let value = source.get(start..).unwrap_or_default().trim_start_matches([' ', '\t']);
+    let opened = source.len().saturating_sub(value.len()).saturating_add(3);
+    let Some(quotes) = ["\"\"\"", "'''"].into_iter().find(|quotes| value.starts_with(quotes)) else { return start };
+    source.get(opened..).and_then(|rest| rest.find(quotes)).map_or(source.len(), |length| opened.saturating_add(length))
+}
+
+/// Whether a line looks like a table header or like `key = value`.
+fn begins_something(line: &str) -> bool {
+    let bare = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet);
+    let line = line.trim_start();
+    line.starts_with('[') || line.split_once(" =").is_some_and(|(key, _)| !key.is_empty() && key.bytes().all(bare))
 }

@@ -1,7 +1,7 @@
 //! The table `[watari]`: settings of the agent as a whole.
 
 use super::diagnostics::Report;
-use super::document::{Section, Value, printable};
+use super::document::{Section, Value};
 use super::values;
 use crate::model::Settings;
 
@@ -12,7 +12,7 @@ pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>, settings: &mut Se
     let natt_port = section.read(report, "natt_port", values::port);
     let cookie = section.read(report, "cookie_threshold", values::number32(0));
     let limit = section.read(report, "half_open_limit", values::number32(1));
-    let control = section.read(report, "control", values::text);
+    let control = section.read(report, "control", values::path);
     section.finish(report);
     settings.port = port.map_or(settings.port, |read| read.value);
     let natt_span = natt_port.as_ref().map_or_else(|| value.span(), |read| read.span.clone());
@@ -35,11 +35,6 @@ pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>, settings: &mut Se
         settings.cookie_threshold = cookie.value;
     }
     if let Some(control) = control {
-        if !control.value.starts_with('/') {
-            report
-                .error(control.span, format!("the control socket \"{}\" is not an absolute path", printable(control.value)))
-                .help("write for example control = \"/run/watari/control\"");
-        }
         settings.control = Some(control.value.to_owned());
     }
 }

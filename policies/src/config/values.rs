@@ -32,6 +32,18 @@ pub(super) fn text<'a>(report: &mut Report<'_>, value: &'a Value<'a>) -> Option<
     Some(text.as_ref())
 }
 
+/// The absolute path of a file or socket.
+pub(super) fn path<'a>(report: &mut Report<'_>, value: &'a Value<'a>) -> Option<&'a str> {
+    let path = text(report, value)?;
+    if !path.starts_with('/') || path.chars().any(char::is_control) {
+        report
+            .error(value.span(), format!("\"{}\" is not an absolute path", printable(path)))
+            .help("write a path that begins with /, without control characters");
+        return None;
+    }
+    Some(path)
+}
+
 /// A text that names something: not empty, printable, without spaces, at most 64 octets.
 pub(super) fn name(report: &mut Report<'_>, value: &Value<'_>) -> Option<String> {
     let name = text(report, value)?;
