@@ -136,6 +136,8 @@ pub(crate) fn provide(set: &PackageSet) -> Result<Layer> {
         output_of(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&fresh))?;
     }
     merge_usr(&fresh)?;
+    // Unpacked, the archives are of no more use.
+    remove_tree(&apt.archives(set.name))?;
     remove_tree(&root)?;
     fs::rename(&fresh, &root).context(root.display())?;
     fs::write(&stamp, wanted).context(stamp.display())?;
@@ -226,9 +228,14 @@ impl Apt {
         }
     }
 
+    /// Where a set's archives lie while they are unpacked.
+    fn archives(&self, set: &str) -> PathBuf {
+        self.home.join("archives").join(set)
+    }
+
     /// Downloads the named packages and returns the archives.
     fn download(&self, set: &str, names: &[String]) -> Result<Vec<PathBuf>> {
-        let directory = self.home.join("archives").join(set);
+        let directory = self.archives(set);
         remove_tree(&directory)?;
         fs::create_dir_all(&directory).context(directory.display())?;
         output_of(self.get().args(["-qq", "download"]).args(names).current_dir(&directory))?;
