@@ -7,11 +7,11 @@ struct Vault;
 
 impl SecretSource for Vault {
     fn file(&self, path: &str) -> Result<Secret, String> {
-        if path.len() % 3 == 0 { Err("permission denied".into()) } else { Ok(Secret::from(&b"key\n"[..])) }
+        if path.len().is_multiple_of(3) { Err("permission denied".into()) } else { Ok(Secret::from(&b"key\n"[..])) }
     }
 
     fn holds(&self, id: SecretId) -> bool {
-        id.0 % 2 == 1
+        !id.0.is_multiple_of(2)
     }
 }
 
@@ -130,7 +130,7 @@ impl Dice {
         let to = (from..=to).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(from);
         match self.roll(5) {
             0 => text.replace_range(from..to, ""),
-            1 => text.insert_str(from, SPLICES[self.roll(SPLICES.len())]),
+            1 => text.insert_str(from, SPLICES.get(self.roll(SPLICES.len())).unwrap_or(&"=")),
             2 => {
                 let copied = text[from..to].to_owned();
                 let at = self.place(text);
@@ -157,7 +157,8 @@ impl Dice {
         if let (Some((key, _)), Some((_, value))) =
             (lines.get(one).and_then(|line| line.split_once('=')), lines.get(other).and_then(|line| line.split_once('=')))
         {
-            lines[one] = format!("{key}={value}");
+            let confused = format!("{key}={value}");
+            lines.splice(one..=one, [confused]);
             *text = lines.join("\n");
         }
     }
