@@ -1,4 +1,13 @@
 //! The simulator: hosts, links and virtual time; every host is the real engine over the in-memory kernel. No I/O, no clock.
 //! Invariant: the same scenario and seed give the same result, packet for packet.
 
+pub mod report;
+pub mod scenario;
+pub mod scenarios;
 pub mod signalling;
+pub mod timeline;
+pub mod world;
+
+pub use report::{Handover, Report};
+pub use scenario::Scenario;
+pub use world::{IkeDatagram, Setting, World};

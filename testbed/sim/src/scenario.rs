@@ -1,0 +1,471 @@
+//! A scenario as data: hosts, links, what is protected, what happens when, and what must be true in the end.
+//! The simulator and the real-kernel runner read the same value; nothing in it belongs to one of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv6Net};
+use watari_policies::algorithm::{ChildProposal, IkeProposal};
+use watari_policies::profile::{
+    BindingSelector, HomeAgentProfile, MobileNodeProfile, Protected, Reqids, ServedNode, Terms, home_agent, mobile_node,
+};
+use watari_policies::{Config, Identity, Lifetime, Reqid, Secret, SecretId};
+
+use crate::signalling::Agreement;
+use crate::signalling::home::HomeSettings;
+use crate::signalling::mobile::MobileSettings;
+
+/// Name of the home agent.
+pub const HA: &str = "ha";
+/// Name of the correspondent node.
+pub const CN: &str = "cn";
+/// Address of the home agent.
+pub const HOME_AGENT: IpAddr = address(1, 0, 0, 1);
+/// Address of the correspondent node.
+pub const CORRESPONDENT: IpAddr = address(0xb, 0, 0, 0xc);
+
+const fn address(site: u16, c: u16, d: u16, e: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, site, 0, 0, c, d, e))
+}
+
+/// A link of the fixed topology: every link hangs on one router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Link {
+    /// The home link; the home agent lives here.
+    Home,
+    /// First foreign link.
+    F1,
+    /// Second foreign link.
+    F2,
+    /// Third foreign link.
+    F3,
+    /// Where the correspondent lives; nobody moves here.
+    Core,
+}
+
+impl Link {
+    /// Every link.
+    pub const ALL: [Self; 5] = [Self::Home, Self::F1, Self::F2, Self::F3, Self::Core];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Home => "home",
+            Self::F1 => "f1",
+            Self::F2 => "f2",
+            Self::F3 => "f3",
+            Self::Core => "core",
+        }
+    }
+
+    const fn site(self) -> u16 {
+        match self {
+            Self::Home => 1,
+            Self::F1 => 0xf1,
+            Self::F2 => 0xf2,
+            Self::F3 => 0xf3,
+            Self::Core => 0xb,
+        }
+    }
+
+    /// Its prefix, 64 bits long.
+    pub fn prefix(self) -> IpNet {
+        let network = Ipv6Addr::new(0x2001, 0xdb8, self.site(), 0, 0, 0, 0, 0);
+        Ipv6Net::new(network, 64).map(IpNet::V6).unwrap_or_default()
+    }
+
+    /// The link whose prefix holds an address.
+    pub fn of(address: IpAddr) -> Option<Self> {
+        Self::ALL.into_iter().find(|link| link.prefix().contains(&address))
+    }
+
+    /// Whether it is one of the foreign links.
+    pub const fn is_foreign(self) -> bool {
+        matches!(self, Self::F1 | Self::F2 | Self::F3)
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A mobile node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MobilePlan {
+    /// Its name.
+    pub name: &'static str,
+    /// Tells its addresses from those of the others.
+    pub number: u16,
+    /// Added to the usual reqids; nodes with the same value share reqids.
+    pub reqid_offset: u32,
+    /// The link it boots on.
+    pub boots_on: Link,
+}
+
+impl MobilePlan {
+    /// The only or first mobile node.
+    pub const fn first(boots_on: Link) -> Self {
+        Self { name: "mn", number: 0, reqid_offset: 0, boots_on }
+    }
+
+    /// Its home address.
+    pub const fn home_address(&self) -> IpAddr {
+        address(1, 0, 0, 0xabcd_u16.saturating_add(self.number))
+    }
+
+    /// The address it configures on a link.
+    pub const fn care_of(&self, link: Link) -> IpAddr {
+        address(link.site(), 0xff, 0xfe00, 0xe_u16.saturating_add(self.number))
+    }
+}
+
+/// What the foreign links do to packets; the home link and the core only delay by 1 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// Delay of one crossing.
+    pub delay: Duration,
+    /// Of a thousand packets, so many are lost at each crossing.
+    pub loss: u64,
+    /// Of a thousand packets, so many arrive twice.
+    pub duplicates: u64,
+    /// Of a thousand packets, so many are overtaken by those behind them.
+    pub reordered: u64,
+}
+
+impl Conditions {
+    /// Ten milliseconds, nothing else.
+    pub const GOOD: Self = Self { delay: Duration::from_millis(10), loss: 0, duplicates: 0, reordered: 0 };
+}
+
+/// An IKE exchange that can be caught under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// IKE_SA_INIT.
+    Init,
+    /// IKE_AUTH.
+    Auth,
+    /// CREATE_CHILD_SA, be it a new child, a child rekey or an IKE rekey.
+    CreateChild,
+}
+
+impl Exchange {
+    /// Exchange type number (RFC 7296 3.1).
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Init => 34,
+            Self::Auth => 35,
+            Self::CreateChild => 36,
+        }
+    }
+}
+
+/// What is rekeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rekeyed {
+    /// The IKE SA.
+    Ike,
+    /// The child SA of one kind of traffic.
+    Child(Protected),
+}
+
+/// Who is pinged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PingTarget {
+    /// The mobile node pings the home agent from its home address.
+    HomeAgent,
+    /// The mobile node pings the correspondent from its home address.
+    Correspondent,
+    /// The correspondent pings the mobile node's home address.
+    FromCorrespondent,
+}
+
+/// Something that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A mobile node leaves its link and comes up on another.
+    Move {
+        /// The mobile node.
+        node: &'static str,
+        /// The new link.
+        to: Link,
+    },
+    /// A mobile node moves as soon as it has sent its next request of this exchange.
+    MoveDuring {
+        /// The mobile node.
+        node: &'static str,
+        /// The new link.
+        to: Link,
+        /// The exchange.
+        exchange: Exchange,
+    },
+    /// An operator rekeys an SA with the home agent (on a mobile node) or with every mobile node (on the home agent).
+    Rekey {
+        /// Where.
+        host: &'static str,
+        /// What.
+        what: Rekeyed,
+    },
+    /// Pings begin and go on until shortly before the end.
+    Ping {
+        /// The mobile node at one end.
+        node: &'static str,
+        /// The other end and the way.
+        target: PingTarget,
+        /// Time between two pings.
+        every: Duration,
+    },
+    /// The key-management daemon is killed and starts again after a while; kernel and Mobile IPv6 daemon go on.
+    RestartDaemon {
+        /// Where.
+        host: &'static str,
+        /// How long it is away.
+        down: Duration,
+    },
+    /// The whole host goes down and boots again after a while: nothing remains.
+    RestartHost {
+        /// Where.
+        host: &'static str,
+        /// How long it is away.
+        down: Duration,
+    },
+}
+
+/// When something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Time since the start.
+    pub at: Duration,
+    /// What.
+    pub action: Action,
+}
+
+/// What must be true in the end, besides: nothing in clear, no key missing for a ping, agent and kernel of one mind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// IKE_SA_INIT requests in all, repeats not counted.
+    pub ike_sa_init: u32,
+    /// IKE SAs made although the mobile node had had one already.
+    pub reauthentications: u32,
+    /// Child SA pairs of each mobile node in the end.
+    pub children: u32,
+    /// Whether child SAs may go without successor for a while (a host that restarts loses them).
+    pub may_lose_sas: bool,
+    /// Most pings that may be lost for want of a key.
+    pub lost_for_key: u32,
+    /// Least pings that must be answered.
+    pub answered: u32,
+    /// Whether no binding update may cross a link.
+    pub no_update: bool,
+    /// Home Tests that must come back.
+    pub home_tests: u32,
+    /// Prefix advertisements that must come back.
+    pub prefix_advertisements: u32,
+}
+
+impl Default for Expectation {
+    /// One handshake, binding and payload SAs, every ping has its key.
+    fn default() -> Self {
+        Self {
+            ike_sa_init: 1,
+            reauthentications: 0,
+            children: 2,
+            may_lose_sas: false,
+            lost_for_key: 0,
+            answered: 1,
+            no_update: false,
+            home_tests: 0,
+            prefix_advertisements: 0,
+        }
+    }
+}
+
+/// Where a scenario can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsOn {
+    /// In the simulator and on every real kernel.
+    Everywhere,
+    /// Not on a real kernel newer than 6.1, which cannot migrate typed policies (FACTS A3 K4).
+    NotOnNewer,
+    /// Only in the simulator, and why.
+    SimulatorOnly(&'static str),
+}
+
+/// A scenario.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it shows.
+    pub sentence: &'static str,
+    /// Where it can run.
+    pub runs_on: RunsOn,
+    /// The mobile nodes; there is always one home agent and one correspondent.
+    pub mobile_nodes: Vec<MobilePlan>,
+    /// What is protected.
+    pub protect: Vec<Protected>,
+    /// How narrow the mobile nodes' binding selectors are.
+    pub binding: BindingSelector,
+    /// How narrow the home agent's are, where they differ.
+    pub peer_binding: Option<BindingSelector>,
+    /// Whether Home Tests are made after a registration.
+    pub home_test: bool,
+    /// What the foreign links do to packets.
+    pub conditions: Conditions,
+    /// From leaving a link to an address on the next one.
+    pub attach: Duration,
+    /// Duplicate address detection of a new address.
+    pub dad: Duration,
+    /// Lifetime of IKE SAs.
+    pub ike_lifetime: Lifetime,
+    /// Lifetime of child SAs.
+    pub child_lifetime: Lifetime,
+    /// Lifetime of a binding.
+    pub binding_lifetime: Duration,
+    /// Idle time after which mobile nodes check the home agent's liveness.
+    pub liveness: Duration,
+    /// What happens.
+    pub steps: Vec<Step>,
+    /// When it ends.
+    pub duration: Duration,
+    /// What must be true then.
+    pub expect: Expectation,
+}
+
+/// When mobile nodes boot, after everybody else.
+pub const BOOT: Duration = Duration::from_millis(200);
+
+impl Scenario {
+    /// A scenario with one mobile node that boots on the first foreign link, with any-type binding policies beside the payload tunnel.
+    pub fn new(name: &'static str, sentence: &'static str) -> Self {
+        Self {
+            name,
+            sentence,
+            runs_on: RunsOn::Everywhere,
+            mobile_nodes: vec![MobilePlan::first(Link::F1)],
+            protect: vec![Protected::Binding, Protected::Payload],
+            binding: BindingSelector::Any,
+            peer_binding: None,
+            home_test: false,
+            conditions: Conditions::GOOD,
+            attach: Duration::from_millis(500),
+            dad: Duration::from_millis(1900),
+            ike_lifetime: Lifetime::of(Duration::from_secs(4 * 3600)),
+            child_lifetime: Lifetime::of(Duration::from_secs(3600)),
+            binding_lifetime: Duration::from_secs(60),
+            liveness: Duration::from_secs(60),
+            steps: Vec::new(),
+            duration: Duration::from_secs(12),
+            expect: Expectation::default(),
+        }
+    }
+
+    /// The same scenario with one more step.
+    pub fn then(mut self, at_ms: u64, action: Action) -> Self {
+        self.steps.push(Step { at: Duration::from_millis(at_ms), action });
+        self
+    }
+
+    /// The mobile node of a name.
+    pub fn mobile_node(&self, name: &str) -> Option<&MobilePlan> {
+        self.mobile_nodes.iter().find(|plan| plan.name == name)
+    }
+
+    fn reqids(&self, plan: &MobilePlan) -> BTreeMap<Protected, Reqids> {
+        let shifted = |reqid: Reqid| Reqid(reqid.0.saturating_add(plan.reqid_offset));
+        let pair = |what: &Protected| {
+            let usual = what.usual_reqids();
+            (*what, Reqids { to_home_agent: shifted(usual.to_home_agent), to_mobile_node: shifted(usual.to_mobile_node) })
+        };
+        self.protect.iter().map(pair).collect()
+    }
+
+    fn terms(&self, binding: BindingSelector) -> Terms {
+        // One cheap suite: the scenarios are about movement, and a thousand runs must not take an hour.
+        let ike = IkeProposal::parse("aes128gcm16-prfsha256-x25519").into_iter().collect();
+        let esp = ChildProposal::parse("aes128gcm16").into_iter().collect();
+        Terms {
+            binding_selector: binding,
+            protect: self.protect.iter().map(|what| (*what, what.usual_reqids())).collect(),
+            ike,
+            esp,
+            ike_lifetime: self.ike_lifetime,
+            child_lifetime: self.child_lifetime,
+            ..Terms::default()
+        }
+    }
+
+    fn identity(name: &str) -> Identity {
+        Identity::Fqdn(format!("{name}.example"))
+    }
+
+    /// The agent's configuration on a mobile node; its remote is called `home-agent`.
+    pub fn mobile_config(&self, plan: &MobilePlan) -> Config {
+        let terms = Terms { protect: self.reqids(plan), liveness: Some(self.liveness), ..self.terms(self.binding) };
+        mobile_node(MobileNodeProfile {
+            home_address: plan.home_address(),
+            home_agent: HOME_AGENT,
+            identity: Self::identity(plan.name),
+            home_agent_identity: Self::identity(HA),
+            secret: SecretId(u32::from(plan.number)),
+            terms,
+            ..MobileNodeProfile::default()
+        })
+    }
+
+    /// The agent's configuration on the home agent; its remotes are called like the mobile nodes.
+    pub fn home_config(&self) -> Config {
+        let served = |plan: &MobilePlan| ServedNode {
+            name: plan.name.to_owned(),
+            home_address: plan.home_address(),
+            identity: Self::identity(plan.name),
+            secret: SecretId(u32::from(plan.number)),
+            reqids: self.reqids(plan),
+            ..ServedNode::default()
+        };
+        home_agent(HomeAgentProfile {
+            home_agent: HOME_AGENT,
+            identity: Self::identity(HA),
+            mobile_nodes: self.mobile_nodes.iter().map(served).collect(),
+            terms: self.terms(self.peer_binding.unwrap_or(self.binding)),
+            ..HomeAgentProfile::default()
+        })
+    }
+
+    /// The secrets of every pair; each mobile node knows only its own.
+    pub fn secrets(&self) -> BTreeMap<SecretId, Secret> {
+        let secret = |plan: &MobilePlan| (SecretId(u32::from(plan.number)), Secret::new(format!("secret of {}", plan.name).into_bytes()));
+        self.mobile_nodes.iter().map(secret).collect()
+    }
+
+    fn agreement(&self, plan: &MobilePlan, binding: BindingSelector) -> Agreement {
+        let reqids = self.reqids(plan);
+        Agreement {
+            home_address: plan.home_address(),
+            home_agent: HOME_AGENT,
+            protect: self.protect.iter().filter_map(|what| Some((*what, *reqids.get(what)?))).collect(),
+            binding,
+            lifetime: self.binding_lifetime,
+        }
+    }
+
+    /// The signalling node's settings on a mobile node.
+    pub fn mobile_signalling(&self, plan: &MobilePlan) -> MobileSettings {
+        MobileSettings {
+            agreement: self.agreement(plan, self.binding),
+            sequence: 47_000_u16.saturating_add(plan.number.saturating_mul(100)),
+            correspondent: self.home_test.then_some(CORRESPONDENT),
+            prefix_discovery: self.protect.contains(&Protected::PrefixDiscovery),
+            deaf_at_first: false,
+        }
+    }
+
+    /// The signalling node's settings on the home agent.
+    pub fn home_signalling(&self) -> HomeSettings {
+        let binding = self.peer_binding.unwrap_or(self.binding);
+        HomeSettings { address: HOME_AGENT, agreements: self.mobile_nodes.iter().map(|plan| self.agreement(plan, binding)).collect() }
+    }
+}

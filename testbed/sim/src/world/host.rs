@@ -1,0 +1,172 @@
+//! One host: kernel, agent, Mobile IPv6 daemon, addresses and where it is plugged in.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use watari_engine::{Agent, Input};
+use watari_kernel::mirror::{Mirror, Model};
+use watari_kernel::{AddressEvent, AddressFlags, Backend};
+use watari_policies::Config;
+
+use super::network::Wire;
+use crate::scenario::{CORRESPONDENT, Exchange, HOME_AGENT, Link, MobilePlan, Scenario};
+use crate::signalling::{HomeAddressAt, HomeAgent, MobileNode, Node};
+use crate::timeline::Burst;
+
+/// What a host is.
+#[derive(Clone, Debug)]
+pub(super) enum Role {
+    HomeAgent,
+    Correspondent,
+    Mobile(MobilePlan),
+}
+
+/// Interface index of the Ethernet interface.
+const ETHERNET: u32 = 2;
+/// Interface index of the tunnel interface of a mobile node.
+const TUNNEL: u32 = 4;
+
+pub(super) struct Host {
+    pub(super) name: &'static str,
+    pub(super) role: Role,
+    pub(super) config: Config,
+    pub(super) agent: Option<Agent>,
+    pub(super) agent_deadline: Option<Duration>,
+    /// Counts agents, so that work of a dead one is not given to its successor.
+    pub(super) epoch: u32,
+    pub(super) inputs: VecDeque<Input>,
+    pub(super) mirror: Mirror,
+    pub(super) mirror_deadline: Option<Duration>,
+    pub(super) node: Option<Node>,
+    pub(super) node_deadline: Option<Duration>,
+    pub(super) link: Option<Link>,
+    pub(super) last_link: Option<Link>,
+    /// Counts movements, so that what belongs to a link already left is forgotten.
+    pub(super) moves: u32,
+    pub(super) boots: u32,
+    pub(super) proxies: BTreeSet<IpAddr>,
+    pub(super) ambush: Option<(Exchange, Link)>,
+    /// Packets that wait for neighbour discovery to find a tentative address.
+    pub(super) held: Vec<Wire>,
+    /// Whether a binding is acknowledged and the link has been there since.
+    pub(super) window: bool,
+    /// Whether its first protected ping was answered.
+    pub(super) bootstrapped: bool,
+    pub(super) burst: Burst,
+}
+
+impl Host {
+    pub(super) fn new(name: &'static str, role: Role) -> Self {
+        Self {
+            name,
+            role,
+            config: Config::default(),
+            agent: None,
+            agent_deadline: None,
+            epoch: 0,
+            inputs: VecDeque::new(),
+            mirror: Mirror::new(Model::default(), 0),
+            mirror_deadline: None,
+            node: None,
+            node_deadline: None,
+            link: None,
+            last_link: None,
+            moves: 0,
+            boots: 0,
+            proxies: BTreeSet::new(),
+            ambush: None,
+            held: Vec::new(),
+            window: false,
+            bootstrapped: false,
+            burst: Burst::default(),
+        }
+    }
+
+    /// Empty kernel, fresh Mobile IPv6 daemon, fixed addresses.
+    pub(super) fn boot(&mut self, scenario: &Scenario, model: Model, first_spi: u32) {
+        self.boots = self.boots.saturating_add(1);
+        self.mirror = Mirror::new(model, first_spi);
+        self.mirror.listen(false);
+        self.proxies.clear();
+        self.held.clear();
+        match self.role.clone() {
+            Role::HomeAgent => {
+                self.config = scenario.home_config();
+                self.node = Some(Node::Home(HomeAgent::new(scenario.home_signalling())));
+                self.link = Some(Link::Home);
+                self.set_address(HOME_AGENT, AddressFlags::default());
+            }
+            Role::Correspondent => {
+                self.link = Some(Link::Core);
+                self.set_address(CORRESPONDENT, AddressFlags::default());
+            }
+            Role::Mobile(plan) => {
+                self.config = scenario.mobile_config(&plan);
+                let mut settings = scenario.mobile_signalling(&plan);
+                settings.sequence = settings.sequence.saturating_add(u16::try_from(self.boots.saturating_mul(1000)).unwrap_or(u16::MAX));
+                self.node = Some(Node::Mobile(MobileNode::new(settings)));
+                self.link = None;
+            }
+        }
+    }
+
+    /// Earliest time at which anything on this host wants to be called.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let agent = self.agent_deadline.filter(|_| self.agent.is_some());
+        let node = self.node_deadline.filter(|_| self.node.is_some());
+        [agent, self.mirror_deadline, node].into_iter().flatten().min()
+    }
+
+    pub(super) fn set_address(&mut self, address: IpAddr, flags: AddressFlags) {
+        self.mirror.address(AddressEvent { interface: ETHERNET, address, prefix_len: 64, present: true, flags });
+    }
+
+    pub(super) fn remove_address(&mut self, address: IpAddr) {
+        let flags = AddressFlags::default();
+        self.mirror.address(AddressEvent { interface: ETHERNET, address, prefix_len: 64, present: false, flags });
+    }
+
+    /// The home address goes from one interface to the other: never both, never without a word.
+    pub(super) fn place_home_address(&mut self, address: IpAddr, at: HomeAddressAt) {
+        let (old, new) = match at {
+            HomeAddressAt::Link => (TUNNEL, ETHERNET),
+            HomeAddressAt::Tunnel => (ETHERNET, TUNNEL),
+        };
+        let event = |interface, present| AddressEvent {
+            interface,
+            address,
+            prefix_len: 128,
+            present,
+            flags: AddressFlags { home: true, ..AddressFlags::default() },
+        };
+        if self.mirror.address_flags(address).is_some() {
+            self.mirror.address(event(old, false));
+        }
+        self.mirror.address(event(new, true));
+    }
+
+    /// Whether a packet to this address on this link reaches the host itself.
+    pub(super) fn answers(&self, link: Link, address: IpAddr) -> bool {
+        self.link == Some(link) && link.prefix().contains(&address) && self.mirror.address_flags(address).is_some()
+    }
+
+    pub(super) fn is_tentative(&self, address: IpAddr) -> bool {
+        self.mirror.address_flags(address).is_some_and(|flags| flags.tentative)
+    }
+
+    /// The address that the kernel takes as source when the agent leaves the choice to it: a home address goes first.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        let usable = || self.mirror.addresses().filter(|(_, flags)| !flags.tentative);
+        usable().find(|(_, flags)| flags.home).or_else(|| usable().next()).map(|(address, _)| address)
+    }
+
+    pub(super) fn has_due(&self, now: Duration) -> (bool, bool, bool) {
+        let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        (due(self.agent_deadline) && self.agent.is_some(), due(self.mirror_deadline), due(self.node_deadline) && self.node.is_some())
+    }
+
+    pub(super) fn capability(&self) -> watari_kernel::Capability {
+        self.mirror.capabilities().clone()
+    }
+}

@@ -1,0 +1,108 @@
+//! Pings between home addresses, home agent and correspondent, and what became of each.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use watari_kernel::mirror::{Counter, Packet, Upper};
+use watari_mip6::Message;
+use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
+
+use super::{Event, World};
+use crate::scenario::{CN, CORRESPONDENT, HOME_AGENT, PingTarget};
+
+/// ICMPv6 Echo Request.
+const REQUEST: u16 = 128;
+/// ICMPv6 Echo Reply.
+const REPLY: u16 = 129;
+/// Pings stop so long before the end.
+const QUIET: Duration = Duration::from_millis(1500);
+
+/// Pings between two hosts.
+pub(super) struct Flow {
+    /// The mobile node whose home address is at one end.
+    node: usize,
+    sender: usize,
+    src: IpAddr,
+    dst: IpAddr,
+    every: Duration,
+}
+
+/// One ping.
+pub(super) struct Ping {
+    pub(super) answered: bool,
+    /// Sent while everything ought to work.
+    pub(super) counts: bool,
+    pub(super) dropped: Option<Counter>,
+    node: usize,
+}
+
+impl World<'_> {
+    pub(super) fn start_flow(&mut self, node: &str, target: PingTarget, every: Duration) {
+        let (Some(node), Some(plan)) = (self.host_named(node), self.scenario.mobile_node(node)) else { return };
+        let home = plan.home_address();
+        let (sender, src, dst) = match target {
+            PingTarget::HomeAgent => (node, home, HOME_AGENT),
+            PingTarget::Correspondent => (node, home, CORRESPONDENT),
+            PingTarget::FromCorrespondent => (self.host_named(CN).unwrap_or(node), CORRESPONDENT, home),
+        };
+        self.flows.push(Flow { node, sender, src, dst, every });
+        let index = self.flows.len().saturating_sub(1);
+        self.ping(index);
+    }
+
+    pub(super) fn ping(&mut self, index: usize) {
+        let Some(Flow { node, sender, src, dst, every }) = self.flows.get(index) else { return };
+        let (node, sender, src, dst, every) = (*node, *sender, *src, *dst, *every);
+        if self.now.saturating_add(QUIET) > self.scenario.duration {
+            return;
+        }
+        let counts = self.hosts.get(node).is_some_and(|host| host.window && host.bootstrapped);
+        let number = u64::try_from(self.pings.len()).unwrap_or(u64::MAX);
+        self.pings.push(Ping { answered: false, counts, dropped: None, node });
+        self.send_packet(sender, echo(src, dst, REQUEST, number));
+        self.pump(sender);
+        self.after(every, Event::Ping(index));
+    }
+
+    /// An echo message reached its host.
+    pub(super) fn pinged(&mut self, host: usize, packet: &Packet) {
+        let Some(number) = number_of(packet) else { return };
+        match packet.upper().map(|upper| upper.sport) {
+            Some(REQUEST) => self.send_packet(host, echo(packet.dst, packet.src, REPLY, number)),
+            Some(REPLY) => {
+                let Some(ping) = usize::try_from(number).ok().and_then(|at| self.pings.get_mut(at)) else { return };
+                ping.answered = true;
+                let node = ping.node;
+                if let Some(host) = self.hosts.get_mut(node) {
+                    host.bootstrapped = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A kernel dropped a packet; if it was an echo message, the ping knows why.
+    pub(super) fn ping_dropped(&mut self, packet: &Packet, counter: Option<Counter>) {
+        if let Some(ping) = number_of(packet).and_then(|number| usize::try_from(number).ok()).and_then(|at| self.pings.get_mut(at)) {
+            ping.dropped = ping.dropped.or(counter);
+        }
+    }
+}
+
+fn echo(src: IpAddr, dst: IpAddr, message_type: u16, number: u64) -> Packet {
+    Packet::clear(src, dst, Upper { protocol: ICMPV6, sport: message_type, dport: 0, payload: number.to_be_bytes().to_vec() })
+}
+
+fn number_of(packet: &Packet) -> Option<u64> {
+    let upper = packet.upper().filter(|upper| upper.protocol == ICMPV6 && matches!(upper.sport, REQUEST | REPLY))?;
+    upper.payload.first_chunk().map(|octets| u64::from_be_bytes(*octets))
+}
+
+/// The Home Test that a correspondent answers a Home Test Init with.
+pub(super) fn home_test(packet: &Packet) -> Option<Packet> {
+    let upper = packet.upper()?;
+    let Ok(Message::TestInit { home: true, cookie, .. }) = Message::decode(&upper.payload) else { return None };
+    let message = Message::Test { home: true, nonce_index: 1, cookie, token: [7; 8], options: Vec::new() };
+    let answer = Upper { protocol: MOBILITY_HEADER, sport: u16::from(message.number()), dport: 0, payload: message.encode() };
+    Some(Packet::clear(packet.dst, packet.src, answer))
+}

@@ -1,0 +1,141 @@
+//! The end of a run: numbers, expectations, reasons.
+
+use std::collections::BTreeSet;
+
+use watari_kernel::SaInfo;
+use watari_kernel::mirror::Counter;
+use watari_policies::PolicyId;
+use watari_sa::Cause;
+
+use super::host::Role;
+use super::network::init_request;
+use super::{World, host::Host};
+use crate::report::Report;
+use crate::signalling::SignalEvent;
+use crate::timeline::Happening;
+
+impl World<'_> {
+    /// A child SA ended: lost, unless another stands for the same traffic.
+    pub(super) fn child_down(&mut self, host: usize, policy: PolicyId, cause: Cause) {
+        let Some(this) = self.hosts.get(host) else { return };
+        let Some(policy) = this.config.policy(policy) else { return };
+        let home = this.config.remote(policy.remote).and_then(|remote| remote.role.home_address());
+        let serves = |sa: &SaInfo| {
+            let selector_fits = match (sa.selector, home) {
+                (Some(selector), Some(home)) => selector.src.contains(&home) || selector.dst.contains(&home),
+                _ => true,
+            };
+            !sa.larval && sa.reqid == policy.reqid_out && selector_fits
+        };
+        if !this.mirror.sas().iter().any(serves) && cause != Cause::OPERATOR {
+            self.sas_lost = self.sas_lost.saturating_add(1);
+        }
+    }
+
+    pub(super) fn judge(&mut self) -> Report {
+        let inits: BTreeSet<u64> = self.datagrams.iter().filter_map(init_request).collect();
+        let ike_sa_init = u32::try_from(inits.len()).unwrap_or(u32::MAX);
+        let established = self.established();
+        let mobile_nodes = u32::try_from(self.scenario.mobile_nodes.len()).unwrap_or(u32::MAX);
+        let count =
+            |fits: &dyn Fn(&super::Ping) -> bool| u32::try_from(self.pings.iter().filter(|ping| fits(ping)).count()).unwrap_or(u32::MAX);
+        let key = |counter: Option<Counter>| counter.is_some_and(|counter| counter != Counter::XfrmOutPolBlock);
+        let mut report = Report {
+            scenario: self.scenario.name.to_owned(),
+            backend: "sim".to_owned(),
+            seed: self.seed,
+            passed: false,
+            ike_sa_init,
+            reauthentications: established.saturating_sub(mobile_nodes),
+            sas_lost: self.sas_lost,
+            cleartext_packets: self.cleartext,
+            pings_sent: count(&|_| true),
+            pings_lost: count(&|ping| !ping.answered),
+            pings_lost_for_key: count(&|ping| !ping.answered && ping.counts && key(ping.dropped)),
+            sad_matches_kernel: true,
+            handovers: self.tracks.iter().map(super::Track::handover).collect(),
+            reasons: Vec::new(),
+        };
+        let mut reasons = std::mem::take(&mut self.reasons);
+        reasons.dedup();
+        for host in &self.hosts {
+            let differences = self.differences(host);
+            report.sad_matches_kernel &= differences.is_empty();
+            reasons.extend(differences);
+        }
+        self.compare(&report, &mut reasons);
+        report.passed = reasons.is_empty();
+        report.reasons = reasons;
+        report
+    }
+
+    /// IKE SAs that came up on mobile nodes' and home agent's word, each once.
+    fn established(&self) -> u32 {
+        let ups =
+            self.lines.iter().filter(|line| matches!(&line.what, Happening::Agent(text) if text.up) && line.host != crate::scenario::HA);
+        u32::try_from(ups.count()).unwrap_or(u32::MAX)
+    }
+
+    fn compare(&self, report: &Report, reasons: &mut Vec<String>) {
+        let expect = self.scenario.expect;
+        let mut must = |fine: bool, words: String| {
+            if !fine {
+                reasons.push(words);
+            }
+        };
+        must(report.ike_sa_init == expect.ike_sa_init, format!("{} IKE_SA_INIT sent, {} expected", report.ike_sa_init, expect.ike_sa_init));
+        let again = report.reauthentications;
+        must(again == expect.reauthentications, format!("{again} re-authentications, {} expected", expect.reauthentications));
+        must(expect.may_lose_sas || report.sas_lost == 0, format!("{} child SAs ended without successor", report.sas_lost));
+        must(report.cleartext_packets == 0, format!("{} packets in clear that must be protected", report.cleartext_packets));
+        let lost = report.pings_lost_for_key;
+        must(lost <= expect.lost_for_key, format!("{lost} pings lost for want of a key, at most {} allowed", expect.lost_for_key));
+        let answered = report.pings_sent.saturating_sub(report.pings_lost);
+        must(report.pings_sent == 0 || answered >= expect.answered, format!("{answered} pings answered, {} expected", expect.answered));
+        must(
+            !expect.no_update || self.updates_on_links == 0,
+            format!("{} binding updates crossed a link, none expected", self.updates_on_links),
+        );
+        let seen = |event: SignalEvent| {
+            let same = |what: &Happening| matches!(what, Happening::Signal(other) if *other == event);
+            u32::try_from(self.lines.iter().filter(|line| same(&line.what)).count()).unwrap_or(u32::MAX)
+        };
+        let tests = seen(SignalEvent::HomeTested);
+        must(tests >= expect.home_tests, format!("{tests} Home Tests came back, {} expected", expect.home_tests));
+        let prefixes = seen(SignalEvent::PrefixAdvertised);
+        must(
+            prefixes >= expect.prefix_advertisements,
+            format!("{prefixes} prefix advertisements, {} expected", expect.prefix_advertisements),
+        );
+        for host in &self.hosts {
+            let Role::Mobile(_) = host.role else { continue };
+            let settled = matches!(&host.node, Some(crate::signalling::Node::Mobile(node)) if node.is_settled());
+            must(settled, format!("{}: a registration is still under way", host.name));
+            let outbound =
+                u32::try_from(esp(host).filter(|sa| host.config.policies.iter().any(|policy| policy.reqid_out == sa.reqid)).count());
+            let outbound = outbound.unwrap_or(u32::MAX);
+            must(outbound == expect.children, format!("{}: {outbound} child SAs in the end, {} expected", host.name, expect.children));
+        }
+    }
+
+    /// Differences between an agent's records and its kernel, both ways.
+    fn differences(&self, host: &Host) -> Vec<String> {
+        let Some(agent) = &host.agent else { return Vec::new() };
+        let status = agent.status(self.clock());
+        let mut records = BTreeSet::new();
+        for remote in &status.remotes {
+            let owned = remote.ike_sas.iter().flat_map(|ike| &ike.children).chain(&remote.adopted);
+            for half in owned.flat_map(|child| [&child.inbound, &child.outbound]).filter(|half| half.installed) {
+                records.insert(format!("{} {} -> {} reqid {}", half.spi, half.src, half.dst, half.reqid));
+            }
+        }
+        let kernel: BTreeSet<String> = esp(host).map(|sa| format!("{} {} -> {} reqid {}", sa.spi, sa.src, sa.dst, sa.reqid.0)).collect();
+        let only_agent = records.difference(&kernel).map(|sa| format!("{}: only the agent knows SA {sa}", host.name));
+        let only_kernel = kernel.difference(&records).map(|sa| format!("{}: only the kernel knows SA {sa}", host.name));
+        only_agent.chain(only_kernel).collect()
+    }
+}
+
+fn esp(host: &Host) -> impl Iterator<Item = SaInfo> {
+    host.mirror.sas().into_iter().filter(|sa| sa.protocol == 50 && !sa.larval)
+}
