@@ -259,7 +259,8 @@ pub(crate) const fn child_state(state: ChildState) -> &'static str {
 impl Agent {
     /// The status at `now`.
     pub fn status(&self, now: Now) -> Status {
-        let remotes = (0u32..).zip(&self.core.config.remotes).map(|(id, _)| self.remote_status(now, RemoteId(id)));
+        let remotes = (0u32..).zip(&self.core.config.remotes).map(|(id, _)| RemoteId(id));
+        let remotes = remotes.filter(|id| !self.core.retired(*id)).map(|id| self.remote_status(now, id));
         let unknown = self.keying.statuses().into_iter().filter(|ike| ike.remote.is_none());
         Status {
             version: STATUS_VERSION,
@@ -301,7 +302,9 @@ impl Agent {
             to: movement.to.into(),
             first_packet_us: movement.first_packet.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         });
-        let adopted = self.core.children.of_owner(Owner::None).filter(|child| child.remote == id);
+        let policies = self.core.lookup.policies_of(id);
+        let adopted = policies.iter().flat_map(|policy| self.core.children.of_policy(*policy));
+        let adopted = adopted.filter(|child| child.owner == Owner::None);
         Some(RemoteStatus {
             name: remote.name.clone(),
             role: match remote.role {
@@ -315,7 +318,7 @@ impl Agent {
             last_move: movement,
             ike_sas: ike_sas.map(|ike| self.ike_status(now, &ike)).collect(),
             adopted: adopted.map(|child| self.child_status(now, child)).collect(),
-            policies: self.core.config.policies_of(id).map(|(policy, _)| self.policy_status(policy)).collect(),
+            policies: policies.iter().map(|policy| self.policy_status(*policy)).collect(),
         })
     }
 

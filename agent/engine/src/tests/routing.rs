@@ -64,7 +64,7 @@ fn an_acquire_finds_its_policy_with_or_without_a_known_index_again_and_again() {
     });
     for index in [1, 4711, 1] {
         bench.kernel(1, KernelEvent::Acquire(acquire(binding_selector(HOA, HA), index, 1)));
-        assert_eq!(bench.asked(), [wanted.clone()]);
+        assert_eq!(bench.asked(), std::slice::from_ref(&wanted));
     }
     bench.told();
     let stranger = binding_selector("2001:db8:9::9", HA);
