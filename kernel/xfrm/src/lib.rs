@@ -12,7 +12,7 @@ mod probe;
 mod resync;
 
 pub use backend::XfrmBackend;
-pub use probe::xfrm_interface_registered;
+pub use probe::{xfrm_interface_in_symbols, xfrm_interface_registered};
 
 /// Multicast group of ACQUIRE.
 pub const GROUP_ACQUIRE: u32 = 1;

@@ -116,6 +116,21 @@ pub fn xfrm_interface_registered(proc_modules: &str, modules_builtin: &str, sys_
     loaded || builtin || sys_module_exists
 }
 
+/// The same question for a kernel that has it built in and ships no list of such modules: from the text of /proc/kallsyms (symbol names
+/// are readable without privileges) and of /proc/cmdline, where `initcall_blacklist=xfrmi_init` keeps it from being registered.
+#[must_use]
+pub fn xfrm_interface_in_symbols(kallsyms: &str, cmdline: &str) -> bool {
+    let kept_out = cmdline
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("initcall_blacklist="))
+        .any(|list| list.split(',').any(|initcall| initcall == "xfrmi_init"));
+    let present = kallsyms
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .any(|symbol| symbol == "xfrmi_input" || symbol == "xfrmi_rcv_cb");
+    present && !kept_out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,5 +160,13 @@ mod tests {
         assert!(xfrm_interface_registered("", "kernel/net/xfrm/xfrm_interface.ko\nkernel/net/xfrm/xfrm_user.ko\n", false));
         assert!(xfrm_interface_registered("", "", true));
         assert!(!xfrm_interface_registered("", "", false));
+    }
+
+    #[test]
+    fn a_built_in_xfrm_interface_shows_in_the_symbols_unless_it_was_kept_out() {
+        let symbols = "0000000000000000 t xfrm_input_unregister_afinfo\n0000000000000000 t xfrmi_rcv_cb\n";
+        assert!(xfrm_interface_in_symbols(symbols, "root=/dev/root ro"));
+        assert!(!xfrm_interface_in_symbols(symbols, "ro initcall_blacklist=jent_mod_init,xfrmi_init quiet"));
+        assert!(!xfrm_interface_in_symbols("0000000000000000 T xfrm_input\n", ""));
     }
 }
