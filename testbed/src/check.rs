@@ -32,6 +32,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "unit", run: |_| cargo(&["test", "--workspace", "--locked"]) },
     Stage { name: "simulation", run: simulation },
     Stage { name: "fuzz", run: |depth| verdict(fuzz::run(if depth.long { 300 } else { 3 }, 1), "no input did harm") },
+    Stage { name: "real kernel: smoke", run: smoke },
     Stage { name: "real kernel: acts", run: |_| verdict(real::acts(), "mirror and Linux agree on every act") },
     Stage { name: "real kernel: scenarios", run: |_| scenarios(BackendName::Uml) },
     Stage { name: "real kernel 6.12: scenarios", run: newer_kernel },
@@ -119,6 +120,13 @@ fn scenarios(backend: BackendName) -> Outcome {
         Ok((count, failures)) if failures.is_empty() => Outcome::Passed(format!("{count} scenarios")),
         Ok((_, failures)) => Outcome::Failed(failures.join(", ")),
         Err(why) => Outcome::Failed(why),
+    }
+}
+
+fn smoke(_: &Depth) -> Outcome {
+    match uml::smoke::smoke(uml::boot::Kernel::Debian61) {
+        Ok(report) => Outcome::Passed(report.to_string()),
+        Err(failure) => Outcome::Failed(failure.to_string()),
     }
 }
 

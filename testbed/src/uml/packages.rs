@@ -193,7 +193,7 @@ impl Apt {
         let status = home.join("state/status");
         fs::write(&status, "").context(status.display())?;
         let sources = home.join("etc/sources.list");
-        fs::write(&sources, sources_list()).context(sources.display())?;
+        fs::write(&sources, sources_list()?).context(sources.display())?;
         let options = [
             format!("Dir::State={}", home.join("state").display()),
             format!("Dir::State::status={}", status.display()),
@@ -257,17 +257,35 @@ fn planned(plan: &str) -> Vec<String> {
         .collect()
 }
 
-/// The mirror can be set, for machines that reach only their own: TESTBED_MIRROR, TESTBED_SECURITY_MIRROR.
-fn sources_list() -> String {
-    let mirror = |variable: &str, default: &str| std::env::var(variable).unwrap_or(default.into());
-    let main = mirror("TESTBED_MIRROR", "http://deb.debian.org/debian");
-    let security = mirror("TESTBED_SECURITY_MIRROR", "http://deb.debian.org/debian-security");
+/// Mirrors are those of the host's own apt, whatever its release; TESTBED_MIRROR and TESTBED_SECURITY_MIRROR choose others.
+fn sources_list() -> Result<String> {
+    let known = mirrors(&host_sources());
+    let chosen = |variable: &str, security: bool| {
+        let own = || known.iter().find(|mirror| mirror.trim_end_matches('/').ends_with("-security") == security).cloned();
+        std::env::var(variable).ok().or_else(own)
+    };
+    let main = chosen("TESTBED_MIRROR", false)
+        .ok_or_else(|| Failure::new("no Debian mirror is known: apt on this host names none; set TESTBED_MIRROR (and TESTBED_SECURITY_MIRROR)"))?;
     let signed = format!("deb [signed-by={KEYRING}]");
-    format!(
-        "{signed} {main} {RELEASE} main\n\
-         {signed} {main} {RELEASE}-updates main\n\
-         {signed} {security} {RELEASE}-security main\n"
-    )
+    let mut list = format!("{signed} {main} {RELEASE} main\n{signed} {main} {RELEASE}-updates main\n");
+    if let Some(security) = chosen("TESTBED_SECURITY_MIRROR", true) {
+        list.push_str(&format!("{signed} {security} {RELEASE}-security main\n"));
+    }
+    Ok(list)
+}
+
+/// The text of every source file of the host's apt.
+fn host_sources() -> String {
+    let single = PathBuf::from("/etc/apt/sources.list");
+    let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
+    std::iter::once(single).chain(parts).filter_map(|file| fs::read_to_string(file).ok()).collect::<Vec<_>>().join("\n")
+}
+
+/// The mirrors that apt's source files name, one-line or deb822 form, of Debian and not of other projects.
+fn mirrors(sources: &str) -> Vec<String> {
+    let lines = sources.lines().map(str::trim).filter(|line| line.starts_with("deb ") || line.starts_with("URIs:"));
+    let words = lines.flat_map(str::split_whitespace).filter(|word| word.contains("://"));
+    words.filter(|mirror| mirror.contains("/debian")).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -282,6 +300,14 @@ mod tests {
             Inst tcpdump (4.99.3-1 Debian:12.1/stable [amd64])\n\
             Conf tcpdump (4.99.3-1 Debian:12.1/stable [amd64])\n";
         assert_eq!(planned(plan), ["libpcap0.8", "tcpdump"]);
+    }
+
+    #[test]
+    fn mirrors_are_read_from_both_forms_of_apt_sources() {
+        let sources = "# deb http://old/debian x main\ndeb [arch=amd64] http://mirror.example/debian bookworm main\n\
+            Types: deb\nURIs: http://mirror.example/debian-security\nSuites: bookworm-security\n\
+            deb http://other.example/tool stable main\n";
+        assert_eq!(mirrors(sources), ["http://mirror.example/debian", "http://mirror.example/debian-security"]);
     }
 
     #[test]
