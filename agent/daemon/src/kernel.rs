@@ -4,6 +4,8 @@
 use std::io;
 use std::time::Duration;
 
+use zeroize::Zeroize as _;
+
 use crate::descriptor::watch;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -89,8 +91,11 @@ impl Kernel {
     pub(crate) fn drain(&mut self, now: Now, inputs: &mut Vec<Input>) -> Option<Duration> {
         loop {
             match self.xfrm.poll() {
-                BackendOutput::Send(channel, octets) => {
-                    if self.requests.get_ref().send(&octets).is_err() {
+                BackendOutput::Send(channel, mut octets) => {
+                    let sent = self.requests.get_ref().send(&octets);
+                    // The octets of an SA hold its keys.
+                    octets.zeroize();
+                    if sent.is_err() {
                         self.xfrm.overrun(now, channel);
                     }
                 }

@@ -130,12 +130,13 @@ pub(crate) fn report_kernel(capability: &Capability, log: &Logger) {
     info!(log, "kernel probed"; "migrate" => capability.migrate, "inbound_mh_type" => ?capability.inbound_mh_type);
 }
 
+/// Whether xfrm_interface is at work: the symbols tell it best, but only to the privileged; else the module lists.
 fn xfrm_interface() -> bool {
-    let loaded = fs::read_to_string("/proc/modules").unwrap_or_default();
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let built_in = fs::read_to_string(format!("/lib/modules/{}/modules.builtin", release.trim())).unwrap_or_default();
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let in_symbols = watari_xfrm::xfrm_interface_in_symbols(&read("/proc/kallsyms"), &read("/proc/cmdline"));
+    let built_in = read(&format!("/lib/modules/{}/modules.builtin", read("/proc/sys/kernel/osrelease").trim()));
     let in_sys = Path::new("/sys/module/xfrm_interface").exists();
-    watari_xfrm::xfrm_interface_registered(&loaded, &built_in, in_sys)
+    in_symbols || watari_xfrm::xfrm_interface_registered(&read("/proc/modules"), &built_in, in_sys)
 }
 
 /// The kernel report as a control message.
