@@ -67,8 +67,6 @@ impl Agent {
             purposes: BTreeMap::new(),
             kept: BTreeMap::new(),
             installing: BTreeMap::new(),
-            reserving: BTreeMap::new(),
-            reserved: BTreeMap::new(),
             movements: BTreeMap::new(),
             awaited: BTreeMap::new(),
             sent_after_move: BTreeMap::new(),

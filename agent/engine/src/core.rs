@@ -2,13 +2,12 @@
 //! Invariant: everything that leaves goes through `outputs`, in order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use watari_crypto::Provider;
-use watari_kernel::{Capability, KernelRequest, KmAddress, Now, PolicyEntry, RequestId, SaId, SaParameters, Spi};
-use watari_policies::{Config, PolicyId, Protocol, RemoteId};
+use watari_kernel::{Capability, KernelRequest, KmAddress, Now, PolicyEntry, RequestId, SaId, SaParameters};
+use watari_policies::{Config, PolicyId, RemoteId};
 use watari_sa::{ChildId, Context, Ids, Rng, SaTable, Target, TransmitId, Want};
 
 use crate::CommandId;
@@ -77,9 +76,6 @@ pub(crate) struct Core {
     pub(crate) purposes: BTreeMap<RequestId, Purpose>,
     pub(crate) kept: BTreeMap<SaId, SaParameters>,
     pub(crate) installing: BTreeMap<RequestId, SaId>,
-    /// SPIs being reserved, and the address each reserved one is bound to.
-    pub(crate) reserving: BTreeMap<RequestId, (IpAddr, Protocol)>,
-    pub(crate) reserved: BTreeMap<(Protocol, Spi), IpAddr>,
     pub(crate) movements: BTreeMap<RemoteId, Movement>,
     pub(crate) awaited: BTreeMap<KmAddress, RemoteId>,
     pub(crate) sent_after_move: BTreeMap<TransmitId, RemoteId>,

@@ -17,6 +17,8 @@ use crate::timers::Timer;
 
 /// Quiet time after the last move of a child before its SAs are looked for in the kernel; mip6d sends its burst within a millisecond.
 const QUIET: Duration = Duration::from_millis(75);
+/// Wait before a child is looked at again that is still being installed.
+const INSTALLING: Duration = Duration::from_millis(250);
 /// An outbound SA older than this has surely been used: it is rekeyed rather than made again, because its sequence numbers are lost.
 const UNUSED: Duration = Duration::from_secs(5);
 
@@ -151,17 +153,14 @@ impl Agent {
 
     /// Looks for the SAs of a moved child in the kernel.
     pub(crate) fn verify(&mut self, now: Now, id: ChildId) {
-        let Some(child) = self.core.children.get(id) else { return self.core.forget_stale(id) };
-        match child.state {
-            // The kernel has not answered yet; what it installs may still carry the old address.
-            ChildState::Installing => self.core.timers.set(Timer::Verify(id), now.boot.saturating_add(QUIET)),
-            ChildState::Closing => self.core.forget_stale(id),
-            ChildState::Installed | ChildState::Replaced | ChildState::Dormant => {
-                let halves = [(true, child.inbound.installed, child.inbound_id()), (false, child.outbound.installed, child.outbound_id())];
-                for (inbound, _, sa) in halves.into_iter().filter(|(_, installed, _)| *installed) {
-                    self.core.ask(Purpose::Verify { child: id, inbound }, KernelRequest::QuerySa(sa));
-                }
-            }
+        let Some(child) = self.core.children.get(id).filter(|child| child.state != ChildState::Closing) else { return };
+        let halves = [(true, child.inbound.installed, child.inbound_id()), (false, child.outbound.installed, child.outbound_id())];
+        if child.state == ChildState::Installing {
+            // What the kernel has not answered yet may still have gone there with the old address.
+            self.core.timers.set(Timer::Verify(id), now.boot.saturating_add(INSTALLING));
+        }
+        for (inbound, _, sa) in halves.into_iter().filter(|(_, installed, _)| *installed) {
+            self.core.ask(Purpose::Verify { child: id, inbound }, KernelRequest::QuerySa(sa));
         }
     }
 
@@ -258,9 +257,11 @@ impl Core {
         }
     }
 
-    fn forget_stale(&mut self, id: ChildId) {
-        self.stale.remove(&(id, true));
-        self.stale.remove(&(id, false));
+    /// A child ended before its move was verified: what the kernel may have left behind goes too.
+    pub(crate) fn remove_stale(&mut self, id: ChildId) {
+        for stale in [true, false].into_iter().filter_map(|inbound| self.stale.remove(&(id, inbound))).flatten().collect::<Vec<_>>() {
+            self.ask(Purpose::Housekeeping("remove an SA left behind"), KernelRequest::DeleteSa(stale));
+        }
     }
 }
 

@@ -1,13 +1,12 @@
 //! Which input goes where, and what the protocol modules' wishes become.
 //! Invariant: the non-ESP marker exists only between this file and the runner; a module sees bare IKE messages.
 
-use watari_kernel::{KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId, SaId};
+use watari_kernel::{KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId};
 use watari_policies::{Installer, PolicyId};
 use watari_sa::{Action, Cause, ChildId, Datagram, KeyingEvent, KeyingInput, Transmit, TransmitId, Undeliverable};
 use watari_wire::{NotIke, strip_non_esp_marker, with_non_esp_marker};
 
 use crate::agent::Agent;
-use crate::core::Purpose;
 use crate::movement::count;
 use crate::timers::Timer;
 use crate::{CommandId, Event, Input, Output};
@@ -70,9 +69,6 @@ impl Agent {
         if let Some(purpose) = self.core.purposes.remove(&id) {
             return self.answered(now, purpose, result);
         }
-        if let (Some((dst, protocol)), Ok(KernelReply::Spi(spi))) = (self.core.reserving.remove(&id), &result) {
-            self.core.reserved.insert((protocol, *spi), dst);
-        }
         if let Some(sa) = self.core.installing.remove(&id)
             && result.is_err()
         {
@@ -132,25 +128,14 @@ impl Agent {
     }
 
     /// Passes a module's request on; parameters of SAs are kept so that an SA the kernel leaves behind can be made again.
-    fn forward(&mut self, id: RequestId, mut request: KernelRequest) {
-        match &mut request {
-            KernelRequest::AllocateSpi { endpoints, protocol, .. } => {
-                self.core.reserving.insert(id, (endpoints.dst, *protocol));
-            }
-            KernelRequest::AddSa { parameters, allocated, .. } => {
-                let sa = parameters.id;
-                let bound = if *allocated { self.core.reserved.remove(&(sa.protocol, sa.spi)) } else { None };
-                // A reserved SPI is bound to the address of that moment: after a move the SA is added afresh and the reservation dropped.
-                if let Some(dst) = bound.filter(|dst| *dst != sa.dst) {
-                    *allocated = false;
-                    self.core.ask(Purpose::Housekeeping("drop a reserved SPI"), KernelRequest::DeleteSa(SaId { dst, ..sa }));
-                }
-                self.core.kept.insert(sa, parameters.as_ref().clone());
-                self.core.installing.insert(id, sa);
+    fn forward(&mut self, id: RequestId, request: KernelRequest) {
+        match &request {
+            KernelRequest::AddSa { parameters, .. } => {
+                self.core.kept.insert(parameters.id, parameters.as_ref().clone());
+                self.core.installing.insert(id, parameters.id);
             }
             KernelRequest::DeleteSa(sa) => {
                 self.core.kept.remove(sa);
-                self.core.reserved.remove(&(sa.protocol, sa.spi));
             }
             _ => {}
         }
@@ -187,8 +172,7 @@ impl Agent {
     fn child_down(&mut self, now: Now, id: ChildId, policy: PolicyId, cause: Cause) {
         self.core.timers.clear(Timer::Verify(id));
         self.core.traffic.remove(&id);
-        self.core.stale.remove(&(id, true));
-        self.core.stale.remove(&(id, false));
+        self.core.remove_stale(id);
         let served = self.core.children.of_policy(policy).any(|child| child.id != id);
         let unwanted = [Cause::PEER_SILENT, Cause::PEER_RESTARTED, Cause::EXPIRED];
         if unwanted.contains(&cause) && !served && self.core.spd.present(policy) {

@@ -126,6 +126,19 @@ fn a_child_being_installed_while_the_tunnel_moves_is_looked_for_afterwards() {
 }
 
 #[test]
+fn a_child_that_ends_before_its_move_is_verified_leaves_nothing_behind() {
+    let mut bench = Bench::mobile_node(COA1);
+    heard(&mut bench, 1000, burst(COA1, COA2));
+    bench.agent.core.children.remove(ChildId(12));
+    let cause = watari_sa::Cause::REPLACED;
+    bench.event(1010, KeyingEvent::ChildDown { child: ChildId(12), policy: PAYLOAD, cause });
+    let stale = SaId { dst: ip(COA1), protocol: Protocol::Esp, spi: Spi(0x12) };
+    assert!(bench.requests.iter().any(|(_, request)| *request == KernelRequest::DeleteSa(stale)), "{:?}", bench.requests);
+    bench.input(1000 + QUIET, Input::Timeout);
+    assert!(!bench.requests.iter().any(|(_, request)| matches!(request, KernelRequest::QuerySa(_))));
+}
+
+#[test]
 fn addresses_are_remembered_before_anything_exists() {
     let config = mobile_node(MobileNodeProfile::default());
     let mut bench = Bench::started(config, mobile_node_policies(HOA), Vec::new());

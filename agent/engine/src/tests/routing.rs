@@ -92,23 +92,6 @@ fn expiry_rekeys_replaces_or_is_ignored() {
 }
 
 #[test]
-fn an_spi_reserved_at_an_old_address_is_not_updated_but_added() {
-    let mut bench = Bench::mobile_node(COA1);
-    let reserve = KernelRequest::AllocateSpi { endpoints: ends(HA, COA1), protocol: Protocol::Esp, mode: Mode::Tunnel, reqid: Reqid(8) };
-    bench.act(1, Action::Kernel(RequestId(900), reserve));
-    bench.answer(1, |request| matches!(request, KernelRequest::AllocateSpi { .. }), KernelReply::Spi(Spi(0x77)));
-    let mut parameters = bench.agent.core.kept.values().next().expect("parameters").clone();
-    parameters.id = SaId { dst: ip(COA2), protocol: Protocol::Esp, spi: Spi(0x77) };
-    let add = KernelRequest::AddSa { parameters: Box::new(parameters), allocated: true, sequence: 0 };
-    bench.act(2, Action::Kernel(RequestId(901), add));
-    let [(_, KernelRequest::DeleteSa(old)), (RequestId(901), KernelRequest::AddSa { allocated: false, .. })] = bench.requests.as_slice()
-    else {
-        panic!("{:?}", bench.requests)
-    };
-    assert_eq!(old.dst, ip(COA1));
-}
-
-#[test]
 fn traffic_one_way_only_is_a_reason_to_probe() {
     let mut bench = Bench::mobile_node(COA1);
     bench.event(
