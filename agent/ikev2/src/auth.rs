@@ -1,0 +1,194 @@
+//! IKE_AUTH as initiator, and the proofs of both roles (RFC 7296 1.2, 2.15, 2.21.2).
+//! Invariant: a long-term secret is used by the key keeper only; proofs are compared in constant time.
+
+use watari_crypto::derive::signed_octets;
+use watari_crypto::digest::constant_time_eq;
+use watari_policies::model::Authentication;
+use watari_policies::{Action, Remote};
+use watari_sa::{Cause, Context, IkeId, KeyingEvent, Trigger, Want, Work, WorkDone};
+use watari_wire::ikev2::{AuthMethod, Delete, ExchangeType, NotifyType, Payload};
+
+use crate::Ikev2;
+use crate::child::ChildPlan;
+use crate::identity;
+use crate::outbox::WorkFor;
+use crate::payloads::{Payloads, notify};
+use crate::state::{AuthAttempt, State};
+use crate::timers::Timer;
+
+/// Asks the key keeper for a proof: ours, or what the peer's must be.
+pub(crate) fn proof_work(
+    context: &Context<'_>,
+    config: &Remote,
+    attempt: &AuthAttempt,
+    of_initiator: bool,
+    we_are_initiator: bool,
+    id_body: &[u8],
+) -> Option<Work> {
+    let ours = of_initiator == we_are_initiator;
+    let first_message = if ours { &attempt.own_init } else { &attempt.peer_init };
+    //= rfc7296#2.15
+    //# each side signs its first message, the other's nonce and prf(SK_p, its ID body)
+    let (other_nonce, sk_p) = if of_initiator { (&attempt.nr, &attempt.crypt.keys.pi) } else { (&attempt.ni, &attempt.crypt.keys.pr) };
+    let prf = attempt.crypt.suite.prf;
+    let octets = signed_octets(context.provider, prf, first_message, other_nonce, sk_p, id_body).ok()?;
+    let Authentication::Psk(secret) = config.authentication;
+    Some(Work::PskMac { secret, prf, octets })
+}
+
+impl Ikev2 {
+    /// Keys are there: our proof and the first child's SPI are asked for.
+    pub(crate) fn begin_auth(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let Some((remote, config)) = sa.remote.and_then(|id| Some((id, context.config.remote(id)?))) else { return };
+        let State::AwaitAuth(attempt) = &sa.state else { return };
+        let id_body = identity::to_wire(&config.local_identity).body();
+        let Some(work) = proof_work(context, config, attempt, true, true, &id_body) else {
+            return self.attempt_failed(context, ike, Cause::UNEXPECTED, "the PRF is not available".to_owned());
+        };
+        // Without a wish the first policy of the remote goes along: IKE_AUTH always makes a child SA (RFC 7296 1.2).
+        if sa.wants.is_empty() {
+            self.directory.ensure(context.config);
+            let first = self.directory.policies(context.config, remote).find(|(_, policy)| policy.action == Action::Protect);
+            if let Some((policy, _)) = first {
+                sa.wants.push_back(Want { policy, trigger: Trigger::Command });
+            }
+        }
+        let Some(want) = sa.wants.front().cloned() else {
+            return self.attempt_failed(context, ike, Cause::TRAFFIC_UNACCEPTABLE, "the remote has no policy that protects".to_owned());
+        };
+        self.out.work(context, work, WorkFor::OwnProof(ike));
+        let child = self.start_child(context, ike, ChildPlan::first(&want));
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        if let State::AwaitAuth(attempt) = &mut sa.state {
+            attempt.child = child;
+        }
+        if child.is_none() {
+            self.attempt_failed(context, ike, Cause::UNEXPECTED, "the policy is gone from the configuration".to_owned());
+        }
+    }
+
+    /// Our proof was made.
+    pub(crate) fn own_proof_made(&mut self, context: &mut Context<'_>, ike: IkeId, done: WorkDone) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let State::AwaitAuth(attempt) = &mut sa.state else { return };
+        match done {
+            WorkDone::Mac(mac) => {
+                attempt.proof = Some(mac);
+                if sa.initiator { self.send_auth(context, ike) } else { self.auth_answer_step(context, ike) }
+            }
+            WorkDone::Failed { why, .. } if sa.initiator => self.attempt_failed(context, ike, Cause::AUTHENTICATION_FAILED, why),
+            WorkDone::Failed { why, .. } => self.auth_refused(context, ike, &crate::refusal::Refusal::Proof(why)),
+            _ => {}
+        }
+    }
+
+    /// Sends the IKE_AUTH request once the proof and the first child's SPI are there.
+    pub(crate) fn send_auth(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let Some((remote, config)) = sa.remote.and_then(|id| Some((id, context.config.remote(id)?))) else { return };
+        let State::AwaitAuth(attempt) = &sa.state else { return };
+        let (Some(proof), Some(child)) = (&attempt.proof, attempt.child) else { return };
+        if sa.window.outstanding.is_some() || attempt.received.is_some() {
+            return;
+        }
+        let Some(build) = self.builds.get(&child).filter(|build| build.spi.is_some()) else { return };
+        let mut payloads = vec![Payload::IdInitiator(identity::to_wire(&config.local_identity))];
+        //= rfc7296#2.4
+        //# INITIAL_CONTACT is sent only in the first IKE_AUTH after a start
+        if config.initial_contact && !self.contacted.contains(&remote) {
+            payloads.push(notify(NotifyType::INITIAL_CONTACT));
+        }
+        payloads.push(Payload::IdResponder(identity::to_wire(&config.remote_identity)));
+        payloads.push(Payload::Authentication { method: AuthMethod::SHARED_KEY, data: proof.clone() });
+        payloads.extend(build.offer_payloads());
+        self.send_request(context, ike, ExchangeType::IKE_AUTH, &payloads);
+    }
+
+    /// The IKE_AUTH response arrived.
+    pub(crate) fn auth_answered(&mut self, context: &mut Context<'_>, ike: IkeId, received: Vec<Payload>) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let Some(config) = sa.remote.and_then(|id| context.config.remote(id)) else { return };
+        let State::AwaitAuth(attempt) = &mut sa.state else { return };
+        let payloads = Payloads(&received);
+        let (Some(id), Some((method, _))) = (payloads.id_responder(), payloads.authentication()) else {
+            let what = payloads.error().map_or_else(|| "no proof of identity".to_owned(), ToString::to_string);
+            let cause = payloads.error().map_or(Cause::MALFORMED, crate::refusal::cause_of);
+            let detail = format!("{} answered {what} to us, {}", config.remote_identity, config.local_identity);
+            return self.attempt_failed(context, ike, cause, detail);
+        };
+        let claimed = identity::from_wire(id);
+        if identity::comparable(&claimed) != identity::comparable(&config.remote_identity) {
+            let detail = format!("the peer calls itself {claimed}, {} was expected", config.remote_identity);
+            return self.peer_unproven(context, ike, Cause::IDENTITY_UNKNOWN, detail);
+        }
+        if method != AuthMethod::SHARED_KEY.0 {
+            let detail = format!("authentication method {} instead of a shared key", AuthMethod(method));
+            return self.peer_unproven(context, ike, Cause::AUTHENTICATION_FAILED, detail);
+        }
+        let Some(work) = proof_work(context, config, attempt, false, true, &id.body()) else { return };
+        attempt.identity = Some(claimed);
+        attempt.received = Some(received);
+        self.out.work(context, work, WorkFor::PeerProof(ike));
+    }
+
+    /// What the peer's proof must be is known.
+    pub(crate) fn peer_proof_known(&mut self, context: &mut Context<'_>, ike: IkeId, done: WorkDone) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let initiator = sa.initiator;
+        let State::AwaitAuth(attempt) = &mut sa.state else { return };
+        let Some(received) = &attempt.received else { return };
+        let sent = Payloads(received).authentication().map(|(_, data)| data).unwrap_or_default();
+        let verdict = match done {
+            WorkDone::Mac(expected) if constant_time_eq(&expected, sent) => Ok(()),
+            WorkDone::Mac(_) => Err("the proof is wrong: the pre-shared keys differ".to_owned()),
+            WorkDone::Failed { why, .. } => Err(why),
+            _ => Err("the key keeper gave no answer".to_owned()),
+        };
+        match (verdict, initiator) {
+            (Ok(()), true) => self.auth_accepted(context, ike),
+            (Ok(()), false) => {
+                attempt.verified = true;
+                self.auth_answer_step(context, ike);
+            }
+            (Err(why), true) => self.peer_unproven(context, ike, Cause::AUTHENTICATION_FAILED, why),
+            (Err(why), false) => self.auth_refused(context, ike, &crate::refusal::Refusal::Proof(why)),
+        }
+    }
+
+    fn auth_accepted(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let State::AwaitAuth(attempt) = &mut sa.state else { return };
+        let (Some(received), Some(child)) = (attempt.received.take(), attempt.child) else { return };
+        let nr = attempt.nr.clone();
+        sa.first_child = Some(child);
+        sa.wants.pop_front();
+        self.establish(context, ike);
+        //= rfc7296#2.21.2
+        //# failure of the child SA does not take the IKE SA with it
+        self.child_answered(context, child, Payloads(&received), &nr);
+    }
+
+    /// The peer could not prove who it is: the IKE SA that stands on its side is closed.
+    fn peer_unproven(&mut self, context: &mut Context<'_>, ike: IkeId, cause: Cause, detail: String) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let State::AwaitAuth(attempt) = &sa.state else { return };
+        let crypt = attempt.crypt.clone();
+        let child = attempt.child;
+        let wants = std::mem::take(&mut sa.wants);
+        let remote = sa.remote;
+        sa.state = State::Closing(Box::new(crypt));
+        for want in wants {
+            self.out.event(KeyingEvent::WantFailed { policy: want.policy, cause, detail: detail.clone() });
+        }
+        if let Some(child) = child {
+            self.cancel_build(context, child);
+        }
+        self.out.event(KeyingEvent::IkeDown { ike, remote, cause, detail });
+        //= rfc7296#2.21.2
+        //# the responder learns of it by AUTHENTICATION_FAILED in an INFORMATIONAL exchange of its own
+        let payloads = [notify(NotifyType::AUTHENTICATION_FAILED), Payload::Delete(Delete::ike_sa())];
+        self.send_request(context, ike, ExchangeType::INFORMATIONAL, &payloads);
+        self.timers.clear(Timer::HalfOpen(ike));
+    }
+}

@@ -1,0 +1,134 @@
+//! IKE_AUTH as responder: who calls, may it, its first child SA, our answer (RFC 7296 1.2, 2.21.2; RFC 4301 4.4.3).
+//! Invariant: nobody learns anything, and nothing of anybody changes, before the peer's proof is right.
+
+use watari_sa::{Cause, Context, IkeId, KeyingEvent};
+use watari_wire::ikev2::{AuthMethod, NotifyType, Payload};
+
+use crate::auth::proof_work;
+use crate::child::Asked;
+use crate::identity;
+use crate::outbox::WorkFor;
+use crate::payloads::Payloads;
+use crate::refusal::Refusal;
+use crate::state::{Answer, State};
+use crate::timers::Timer;
+use crate::{Ikev2, LINGER};
+
+impl Ikev2 {
+    /// The IKE_AUTH request arrived and was opened.
+    pub(crate) fn auth_requested(&mut self, context: &mut Context<'_>, ike: IkeId, received: Vec<Payload>) {
+        self.directory.ensure(context.config);
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let Some(answering) = sa.window.answering else { return };
+        let State::AwaitAuth(attempt) = &mut sa.state else { return };
+        let payloads = Payloads(&received);
+        let (Some(id), Some((method, _))) = (payloads.id_initiator(), payloads.authentication()) else {
+            // Without AUTH the peer asks for EAP, which this remote is not configured for.
+            return self.auth_refused(context, ike, &Refusal::Proof("no identity or no proof (EAP is not configured)".to_owned()));
+        };
+        let claimed = identity::from_wire(id);
+        let expected_of_us = payloads.id_responder().map(identity::from_wire);
+        let from = answering.path.remote.ip();
+        let Some(remote) = self.directory.by_identity(context.config, &claimed, expected_of_us.as_ref(), from) else {
+            return self.auth_refused(context, ike, &Refusal::Identity(claimed));
+        };
+        let Some(config) = context.config.remote(remote) else { return };
+        let suite = attempt.crypt.suite;
+        if !config.proposals.iter().any(|proposal| proposal.allows(&suite)) {
+            let detail = format!("{suite} was agreed on before the identity was known, but {} does not allow it", config.name);
+            return self.auth_refused(context, ike, &Refusal::Proof(detail));
+        }
+        if method != AuthMethod::SHARED_KEY.0 {
+            let detail = format!("authentication method {} instead of a shared key", AuthMethod(method));
+            return self.auth_refused(context, ike, &Refusal::Proof(detail));
+        }
+        let own_body = identity::to_wire(&config.local_identity).body();
+        let peer = proof_work(context, config, attempt, true, false, &id.body());
+        let own = proof_work(context, config, attempt, false, false, &own_body);
+        let (Some(peer), Some(own)) = (peer, own) else { return };
+        attempt.identity = Some(claimed);
+        attempt.received = Some(received);
+        sa.remote = Some(remote);
+        sa.name.clone_from(&config.name);
+        self.by_remote.insert((remote, ike));
+        self.out.work(context, peer, WorkFor::PeerProof(ike));
+        self.out.work(context, own, WorkFor::OwnProof(ike));
+    }
+
+    /// Goes on once both proofs are there: the first child SA, or the answer without one.
+    pub(crate) fn auth_answer_step(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let State::AwaitAuth(attempt) = &mut sa.state else { return };
+        if !attempt.verified || attempt.proof.is_none() || attempt.child.is_some() {
+            return;
+        }
+        let Some(received) = attempt.received.clone() else { return };
+        // The path of the authenticated request is the peer's, whatever IKE_SA_INIT came from.
+        if let Some(answering) = sa.window.answering {
+            sa.path = answering.path;
+        }
+        let asked = Asked { ni: attempt.ni.clone(), nr: attempt.nr.clone(), in_auth: true, replaces: None };
+        match self.child_requested(context, ike, Payloads(&received), asked) {
+            Ok(child) => {
+                let Some(sa) = self.sas.get_mut(&ike) else { return };
+                if let State::AwaitAuth(attempt) = &mut sa.state {
+                    attempt.child = Some(child);
+                }
+                sa.answer = Some(Answer::Child(child));
+            }
+            Err(refusal) => self.auth_answer(context, ike, vec![refusal.notify()], Some(&refusal)),
+        }
+    }
+
+    /// Sends the IKE_AUTH response with what there is to say of the child SA: the IKE SA stands.
+    pub(crate) fn auth_answer(&mut self, context: &mut Context<'_>, ike: IkeId, of_child: Vec<Payload>, refusal: Option<&Refusal>) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let Some(config) = sa.remote.and_then(|id| context.config.remote(id)) else { return };
+        let State::AwaitAuth(attempt) = &mut sa.state else { return };
+        let (Some(proof), Some(received)) = (attempt.proof.take(), attempt.received.take()) else { return };
+        let mut payloads = vec![
+            Payload::IdResponder(identity::to_wire(&config.local_identity)),
+            Payload::Authentication { method: AuthMethod::SHARED_KEY, data: proof },
+        ];
+        payloads.extend(of_child);
+        if let Some(refusal) = refusal.filter(|refusal| refusal.worth_telling()) {
+            let path = sa.path;
+            self.drop_message(path, refusal.cause(), refusal.detail());
+        }
+        self.answer(context, ike, &payloads);
+        let contact = Payloads(&received).notify(NotifyType::INITIAL_CONTACT).is_some();
+        self.establish(context, ike);
+        if contact {
+            self.initial_contact(context, ike);
+        }
+    }
+
+    /// Refuses the peer: it could not prove who it is, or nobody here knows it.
+    pub(crate) fn auth_refused(&mut self, context: &mut Context<'_>, ike: IkeId, refusal: &Refusal) {
+        let Some(sa) = self.sas.get(&ike) else { return };
+        let State::AwaitAuth(attempt) = &sa.state else { return };
+        let crypt = attempt.crypt.clone();
+        let remote = sa.remote;
+        //= rfc7296#2.21.2
+        //# a failed authentication is answered with AUTHENTICATION_FAILED, protected
+        self.answer(context, ike, &[refusal.notify()]);
+        self.out.event(KeyingEvent::IkeDown { ike, remote, cause: refusal.cause(), detail: refusal.detail() });
+        // Kept, and counted as half-open, to answer repeats of the request.
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        sa.state = State::Gone(Box::new(crypt));
+        self.timers.set(Timer::HalfOpen(ike), context.now.boot.saturating_add(LINGER));
+    }
+
+    /// The peer says that it knows of no other IKE SA with us (RFC 7296 2.4).
+    fn initial_contact(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get(&ike) else { return };
+        let (Some(remote), created) = (sa.remote, sa.created) else { return };
+        for other in self.ike_ids(remote) {
+            //= rfc7296#2.4
+            //# other IKE SAs with the same authenticated identity are dropped without a word
+            if other != ike && !self.crossed(other, created, false) {
+                self.abandon(context, other, Cause::PEER_RESTARTED);
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Indexes over the configuration: a remote by identity, candidates by address, policies by remote.
+//! Invariant: nothing here is looked at for longer than one configuration; `Ikev2` rebuilds it when told of a new one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use watari_policies::{Config, Identity, Policy, PolicyId, Remote, RemoteId};
+
+use crate::identity::comparable;
+
+/// The indexes.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    size: Option<(usize, usize)>,
+    by_identity: BTreeMap<Identity, Vec<RemoteId>>,
+    by_prefix: BTreeMap<IpNet, Vec<RemoteId>>,
+    lengths: BTreeSet<u8>,
+    from_anywhere: Vec<RemoteId>,
+    policies: BTreeMap<RemoteId, Vec<PolicyId>>,
+}
+
+impl Directory {
+    /// Builds the indexes unless they stand for a configuration of this size.
+    pub(crate) fn ensure(&mut self, config: &Config) {
+        let size = (config.remotes.len(), config.policies.len());
+        if self.size == Some(size) {
+            return;
+        }
+        *self = Self { size: Some(size), ..Self::default() };
+        for (remote, id) in config.remotes.iter().zip(0u32..) {
+            self.add(config, remote, RemoteId(id));
+        }
+        for (policy, id) in config.policies.iter().zip(0u32..) {
+            self.policies.entry(policy.remote).or_default().push(PolicyId(id));
+        }
+    }
+
+    /// Forgets everything: the configuration has changed.
+    pub(crate) fn clear(&mut self) {
+        self.size = None;
+    }
+
+    fn add(&mut self, config: &Config, remote: &Remote, id: RemoteId) {
+        self.by_identity.entry(comparable(&remote.remote_identity)).or_default().push(id);
+        // Before the identity is known only the proposals matter: one remote stands for all with the same ones.
+        let add_distinct = |list: &mut Vec<RemoteId>| {
+            if !list.iter().any(|known| config.remote(*known).is_some_and(|known| known.proposals == remote.proposals)) {
+                list.push(id);
+            }
+        };
+        if remote.allowed_from.is_empty() {
+            add_distinct(&mut self.from_anywhere);
+        }
+        for prefix in &remote.allowed_from {
+            self.lengths.insert(prefix.prefix_len());
+            add_distinct(self.by_prefix.entry(prefix.trunc()).or_default());
+        }
+    }
+
+    /// Remotes that may call from an address, the most specific first, one for each list of IKE proposals.
+    pub(crate) fn candidates(&self, address: IpAddr) -> Vec<RemoteId> {
+        let mut found = Vec::new();
+        for length in self.lengths.iter().rev() {
+            let Ok(net) = IpNet::new(address, *length) else { continue };
+            found.extend(self.by_prefix.get(&net.trunc()).into_iter().flatten().copied());
+        }
+        found.extend(self.from_anywhere.iter().copied());
+        found
+    }
+
+    /// The remote that proves this identity from this address and, if the peer named one, expects our identity `ours`.
+    pub(crate) fn by_identity(&self, config: &Config, peer: &Identity, ours: Option<&Identity>, from: IpAddr) -> Option<RemoteId> {
+        let fits = |id: &&RemoteId| config.remote(**id).is_some_and(|remote| allows(remote, from));
+        let list = self.by_identity.get(&comparable(peer))?;
+        let wanted = ours.map(comparable);
+        let named = |id: &&RemoteId| {
+            wanted.as_ref().is_some_and(|ours| config.remote(**id).is_some_and(|remote| comparable(&remote.local_identity) == *ours))
+        };
+        list.iter().filter(fits).find(named).or_else(|| list.iter().find(fits)).copied()
+    }
+
+    /// Policies of a remote in configuration order.
+    pub(crate) fn policies<'a>(&'a self, config: &'a Config, remote: RemoteId) -> impl Iterator<Item = (PolicyId, &'a Policy)> {
+        self.policies.get(&remote).into_iter().flatten().filter_map(|id| Some((*id, config.policy(*id)?)))
+    }
+}
+
+/// Whether a remote may call from an address.
+fn allows(remote: &Remote, from: IpAddr) -> bool {
+    remote.allowed_from.is_empty() || remote.allowed_from.iter().any(|net| net.contains(&from))
+}

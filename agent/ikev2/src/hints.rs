@@ -1,0 +1,81 @@
+//! Unprotected words about SPIs that one side does not know (RFC 7296 1.5, 2.4): at most hints.
+//! Invariant: a hint never touches an IKE SA that stands; it may start another beside it, rarely.
+
+use std::time::Duration;
+
+use watari_sa::{Cause, Context, IkeId, Path};
+use watari_wire::ikev2::{Flags, Header, Message, NotifyType};
+
+use crate::Ikev2;
+use crate::payloads::{Payloads, notify, notify_with};
+
+/// How often one IKE SA may be made to start another beside it.
+const HINT_PAUSE: Duration = Duration::from_secs(30);
+/// Answers to strangers per second.
+const ANSWERS_PER_SECOND: u32 = 10;
+
+/// Limits answers to strangers.
+#[derive(Debug, Default)]
+pub(crate) struct Limit {
+    second: Duration,
+    used: u32,
+}
+
+impl Limit {
+    /// Whether one more may be sent now.
+    pub(crate) fn allows(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.second) >= Duration::from_secs(1) {
+            (self.second, self.used) = (now, 0);
+        }
+        self.used = self.used.saturating_add(1);
+        self.used <= ANSWERS_PER_SECOND
+    }
+}
+
+impl Ikev2 {
+    /// A request for an IKE SA that is not ours: at most a hint goes back.
+    pub(crate) fn unknown_spi(&mut self, context: &mut Context<'_>, path: Path, header: &Header) {
+        let detail = format!("no IKE SA {:016x} {:016x}", header.initiator_spi, header.responder_spi);
+        self.drop_message(path, Cause::UNEXPECTED, detail);
+        //= rfc7296#1.5
+        //# INVALID_IKE_SPI goes back unprotected, as a response, limited in rate, with SPIs and message id copied
+        if !header.flags.response() && self.limit.allows(context.now.boot) {
+            self.answer_stranger(context, path, header, notify(NotifyType::INVALID_IKE_SPI));
+        }
+    }
+
+    /// A request of a higher major version.
+    pub(crate) fn unknown_version(&mut self, context: &mut Context<'_>, path: Path, header: &Header) {
+        self.drop_message(path, Cause::MALFORMED, format!("major version {}", header.major()));
+        //= rfc7296#2.5
+        //# a higher major version is answered with INVALID_MAJOR_VERSION and the highest version we speak
+        if header.major() > 2 && !header.flags.response() && self.limit.allows(context.now.boot) {
+            self.answer_stranger(context, path, header, notify_with(NotifyType::INVALID_MAJOR_VERSION, vec![2]));
+        }
+    }
+
+    fn answer_stranger(&mut self, context: &mut Context<'_>, path: Path, header: &Header, payload: watari_wire::ikev2::Payload) {
+        let flags = Flags::new(!header.flags.initiator(), true);
+        let header = Header::new(header.initiator_spi, header.responder_spi, header.exchange, flags, header.message_id);
+        let octets = Message { header, payloads: vec![payload] }.encode();
+        self.out.transmit(context, path, octets);
+    }
+
+    /// An unprotected message about an IKE SA that stands.
+    pub(crate) fn hinted(&mut self, context: &mut Context<'_>, ike: IkeId, path: Path, message: &Message) {
+        let unknown_there = Payloads(&message.payloads).notify(NotifyType::INVALID_IKE_SPI).is_some();
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let asked = sa.window.outstanding.as_ref().is_some_and(|request| {
+            request.id == message.header.message_id && request.exchange == message.header.exchange && message.header.flags.response()
+        });
+        let rested = sa.hinted.is_none_or(|since| context.now.boot.saturating_sub(since) >= HINT_PAUSE);
+        if !(unknown_there && asked && sa.is_established() && rested) {
+            return self.drop_message(path, Cause::UNEXPECTED, "an unprotected message about an IKE SA with keys".to_owned());
+        }
+        //= rfc7296#2.4
+        //# an unprotected message is no proof of anything: the IKE SA stays until another one is authenticated
+        sa.hinted = Some(context.now.boot);
+        self.drop_message(path, Cause::PEER_RESTARTED, "the peer says it does not know the IKE SA; another one is tried beside it".to_owned());
+        self.renew(context, ike, Cause::PEER_RESTARTED);
+    }
+}

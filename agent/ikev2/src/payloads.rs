@@ -1,0 +1,79 @@
+//! Reading a list of payloads: each kind by name, the first of its kind counts.
+
+use watari_wire::ikev2::{Delete, Identification, Notify, NotifyType, Payload, Proposal, TrafficSelector};
+
+/// The payloads of one message, clear or decrypted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Payloads<'a>(pub(crate) &'a [Payload]);
+
+impl<'a> Payloads<'a> {
+    /// SA.
+    pub(crate) fn proposals(self) -> Option<&'a [Proposal]> {
+        self.0.iter().find_map(|payload| if let Payload::SecurityAssociation(proposals) = payload { Some(proposals.as_slice()) } else { None })
+    }
+
+    /// KE: group and public value.
+    pub(crate) fn key_exchange(self) -> Option<(u16, &'a [u8])> {
+        self.0.iter().find_map(|payload| if let Payload::KeyExchange { group, data } = payload { Some((*group, data.as_slice())) } else { None })
+    }
+
+    /// Ni or Nr.
+    pub(crate) fn nonce(self) -> Option<&'a [u8]> {
+        self.0.iter().find_map(|payload| if let Payload::Nonce(nonce) = payload { Some(nonce.as_slice()) } else { None })
+    }
+
+    /// IDi.
+    pub(crate) fn id_initiator(self) -> Option<&'a Identification> {
+        self.0.iter().find_map(|payload| if let Payload::IdInitiator(id) = payload { Some(id) } else { None })
+    }
+
+    /// IDr.
+    pub(crate) fn id_responder(self) -> Option<&'a Identification> {
+        self.0.iter().find_map(|payload| if let Payload::IdResponder(id) = payload { Some(id) } else { None })
+    }
+
+    /// AUTH: method number and proof.
+    pub(crate) fn authentication(self) -> Option<(u8, &'a [u8])> {
+        self.0.iter().find_map(|payload| if let Payload::Authentication { method, data } = payload { Some((method.0, data.as_slice())) } else { None })
+    }
+
+    /// TSi.
+    pub(crate) fn traffic_initiator(self) -> Option<&'a [TrafficSelector]> {
+        self.0.iter().find_map(|payload| if let Payload::TrafficInitiator(list) = payload { Some(list.as_slice()) } else { None })
+    }
+
+    /// TSr.
+    pub(crate) fn traffic_responder(self) -> Option<&'a [TrafficSelector]> {
+        self.0.iter().find_map(|payload| if let Payload::TrafficResponder(list) = payload { Some(list.as_slice()) } else { None })
+    }
+
+    /// Every D.
+    pub(crate) fn deletes(self) -> impl Iterator<Item = &'a Delete> {
+        self.0.iter().filter_map(|payload| if let Payload::Delete(delete) = payload { Some(delete) } else { None })
+    }
+
+    /// Every N.
+    pub(crate) fn notifies(self) -> impl Iterator<Item = &'a Notify> {
+        self.0.iter().filter_map(|payload| if let Payload::Notify(notify) = payload { Some(notify) } else { None })
+    }
+
+    /// The first N of a type.
+    pub(crate) fn notify(self, kind: NotifyType) -> Option<&'a Notify> {
+        self.notifies().find(|notify| notify.notify_type == kind)
+    }
+
+    /// The first N that reports an error.
+    pub(crate) fn error(self) -> Option<&'a Notify> {
+        self.notifies().find(|notify| notify.notify_type.is_error())
+    }
+}
+
+/// N without data.
+pub(crate) fn notify(kind: NotifyType) -> Payload {
+    Payload::Notify(Notify::new(kind, Vec::new()))
+}
+
+/// N with data.
+pub(crate) fn notify_with(kind: NotifyType, data: Vec<u8>) -> Payload {
+    Payload::Notify(Notify::new(kind, data))
+}

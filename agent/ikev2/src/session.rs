@@ -1,0 +1,332 @@
+//! The life of an authenticated IKE SA beside its tasks: it stands, it crosses another one, its peer restarts or falls silent.
+//! Invariant: children go only after their replacement stands, or when nobody can use them any more (make before break).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use watari_policies::PolicyId;
+use watari_sa::{Cause, ChildId, Context, IkeId, KeyingEvent, Owner, Trigger, Want, lifetimes};
+
+use crate::Ikev2;
+use crate::child::lowest;
+use crate::state::{IkeSa, Session, State};
+use crate::task::Task;
+use crate::timers::Timer;
+
+/// How long a child SA that lost its owner waits for its replacement.
+const ORPHAN_LIFE: Duration = Duration::from_secs(120);
+/// How long the children of a redundant IKE SA have to find their place on the surviving one.
+const REDUNDANT_LIFE: Duration = Duration::from_secs(3);
+/// A packet that asks for a child SA so soon after one was made was on its way before.
+const SETTLING: Duration = Duration::from_secs(2);
+
+impl Ikev2 {
+    /// Both sides have proved who they are: the IKE SA stands.
+    pub(crate) fn establish(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let (State::AwaitAuth(attempt), Some(remote)) = (&mut sa.state, sa.remote) else { return };
+        let Some(config) = context.config.remote(remote) else { return };
+        let Some(identity) = attempt.identity.take() else { return };
+        let schedule = lifetimes::schedule(&config.lifetime, context.now.boot, context.rng);
+        let session = Session {
+            crypt: attempt.crypt.clone(),
+            remote,
+            identity: identity.clone(),
+            lowest_nonce: lowest(&attempt.ni, &attempt.nr),
+            authenticated_here: true,
+            established: context.now.boot,
+            rekey_at: schedule.rekey_at,
+            heard: context.now.boot,
+            predecessor: None,
+        };
+        sa.state = State::Established(Box::new(session));
+        let (path, supersedes) = (sa.path, std::mem::take(&mut sa.supersedes));
+        self.no_longer_half_open(ike);
+        self.timers.clear(Timer::HalfOpen(ike));
+        self.timers.set_or_clear(Timer::RekeyIke(ike), schedule.rekey_at);
+        self.timers.set_or_clear(Timer::ExpireIke(ike), schedule.expires_at);
+        self.timers.set_or_clear(Timer::Liveness(ike), config.liveness.map(|idle| context.now.boot.saturating_add(idle)));
+        self.contacted.insert(remote);
+        self.out.event(KeyingEvent::IkeUp { ike, remote, path, identity });
+        for (old, polite) in supersedes {
+            if polite {
+                self.timers.set(Timer::CloseRedundant(old), context.now.boot.saturating_add(REDUNDANT_LIFE));
+            } else {
+                self.abandon(context, old, Cause::PEER_RESTARTED);
+            }
+        }
+        self.settle_crossing(context, ike);
+        let wants = self.sas.get_mut(&ike).map(|sa| std::mem::take(&mut sa.wants)).unwrap_or_default();
+        for want in wants {
+            self.push_task(ike, Task::create(want));
+        }
+        self.run_tasks(context, ike);
+    }
+
+    /// Whether another IKE SA with the same peer was being made by the other side while one that began at `created` was.
+    pub(crate) fn crossed(&self, other: IkeId, created: Duration, began_by_us: bool) -> bool {
+        let Some(sa) = self.sas.get(&other) else { return false };
+        let opposite = sa.initiator != began_by_us;
+        match &sa.state {
+            State::AwaitInit(_) | State::Answering(_) | State::AwaitAuth(_) => opposite,
+            State::Established(session) => opposite && session.authenticated_here && session.established >= created,
+            _ => false,
+        }
+    }
+
+    /// Both ends started an IKE SA at once (FACTS E 7): one is kept, the same at both ends.
+    fn settle_crossing(&mut self, context: &mut Context<'_>, new: IkeId) {
+        let Some((remote, created, initiator)) = self.sas.get(&new).and_then(|sa| Some((sa.remote?, sa.created, sa.initiator))) else { return };
+        for other in self.ike_ids(remote) {
+            if other == new || !self.crossed(other, created, initiator) {
+                continue;
+            }
+            let Some(sa) = self.sas.get(&other) else { continue };
+            match &sa.state {
+                // Ours was not even answered: the peer's serves as well.
+                State::AwaitInit(attempt) if sa.initiator && attempt.answered.is_none() && sa.supersedes.is_empty() => {
+                    let wants = self.unserved(context, other);
+                    self.out.event(KeyingEvent::IkeDown { ike: other, remote: Some(remote), cause: Cause::REPLACED, detail: String::new() });
+                    self.remove(context, other);
+                    if let Some(sa) = self.sas.get_mut(&new) {
+                        sa.wants.extend(wants);
+                    }
+                }
+                State::Established(_) => self.close_lower(context, new, other),
+                _ => {}
+            }
+        }
+    }
+
+    /// Of two IKE SAs from crossing handshakes the one with the lowest nonce is closed by its creator.
+    fn close_lower(&mut self, context: &mut Context<'_>, one: IkeId, other: IkeId) {
+        let nonce = |ike: &IkeId| self.sas.get(ike).and_then(|sa| sa.session()).map(|session| session.lowest_nonce.clone());
+        let (Some(a), Some(b)) = (nonce(&one), nonce(&other)) else { return };
+        let (redundant, survivor) = if a < b { (one, other) } else { (other, one) };
+        if self.sas.get(&redundant).is_none_or(|sa| !sa.initiator) {
+            return;
+        }
+        // Its children find their place on the surviving one first.
+        let policies: Vec<PolicyId> = context.children.of_owner(Owner::Ike(redundant)).map(|sa| sa.policy).collect();
+        let mut wants: VecDeque<Want> = self.take_wishes(redundant).into();
+        wants.extend(policies.into_iter().map(|policy| Want { policy, trigger: Trigger::Command }));
+        for want in wants {
+            let served = context.children.of_policy(want.policy).any(|sa| sa.owner == Owner::Ike(survivor));
+            if !served && !self.negotiates(survivor, want.policy) {
+                self.push_task(survivor, Task::create(want));
+            }
+        }
+        self.timers.set(Timer::CloseRedundant(redundant), context.now.boot.saturating_add(REDUNDANT_LIFE));
+        self.run_tasks(context, survivor);
+    }
+
+    /// A redundant IKE SA is closed.
+    pub(crate) fn close_redundant(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        self.push_task_first(ike, Task::DeleteIke { cause: Cause::REPLACED });
+        self.run_tasks(context, ike);
+    }
+
+    /// Makes a child SA for a policy, over an IKE SA that stands or a new one.
+    pub(crate) fn want_child(&mut self, context: &mut Context<'_>, want: Want) {
+        let Some(policy) = context.config.policy(want.policy) else { return };
+        let remote = policy.remote;
+        let ikes = self.ike_ids(remote);
+        if ikes.iter().any(|ike| self.negotiates(*ike, want.policy)) || self.served_just_now(context, &want) {
+            return;
+        }
+        // A peer that already calls for the same policy is served by that call.
+        if ikes.iter().filter_map(|ike| self.sas.get(ike)).any(|sa| self.answering_policy(sa) == Some(want.policy)) {
+            return;
+        }
+        let usable = |ike: &&IkeId| {
+            self.timers.get(Timer::CloseRedundant(**ike)).is_none()
+                && self.sas.get(ike).is_some_and(|sa| {
+                    sa.is_established() && !matches!(sa.current, Some(Task::DeleteIke { .. })) && !sa.tasks.iter().any(|queued| matches!(queued.task, Task::DeleteIke { .. }))
+                })
+        };
+        if let Some(ike) = ikes.iter().rev().find(usable).copied() {
+            self.push_task(ike, Task::create(want));
+            return self.run_tasks(context, ike);
+        }
+        let attempt = ikes.iter().rev().find(|ike| self.sas.get(ike).is_some_and(|sa| sa.is_attempt())).copied();
+        if let Some(sa) = attempt.and_then(|ike| self.sas.get_mut(&ike)) {
+            sa.wants.push_back(want);
+            return;
+        }
+        self.start_ike(context, remote, VecDeque::from([want]), Vec::new());
+    }
+
+    /// A packet's wish that was on its way when its child SA was made, or one of the configuration that is fulfilled already.
+    fn served_just_now(&self, context: &Context<'_>, want: &Want) -> bool {
+        let now = context.now.boot;
+        let mut owned = context.children.of_policy(want.policy).filter(|sa| matches!(sa.owner, Owner::Ike(_)) && !self.drains(sa.id));
+        match &want.trigger {
+            Trigger::Acquire { packet, .. } => {
+                let packet = watari_policies::Traffic::from_packet(packet);
+                owned.any(|sa| now.saturating_sub(sa.created) < SETTLING && sa.traffic.intersect(&packet).is_some())
+            }
+            Trigger::Start => owned.next().is_some(),
+            Trigger::Command | Trigger::Replace(_) => false,
+        }
+    }
+
+    /// The policy of the child SA that the peer is asking for right now.
+    fn answering_policy(&self, sa: &IkeSa) -> Option<PolicyId> {
+        match &sa.answer {
+            Some(crate::state::Answer::Child(child)) => self.builds.get(child).map(|build| build.policy),
+            _ => None,
+        }
+    }
+
+    /// Whether a wish for a policy is being served, or queued, in an IKE SA.
+    pub(crate) fn negotiates(&self, ike: IkeId, policy: PolicyId) -> bool {
+        self.negotiating(ike).contains(&policy)
+    }
+
+    /// Policies whose negotiation is under way or queued in an IKE SA.
+    pub(crate) fn negotiating(&self, ike: IkeId) -> Vec<PolicyId> {
+        let Some(sa) = self.sas.get(&ike) else { return Vec::new() };
+        let first = match &sa.state {
+            State::AwaitAuth(attempt) => attempt.child,
+            _ => None,
+        };
+        let installing = sa.first_child.or(first).and_then(|child| self.builds.get(&child)).map(|build| build.policy);
+        let mut policies: Vec<PolicyId> = sa.wants.iter().map(|want| want.policy).collect();
+        policies.extend(installing);
+        policies.extend(sa.current.iter().filter_map(Task::policy));
+        policies.extend(sa.tasks.iter().filter_map(|queued| queued.task.policy()));
+        policies.sort_unstable();
+        policies.dedup();
+        policies
+    }
+
+    /// Takes the wishes out of an IKE SA that are not being served yet.
+    pub(crate) fn take_wishes(&mut self, ike: IkeId) -> Vec<Want> {
+        let Some(sa) = self.sas.get_mut(&ike) else { return Vec::new() };
+        let mut wants: Vec<Want> = std::mem::take(&mut sa.wants).into();
+        let (creating, rest) = std::mem::take(&mut sa.tasks).into_iter().partition(|queued| queued.task.policy().is_some());
+        sa.tasks = rest;
+        let creating: VecDeque<crate::task::Queued> = creating;
+        wants.extend(creating.into_iter().filter_map(|queued| match queued.task {
+            Task::CreateChild(task) => Some(task.want),
+            _ => None,
+        }));
+        wants
+    }
+
+    /// Takes every wish out of an IKE SA that ends, also the one being served.
+    pub(crate) fn unserved(&mut self, context: &mut Context<'_>, ike: IkeId) -> Vec<Want> {
+        let mut wants = self.take_wishes(ike);
+        let current = self.sas.get_mut(&ike).filter(|sa| matches!(sa.current, Some(Task::CreateChild(_)))).and_then(|sa| sa.current.take());
+        if let Some(Task::CreateChild(task)) = current {
+            if let Some(child) = task.child {
+                self.cancel_build(context, child);
+            }
+            wants.insert(0, task.want);
+        }
+        wants
+    }
+
+    /// Starts another IKE SA beside this one; when it stands, this one goes. `Cause::PEER_RESTARTED` means that the peer has lost it.
+    pub(crate) fn renew(&mut self, context: &mut Context<'_>, old: IkeId, cause: Cause) {
+        let Some(remote) = self.sas.get(&old).and_then(|sa| sa.remote) else { return };
+        let pending = |ike: &IkeId| self.sas.get(ike).is_some_and(|sa| sa.supersedes.iter().any(|(superseded, _)| *superseded == old));
+        if self.ike_ids(remote).iter().any(pending) {
+            return;
+        }
+        let mut wants: VecDeque<Want> = VecDeque::new();
+        for sa in context.children.of_owner(Owner::Ike(old)) {
+            if !wants.iter().any(|want| want.policy == sa.policy) {
+                wants.push_back(Want { policy: sa.policy, trigger: Trigger::Replace(sa.id) });
+            }
+        }
+        for want in self.take_wishes(old) {
+            if !wants.iter().any(|known| known.policy == want.policy) {
+                wants.push_back(want);
+            }
+        }
+        self.start_ike(context, remote, wants, vec![(old, cause != Cause::PEER_RESTARTED)]);
+    }
+
+    /// Drops an IKE SA that the peer no longer has, without a word; its children serve until they are replaced.
+    pub(crate) fn abandon(&mut self, context: &mut Context<'_>, ike: IkeId, cause: Cause) {
+        let Some(sa) = self.sas.get(&ike) else { return };
+        let (visible, remote) = (sa.visible_state().is_some() && !matches!(sa.state, State::Replaced(_)), sa.remote);
+        let wants = self.unserved(context, ike);
+        for child in self.orphan_children(context, ike) {
+            self.timers.set(Timer::Orphan(child), context.now.boot.saturating_add(ORPHAN_LIFE));
+        }
+        if visible {
+            self.out.event(KeyingEvent::IkeDown { ike, remote, cause, detail: String::new() });
+        }
+        self.remove(context, ike);
+        for want in wants {
+            self.want_child(context, want);
+        }
+    }
+
+    /// Takes the owner from every child of an IKE SA.
+    pub(crate) fn orphan_children(&mut self, context: &mut Context<'_>, ike: IkeId) -> Vec<ChildId> {
+        let children: Vec<ChildId> = context.children.of_owner(Owner::Ike(ike)).map(|sa| sa.id).collect();
+        let mut kept = Vec::new();
+        for child in children {
+            if self.builds.contains_key(&child) {
+                self.cancel_build(context, child);
+            } else if self.drains(child) {
+                self.remove_child(context, child, Cause::REPLACED);
+            } else {
+                context.children.update(child, |sa| sa.owner = Owner::None);
+                kept.push(child);
+            }
+        }
+        kept
+    }
+
+    /// The peer has not answered for so long that it is given up.
+    pub(crate) fn peer_silent(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get(&ike) else { return };
+        let config = sa.remote.and_then(|remote| context.config.remote(remote));
+        let name = config.map_or_else(|| sa.path.remote.to_string(), |remote| format!("{} ({})", remote.name, sa.path.remote));
+        let detail = format!("no answer from {name} to {} requests", sa.window.outstanding.as_ref().map_or(0, |request| request.sends));
+        if sa.is_attempt() {
+            return self.attempt_failed(context, ike, Cause::PEER_SILENT, detail);
+        }
+        let mobile = config.is_some_and(|remote| remote.role.home_address().is_some());
+        if let State::Replaced(_) | State::Closing(_) = sa.state {
+            return self.end(context, ike, Cause::PEER_SILENT, detail);
+        }
+        let mut wants = self.unserved(context, ike);
+        // RFC 7296 2.4: no DELETE is sent to a peer that does not answer.
+        if mobile {
+            for sa in context.children.of_owner(Owner::Ike(ike)) {
+                if !wants.iter().any(|want| want.policy == sa.policy) {
+                    wants.push(Want { policy: sa.policy, trigger: Trigger::Replace(sa.id) });
+                }
+            }
+            for child in self.orphan_children(context, ike) {
+                self.timers.set(Timer::Orphan(child), context.now.boot.saturating_add(ORPHAN_LIFE));
+            }
+        }
+        self.end(context, ike, Cause::PEER_SILENT, detail);
+        for want in wants {
+            self.want_child(context, want);
+        }
+    }
+
+    /// An IKE SA has reached its age.
+    pub(crate) fn ike_expired(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        if !sa.is_established() {
+            // One that was replaced and that the peer never deleted.
+            return self.end(context, ike, Cause::REPLACED, String::new());
+        }
+        if let Some(current) = sa.current.take() {
+            if let Some(child) = current.child() {
+                self.cancel_build(context, child);
+            }
+            self.forget_request(ike);
+        }
+        self.push_task_first(ike, Task::DeleteIke { cause: Cause::EXPIRED });
+        self.run_tasks(context, ike);
+    }
+}
