@@ -266,21 +266,19 @@ pub struct Expectation {
     pub prefix_advertisements: u32,
 }
 
-impl Default for Expectation {
+impl Expectation {
     /// One handshake, binding and payload SAs, every ping has its key.
-    fn default() -> Self {
-        Self {
-            ike_sa_init: 1,
-            reauthentications: 0,
-            children: 2,
-            may_lose_sas: false,
-            lost_for_key: 0,
-            answered: 1,
-            no_update: false,
-            home_tests: 0,
-            prefix_advertisements: 0,
-        }
-    }
+    pub const USUAL: Self = Self {
+        ike_sa_init: 1,
+        reauthentications: 0,
+        children: 2,
+        may_lose_sas: false,
+        lost_for_key: 0,
+        answered: 1,
+        no_update: false,
+        home_tests: 0,
+        prefix_advertisements: 0,
+    };
 }
 
 /// Where a scenario can run.
@@ -317,6 +315,8 @@ pub struct Scenario {
     pub conditions: Conditions,
     /// From leaving a link to an address on the next one.
     pub attach: Duration,
+    /// From the new address to the Mobile IPv6 daemon's decision to move.
+    pub decision: Duration,
     /// Duplicate address detection of a new address.
     pub dad: Duration,
     /// Lifetime of IKE SAs.
@@ -352,6 +352,7 @@ impl Scenario {
             home_test: false,
             conditions: Conditions::GOOD,
             attach: Duration::from_millis(500),
+            decision: Duration::from_millis(200),
             dad: Duration::from_millis(1900),
             ike_lifetime: Lifetime::of(Duration::from_secs(4 * 3600)),
             child_lifetime: Lifetime::of(Duration::from_secs(3600)),
@@ -359,7 +360,7 @@ impl Scenario {
             liveness: Duration::from_secs(60),
             steps: Vec::new(),
             duration: Duration::from_secs(12),
-            expect: Expectation::default(),
+            expect: Expectation::USUAL,
         }
     }
 
@@ -460,6 +461,7 @@ impl Scenario {
             correspondent: self.home_test.then_some(CORRESPONDENT),
             prefix_discovery: self.protect.contains(&Protected::PrefixDiscovery),
             deaf_at_first: false,
+            decision: self.decision,
         }
     }
 

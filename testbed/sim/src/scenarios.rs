@@ -2,13 +2,39 @@
 
 use std::time::Duration;
 
-use crate::scenario::{Action, Expectation, Link, PingTarget, Scenario};
+use watari_policies::Lifetime;
+use watari_policies::profile::{BindingSelector, Protected};
 
+use crate::scenario::{Action, Conditions, Exchange, Expectation, HA, Link, MobilePlan, PingTarget, Rekeyed, RunsOn, Scenario};
+
+/// Time between two pings.
 const PING: Duration = Duration::from_millis(100);
 
 /// Every scenario, in the order of `cargo testbed list`.
 pub fn all() -> Vec<Scenario> {
-    vec![register_away()]
+    vec![
+        register_away(),
+        start_at_home(),
+        roam(),
+        move_during("move-during-init", "A move while IKE_SA_INIT is under way: it is abandoned and started afresh.", Exchange::Init),
+        move_during("move-during-auth", "A move while IKE_AUTH is under way: the request goes on from the new address.", Exchange::Auth),
+        move_during_rekey("move-during-child-rekey", "A move while a child SA is rekeyed.", Rekeyed::Child(Protected::Payload)),
+        move_during_rekey("move-during-ike-rekey", "A move while the IKE SA is rekeyed.", Rekeyed::Ike),
+        two_moves(),
+        rekey_away(),
+        loss(),
+        three_nodes(),
+        restart("mn-daemon-restart", "The mobile node's watarid is killed and starts again; its kernel keeps the SAs.", "mn", false),
+        restart("ha-daemon-restart", "The home agent's watarid is killed and starts again; its kernel keeps the SAs.", HA, false),
+        restart("mn-host-restart", "The mobile node reboots: nothing remains there.", "mn", true),
+        restart("ha-host-restart", "The home agent reboots: nothing remains there.", HA, true),
+        typed(),
+        home_test(),
+        prefix_discovery(),
+        mh_range(),
+        protocol_only_peer(),
+        duplicates(),
+    ]
 }
 
 /// The scenario of a name.
@@ -16,13 +42,182 @@ pub fn find(name: &str) -> Option<Scenario> {
     all().into_iter().find(|scenario| scenario.name == name)
 }
 
-fn ping(scenario: Scenario, at_ms: u64, target: PingTarget) -> Scenario {
-    scenario.then(at_ms, Action::Ping { node: "mn", target, every: PING })
+const fn ping(target: PingTarget) -> Action {
+    Action::Ping { node: "mn", target, every: PING }
+}
+
+const fn go(to: Link) -> Action {
+    Action::Move { node: "mn", to }
+}
+
+fn lasting(scenario: Scenario, seconds: u64, expect: Expectation) -> Scenario {
+    Scenario { duration: Duration::from_secs(seconds), expect, ..scenario }
+}
+
+const fn answered(answered: u32) -> Expectation {
+    let usual = Expectation::USUAL;
+    Expectation { answered, ..usual }
 }
 
 fn register_away() -> Scenario {
     let scenario =
         Scenario::new("register-away", "A mobile node boots on a foreign link: IKE from its care-of address, then BU, BA and payload.");
-    let scenario = ping(scenario, 5_000, PingTarget::HomeAgent);
-    Scenario { expect: Expectation { answered: 20, ..Expectation::default() }, ..scenario }
+    lasting(scenario.then(6_000, ping(PingTarget::HomeAgent)), 12, answered(35))
+}
+
+fn start_at_home() -> Scenario {
+    let sentence = "A mobile node boots at home: the spurious move and back, SAs for later, no binding update.";
+    let scenario = Scenario { mobile_nodes: vec![MobilePlan::first(Link::Home)], ..Scenario::new("start-at-home", sentence) };
+    let expect = Expectation { no_update: true, children: 1, ..answered(35) };
+    lasting(scenario.then(6_000, ping(PingTarget::HomeAgent)), 12, expect)
+}
+
+fn roam() -> Scenario {
+    let sentence = "The main job: f1, f2, f3, home and f1 again, with pings to home agent and correspondent all the way.";
+    let scenario = Scenario::new("roam", sentence)
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(6_050, ping(PingTarget::Correspondent))
+        .then(10_000, go(Link::F2))
+        .then(16_000, go(Link::F3))
+        .then(22_000, go(Link::Home))
+        .then(28_000, go(Link::F1));
+    lasting(scenario, 36, answered(300))
+}
+
+fn move_during(name: &'static str, sentence: &'static str, exchange: Exchange) -> Scenario {
+    let scenario = Scenario::new(name, sentence)
+        .then(0, Action::MoveDuring { node: "mn", to: Link::F2, exchange })
+        .then(7_000, ping(PingTarget::HomeAgent));
+    let ike_sa_init = if exchange == Exchange::Init { 2 } else { 1 };
+    lasting(scenario, 16, Expectation { ike_sa_init, ..answered(40) })
+}
+
+fn move_during_rekey(name: &'static str, sentence: &'static str, what: Rekeyed) -> Scenario {
+    let scenario = Scenario::new(name, sentence)
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(9_900, Action::MoveDuring { node: "mn", to: Link::F2, exchange: Exchange::CreateChild })
+        .then(10_000, Action::Rekey { host: "mn", what });
+    lasting(scenario, 18, answered(80))
+}
+
+fn two_moves() -> Scenario {
+    let sentence = "Two moves within 100 ms, each with its MIGRATE messages: the last wins.";
+    let scenario =
+        Scenario { attach: Duration::from_millis(10), decision: Duration::from_millis(20), ..Scenario::new("two-moves", sentence) };
+    let scenario = scenario.then(5_000, ping(PingTarget::HomeAgent)).then(10_000, go(Link::F2)).then(10_080, go(Link::F3));
+    lasting(scenario, 18, answered(80))
+}
+
+fn rekey_away() -> Scenario {
+    let sentence = "IKE SA and child SAs reach their soft lifetimes away from home and are replaced without a gap.";
+    let scenario = Scenario {
+        ike_lifetime: Lifetime::of(Duration::from_secs(60)),
+        child_lifetime: Lifetime::of(Duration::from_secs(30)),
+        ..Scenario::new("rekey-away", sentence)
+    };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(40_000, go(Link::F2))
+        .then(70_000, Action::Rekey { host: HA, what: Rekeyed::Child(Protected::Binding) })
+        .then(75_000, Action::Rekey { host: "mn", what: Rekeyed::Ike });
+    lasting(scenario, 100, answered(800))
+}
+
+fn loss() -> Scenario {
+    let sentence = "Of ten packets on a foreign link three are lost, at every crossing.";
+    let conditions = Conditions { loss: 300, ..Conditions::GOOD };
+    let scenario = Scenario { conditions, ..Scenario::new("loss", sentence) };
+    let scenario = scenario.then(5_000, ping(PingTarget::HomeAgent)).then(30_000, go(Link::F2)).then(60_000, go(Link::F3));
+    lasting(scenario, 120, answered(100))
+}
+
+fn three_nodes() -> Scenario {
+    let sentence = "A home agent with three mobile nodes; two share reqids and move at the same moment.";
+    let second = MobilePlan { name: "mn2", number: 1, ..MobilePlan::first(Link::F2) };
+    let third = MobilePlan { name: "mn3", number: 2, reqid_offset: 10, ..MobilePlan::first(Link::F3) };
+    let mobile_nodes = vec![MobilePlan::first(Link::F1), second, third];
+    let mut scenario = Scenario { mobile_nodes, ..Scenario::new("three-nodes", sentence) };
+    for node in ["mn", "mn2", "mn3"] {
+        scenario = scenario.then(6_000, Action::Ping { node, target: PingTarget::HomeAgent, every: PING });
+    }
+    let scenario = scenario.then(12_000, go(Link::F2)).then(12_000, Action::Move { node: "mn2", to: Link::F3 });
+    lasting(scenario, 22, Expectation { ike_sa_init: 3, ..answered(300) })
+}
+
+fn restart(name: &'static str, sentence: &'static str, host: &'static str, whole: bool) -> Scenario {
+    let down = Duration::from_secs(2);
+    let action = if whole { Action::RestartHost { host, down } } else { Action::RestartDaemon { host, down } };
+    let scenario =
+        Scenario { binding_lifetime: Duration::from_secs(20), liveness: Duration::from_secs(10), ..Scenario::new(name, sentence) };
+    let scenario = scenario.then(5_000, ping(PingTarget::HomeAgent)).then(10_000, action).then(50_000, go(Link::F2));
+    let expect = Expectation { ike_sa_init: 2, reauthentications: 1, ..answered(400) };
+    let expect = if whole { Expectation { may_lose_sas: true, lost_for_key: 250, answered: 200, ..expect } } else { expect };
+    lasting(scenario, 70, expect)
+}
+
+fn typed() -> Scenario {
+    let sentence = "RFC 4877 selectors: BU and BA by type, prefix discovery beside them, reqids of their own; away, home and away again.";
+    let scenario = Scenario {
+        protect: vec![Protected::Binding, Protected::PrefixDiscovery],
+        binding: BindingSelector::Typed,
+        runs_on: RunsOn::NotOnNewer,
+        ..Scenario::new("typed", sentence)
+    };
+    let scenario = scenario
+        .then(6_000, ping(PingTarget::HomeAgent))
+        .then(10_000, go(Link::F2))
+        .then(16_000, go(Link::Home))
+        .then(22_000, go(Link::F3));
+    lasting(scenario, 30, Expectation { prefix_advertisements: 2, ..answered(150) })
+}
+
+fn home_test() -> Scenario {
+    let scenario = Scenario {
+        protect: vec![Protected::Binding, Protected::ReturnRoutability],
+        home_test: true,
+        ..Scenario::new("home-test", "HoTI and HoT travel through an ESP tunnel of their own, to a correspondent and back.")
+    };
+    lasting(scenario.then(10_000, go(Link::F2)).then(16_000, go(Link::F3)), 24, Expectation { home_tests: 2, ..answered(0) })
+}
+
+fn prefix_discovery() -> Scenario {
+    let scenario = Scenario {
+        protect: vec![Protected::Binding, Protected::PrefixDiscovery, Protected::Payload],
+        runs_on: RunsOn::NotOnNewer,
+        ..Scenario::new("prefix-discovery", "Mobile prefix solicitation and advertisement under transport ESP by ICMPv6 type.")
+    };
+    let scenario = scenario.then(6_000, ping(PingTarget::HomeAgent)).then(10_000, go(Link::F2));
+    lasting(scenario, 18, Expectation { prefix_advertisements: 1, children: 3, ..answered(60) })
+}
+
+fn mh_range() -> Scenario {
+    let scenario = Scenario {
+        protect: vec![Protected::Binding],
+        binding: BindingSelector::Range,
+        runs_on: RunsOn::NotOnNewer,
+        ..Scenario::new("mh-range", "One SA pair for the range of Mobility Header types 5 to 6, one kernel policy per type.")
+    };
+    lasting(scenario.then(10_000, go(Link::F2)), 18, Expectation { children: 1, ..answered(0) })
+}
+
+fn protocol_only_peer() -> Scenario {
+    let scenario = Scenario {
+        protect: vec![Protected::Binding],
+        binding: BindingSelector::Typed,
+        peer_binding: Some(BindingSelector::Any),
+        runs_on: RunsOn::NotOnNewer,
+        ..Scenario::new("protocol-only-peer", "The home agent knows only the Mobility Header as a whole, the mobile node asks by type.")
+    };
+    lasting(scenario.then(10_000, go(Link::F2)), 18, Expectation { children: 1, ..answered(0) })
+}
+
+fn duplicates() -> Scenario {
+    let conditions = Conditions { duplicates: 200, reordered: 200, ..Conditions::GOOD };
+    let scenario = Scenario { conditions, ..Scenario::new("duplicates", "Packets arrive twice and overtake each other.") };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(10_000, go(Link::F2))
+        .then(15_000, Action::Rekey { host: "mn", what: Rekeyed::Ike })
+        .then(16_000, Action::Rekey { host: HA, what: Rekeyed::Child(Protected::Payload) });
+    lasting(scenario, 24, answered(120))
 }

@@ -15,8 +15,6 @@ use super::spd::{self, End};
 use super::{Agenda, Agreement, HomeAddressAt, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, SignalEvent};
 use super::{icmp_packet, mobility_packet, v6};
 
-/// From a new address to the decision to move (measured about 0.2 s).
-const DECISION: Duration = Duration::from_millis(200);
 /// From the spurious move at start to the recognition of the home link (measured 230 ms).
 const RECOGNITION: Duration = Duration::from_millis(230);
 /// First wait for an acknowledgement; doubles with every repeat.
@@ -37,6 +35,8 @@ pub struct MobileSettings {
     pub prefix_discovery: bool,
     /// mip6d with key-management mobility: movements during the first registration are looked at only after it.
     pub deaf_at_first: bool,
+    /// From a new address to the decision to move (measured about 0.2 s).
+    pub decision: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl MobileNode {
             Input::Start => self.start(),
             Input::Attached { address, home } => {
                 self.candidate = Some((address, home));
-                self.agenda.set(now.saturating_add(DECISION), Timer::Decide);
+                self.agenda.set(now.saturating_add(self.settings.decision), Timer::Decide);
             }
             Input::Detached(address) => {
                 if self.candidate.is_some_and(|(candidate, _)| candidate == address) {

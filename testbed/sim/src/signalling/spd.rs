@@ -64,7 +64,8 @@ fn selectors(agreement: &Agreement, what: Protected) -> (Selector, Selector) {
         }
         Protected::ReturnRoutability => {
             let (out, back) = (wide.protocol(MOBILITY_HEADER), wide.reversed_addresses().protocol(MOBILITY_HEADER));
-            (out.message_type(1), back.message_type(3))
+            // `TunnelMh` beside any-type binding policies, `TunnelHomeTesting` beside typed ones.
+            if agreement.binding == BindingSelector::Any { (out, back) } else { (out.message_type(1), back.message_type(3)) }
         }
         Protected::Payload => (wide, wide.reversed_addresses()),
     }

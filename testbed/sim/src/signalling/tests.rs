@@ -33,6 +33,7 @@ fn node(agreement: Agreement) -> Node {
         correspondent: None,
         prefix_discovery: false,
         deaf_at_first: false,
+        decision: Duration::from_millis(200),
     }))
 }
 
