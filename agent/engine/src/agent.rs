@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use watari_crypto::Provider;
+use watari_ikev2::Ikev2;
 use watari_kernel::{Capability, MigrateSource, Now};
 use watari_policies::Config;
 use watari_sa::{Context, Deadline, Ids, Keying, Rng, SaTable};
@@ -37,7 +38,7 @@ pub struct Agent {
 impl Agent {
     /// An agent with a configuration. Poll it once before the first input: it asks the kernel for its policies and SAs.
     pub fn new(config: Config, seed: [u8; 32], provider: Arc<dyn Provider>, capability: Capability, options: AgentOptions) -> Self {
-        let keying = Box::new(crate::placeholder::Placeholder);
+        let keying = Box::new(Ikev2::new(options.reveal_keys));
         Self::with_keying(config, seed, provider, capability, options, keying)
     }
 

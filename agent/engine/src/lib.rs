@@ -13,7 +13,6 @@ mod kernel_events;
 mod liveness;
 mod lookup;
 mod movement;
-mod placeholder;
 mod reconcile;
 mod reload;
 mod route;
