@@ -127,7 +127,7 @@ impl Ikev2 {
             return self.peer_unproven(context, ike, Cause::AUTHENTICATION_FAILED, detail);
         }
         let Some(work) = proof_work(context, config, attempt, false, true, &id.body()) else { return };
-        attempt.identity = Some(claimed);
+        attempt.identity = Some(config.remote_identity.clone());
         attempt.received = Some(received);
         self.out.work(context, work, WorkFor::PeerProof(ike));
     }

@@ -46,7 +46,7 @@ impl Ikev2 {
         let peer = proof_work(context, config, attempt, true, false, &id.body());
         let own = proof_work(context, config, attempt, false, false, &own_body);
         let (Some(peer), Some(own)) = (peer, own) else { return };
-        attempt.identity = Some(claimed);
+        attempt.identity = Some(config.remote_identity.clone());
         attempt.received = Some(received);
         sa.remote = Some(remote);
         sa.name.clone_from(&config.name);

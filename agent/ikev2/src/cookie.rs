@@ -35,7 +35,14 @@ impl CookieJar {
     }
 
     /// Whether a cookie is one of ours for this request.
-    pub(crate) fn check(&mut self, now: Duration, rng: &mut Rng, provider: &dyn Provider, sent: &[u8], request: (IpAddr, u64, &[u8])) -> bool {
+    pub(crate) fn check(
+        &mut self,
+        now: Duration,
+        rng: &mut Rng,
+        provider: &dyn Provider,
+        sent: &[u8],
+        request: (IpAddr, u64, &[u8]),
+    ) -> bool {
         self.turn(now, rng);
         let (from, spi_i, ni) = request;
         let generations = [self.current.as_ref(), self.previous.as_ref()].into_iter().flatten();

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use watari_kernel::{KernelError, KernelReply, KmAddress, RequestId};
 use watari_policies::RemoteId;
 use watari_sa::{
-    Action, Cause, ChildId, ChildState, Context, Datagram, Deadline, IkeId, IkeStatus, Keying, KeyingInput, Owner, Target, Trigger, Undeliverable,
-    Want, WorkDone, WorkId,
+    Action, Cause, ChildId, ChildState, Context, Datagram, Deadline, IkeId, IkeStatus, Keying, KeyingInput, Owner, Target, Trigger,
+    Undeliverable, Want, WorkDone, WorkId,
 };
 use watari_wire::ikev2::{ExchangeType, Header, Message, NotifyType, Payload};
 
@@ -160,7 +160,11 @@ impl Ikev2 {
         let Some(ike) = found else { return self.unknown_spi(context, datagram.path, &header) };
         if header.exchange == ExchangeType::IKE_SA_INIT {
             // A late response to a request that was answered before is no news.
-            return if response { self.init_answered(context, ike, datagram, &message) } else { self.unknown_spi(context, datagram.path, &header) };
+            return if response {
+                self.init_answered(context, ike, datagram, &message)
+            } else {
+                self.unknown_spi(context, datagram.path, &header)
+            };
         }
         self.protected(context, ike, datagram, &message);
     }
@@ -200,7 +204,8 @@ impl Ikev2 {
 
     fn response(&mut self, context: &mut Context<'_>, ike: IkeId, datagram: &Datagram, header: &Header, payloads: &[Payload]) {
         let Some(sa) = self.sas.get(&ike) else { return };
-        let asked = sa.window.outstanding.as_ref().is_some_and(|request| request.id == header.message_id && request.exchange == header.exchange);
+        let asked =
+            sa.window.outstanding.as_ref().is_some_and(|request| request.id == header.message_id && request.exchange == header.exchange);
         // A repeat of a response that was taken before is dropped in silence.
         if !asked || sa.visible_state().is_none() {
             return;

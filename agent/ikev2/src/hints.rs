@@ -75,7 +75,11 @@ impl Ikev2 {
         //= rfc7296#2.4
         //# an unprotected message is no proof of anything: the IKE SA stays until another one is authenticated
         sa.hinted = Some(context.now.boot);
-        self.drop_message(path, Cause::PEER_RESTARTED, "the peer says it does not know the IKE SA; another one is tried beside it".to_owned());
+        self.drop_message(
+            path,
+            Cause::PEER_RESTARTED,
+            "the peer says it does not know the IKE SA; another one is tried beside it".to_owned(),
+        );
         self.renew(context, ike, Cause::PEER_RESTARTED);
     }
 }

@@ -156,9 +156,8 @@ impl Ikev2 {
             //# an unprotected error may be forged: better answers are waited for
             let cause = if error.notify_type == NotifyType::NO_PROPOSAL_CHOSEN { Cause::SUITES_DIFFER } else { Cause::PEER_REFUSED };
             let offer = sa.remote.and_then(|remote| context.config.remote(remote));
-            let offer = offer.map_or_else(String::new, |remote| {
-                remote.proposals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            });
+            let offer =
+                offer.map_or_else(String::new, |remote| remote.proposals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
             attempt.refusal = Some((cause, format!("the peer answered {error}; we offered {offer}")));
             return;
         }

@@ -138,7 +138,7 @@ impl Ikev2 {
         let spi_i = message.header.initiator_spi;
         let id = context.ids.ike();
         let seen = nat::evaluate(spi_i, message.header.responder_spi, &datagram.path, message.payloads.iter());
-        let answer = InitAnswer { request: datagram.octets.clone(), ni: ni.to_vec(), number, suite, nat: seen };
+        let answer = InitAnswer { request: datagram.octets.clone(), ni: ni.to_vec(), number, suite };
         let sa = IkeSa {
             id,
             name: datagram.path.remote.ip().to_string(),

@@ -198,8 +198,7 @@ impl Ikev2 {
 
     /// Child SAs without an owner that served the policy go now that another serves it.
     fn remove_orphans(&mut self, context: &mut Context<'_>, build: &ChildBuild) {
-        let orphans: Vec<ChildId> =
-            context.children.of_policy(build.policy).filter(|sa| sa.owner == Owner::None).map(|sa| sa.id).collect();
+        let orphans: Vec<ChildId> = context.children.of_policy(build.policy).filter(|sa| sa.owner == Owner::None).map(|sa| sa.id).collect();
         for orphan in orphans {
             self.remove_child(context, orphan, Cause::REPLACED);
         }

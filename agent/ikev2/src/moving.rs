@@ -41,10 +41,10 @@ impl Ikev2 {
 
     /// An address can be sent from now: what waited for it goes out.
     pub(crate) fn address_usable(&mut self, context: &mut Context<'_>, address: IpAddr) {
-        let unspecified = if address.is_ipv4() { IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) };
+        let unspecified =
+            if address.is_ipv4() { IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) };
         for local in [address, unspecified] {
-            let waiting: Vec<IkeId> =
-                self.awaiting.range((local, IkeId(0))..=(local, IkeId(u64::MAX))).map(|(_, ike)| *ike).collect();
+            let waiting: Vec<IkeId> = self.awaiting.range((local, IkeId(0))..=(local, IkeId(u64::MAX))).map(|(_, ike)| *ike).collect();
             for ike in waiting {
                 self.resend(context, ike);
             }
@@ -54,7 +54,8 @@ impl Ikev2 {
     /// An authenticated message came from the peer: it lives, and it is where we think, or tells where it is.
     pub(crate) fn heard_from(&mut self, context: &mut Context<'_>, ike: IkeId, path: &Path, response: bool) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
-        let governed = sa.remote.and_then(|remote| context.config.remote(remote)).is_some_and(|remote| remote.role.home_address().is_some());
+        let governed =
+            sa.remote.and_then(|remote| context.config.remote(remote)).is_some_and(|remote| remote.role.home_address().is_some());
         if let Some(session) = sa.session_mut() {
             session.heard = context.now.boot;
         }

@@ -9,12 +9,16 @@ pub(crate) struct Payloads<'a>(pub(crate) &'a [Payload]);
 impl<'a> Payloads<'a> {
     /// SA.
     pub(crate) fn proposals(self) -> Option<&'a [Proposal]> {
-        self.0.iter().find_map(|payload| if let Payload::SecurityAssociation(proposals) = payload { Some(proposals.as_slice()) } else { None })
+        self.0
+            .iter()
+            .find_map(|payload| if let Payload::SecurityAssociation(proposals) = payload { Some(proposals.as_slice()) } else { None })
     }
 
     /// KE: group and public value.
     pub(crate) fn key_exchange(self) -> Option<(u16, &'a [u8])> {
-        self.0.iter().find_map(|payload| if let Payload::KeyExchange { group, data } = payload { Some((*group, data.as_slice())) } else { None })
+        self.0
+            .iter()
+            .find_map(|payload| if let Payload::KeyExchange { group, data } = payload { Some((*group, data.as_slice())) } else { None })
     }
 
     /// Ni or Nr.
@@ -34,7 +38,9 @@ impl<'a> Payloads<'a> {
 
     /// AUTH: method number and proof.
     pub(crate) fn authentication(self) -> Option<(u8, &'a [u8])> {
-        self.0.iter().find_map(|payload| if let Payload::Authentication { method, data } = payload { Some((method.0, data.as_slice())) } else { None })
+        self.0.iter().find_map(|payload| {
+            if let Payload::Authentication { method, data } = payload { Some((method.0, data.as_slice())) } else { None }
+        })
     }
 
     /// TSi.

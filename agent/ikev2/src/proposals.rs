@@ -43,7 +43,11 @@ fn esn(esn: bool) -> Transform {
 fn numbered<T>(items: &[T], protocol: ProtocolId, spi: &[u8], transforms: impl Fn(&T) -> Vec<Transform>) -> Vec<Proposal> {
     //= rfc7296#3.3.1
     //# proposals are numbered from 1, each one higher than the one before
-    items.iter().zip(1u8..=255).map(|(item, number)| Proposal { number, protocol, spi: spi.to_vec(), transforms: transforms(item) }).collect()
+    items
+        .iter()
+        .zip(1u8..=255)
+        .map(|(item, number)| Proposal { number, protocol, spi: spi.to_vec(), transforms: transforms(item) })
+        .collect()
 }
 
 /// The SA payload that offers IKE proposals; `spi` is empty in IKE_SA_INIT and 8 octets in a rekey.

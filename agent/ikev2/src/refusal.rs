@@ -62,9 +62,7 @@ impl Refusal {
             Self::Temporary(_) => notify(NotifyType::TEMPORARY_FAILURE),
             //= rfc7296#2.25
             //# CHILD_SA_NOT_FOUND copies the SPI of REKEY_SA
-            Self::ChildNotFound(protocol, spi) => {
-                Payload::Notify(Notify::about_child(NotifyType::CHILD_SA_NOT_FOUND, *protocol, *spi))
-            }
+            Self::ChildNotFound(protocol, spi) => Payload::Notify(Notify::about_child(NotifyType::CHILD_SA_NOT_FOUND, *protocol, *spi)),
             Self::Proof(_) | Self::Identity(_) => notify(NotifyType::AUTHENTICATION_FAILED),
         }
     }

@@ -60,10 +60,7 @@ struct Fit {
 /// The policy that serves a proposal best and the traffic both sides agree to; the earlier one where two fit alike.
 ///
 /// `proposed` is from this host's point of view.
-pub(crate) fn best_policy<'a, Id: Copy>(
-    policies: impl Iterator<Item = (Id, &'a Policy)>,
-    proposed: &Traffic,
-) -> Option<(Id, Traffic)> {
+pub(crate) fn best_policy<'a, Id: Copy>(policies: impl Iterator<Item = (Id, &'a Policy)>, proposed: &Traffic) -> Option<(Id, Traffic)> {
     let mut best: Option<(Fit, Id, Traffic)> = None;
     for (id, policy) in policies {
         //= rfc7296#2.9

@@ -76,7 +76,9 @@ impl Ikev2 {
 
     /// Both ends started an IKE SA at once (FACTS E 7): one is kept, the same at both ends.
     fn settle_crossing(&mut self, context: &mut Context<'_>, new: IkeId) {
-        let Some((remote, created, initiator)) = self.sas.get(&new).and_then(|sa| Some((sa.remote?, sa.created, sa.initiator))) else { return };
+        let Some((remote, created, initiator)) = self.sas.get(&new).and_then(|sa| Some((sa.remote?, sa.created, sa.initiator))) else {
+            return;
+        };
         for other in self.ike_ids(remote) {
             if other == new || !self.crossed(other, created, initiator) {
                 continue;
@@ -86,7 +88,12 @@ impl Ikev2 {
                 // Ours was not even answered: the peer's serves as well.
                 State::AwaitInit(attempt) if sa.initiator && attempt.answered.is_none() && sa.supersedes.is_empty() => {
                     let wants = self.unserved(context, other);
-                    self.out.event(KeyingEvent::IkeDown { ike: other, remote: Some(remote), cause: Cause::REPLACED, detail: String::new() });
+                    self.out.event(KeyingEvent::IkeDown {
+                        ike: other,
+                        remote: Some(remote),
+                        cause: Cause::REPLACED,
+                        detail: String::new(),
+                    });
                     self.remove(context, other);
                     if let Some(sa) = self.sas.get_mut(&new) {
                         sa.wants.extend(wants);
@@ -141,7 +148,9 @@ impl Ikev2 {
         let usable = |ike: &&IkeId| {
             self.timers.get(Timer::CloseRedundant(**ike)).is_none()
                 && self.sas.get(ike).is_some_and(|sa| {
-                    sa.is_established() && !matches!(sa.current, Some(Task::DeleteIke { .. })) && !sa.tasks.iter().any(|queued| matches!(queued.task, Task::DeleteIke { .. }))
+                    sa.is_established()
+                        && !matches!(sa.current, Some(Task::DeleteIke { .. }))
+                        && !sa.tasks.iter().any(|queued| matches!(queued.task, Task::DeleteIke { .. }))
                 })
         };
         if let Some(ike) = ikes.iter().rev().find(usable).copied() {

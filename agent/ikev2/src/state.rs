@@ -206,8 +206,6 @@ pub(crate) struct InitAnswer {
     pub(crate) number: u8,
     /// Algorithms chosen.
     pub(crate) suite: IkeSuite,
-    /// NATs seen.
-    pub(crate) nat: Nat,
 }
 
 /// What belongs to IKE_AUTH, in both roles.

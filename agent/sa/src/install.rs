@@ -59,10 +59,9 @@ impl Agreed {
             keys: SaKeys { suite: self.suite, encryption: encryption.clone(), integrity: integrity.clone() },
             replay_window: self.replay_window,
             lifetime: self.lifetime,
-            encapsulation: self.encapsulation.map(|ports| Encapsulation {
-                source_port: ports.destination_port,
-                destination_port: ports.source_port,
-            }),
+            encapsulation: self
+                .encapsulation
+                .map(|ports| Encapsulation { source_port: ports.destination_port, destination_port: ports.source_port }),
         }
     }
 

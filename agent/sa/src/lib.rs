@@ -14,10 +14,10 @@ pub mod work;
 
 pub use cause::Cause;
 pub use child::{ChildId, ChildSa, ChildState, IkeId, Owner, SaHalf};
+pub use install::Agreed;
 pub use keying::{
     Action, Context, Deadline, Ids, IkeState, IkeStatus, Keying, KeyingEvent, KeyingInput, Target, Trigger, Want, Whereabouts,
 };
-pub use install::Agreed;
 pub use negotiate::{Mismatch, Offered};
 pub use path::{Datagram, Path, Transmit, TransmitId, Undeliverable};
 pub use rng::Rng;

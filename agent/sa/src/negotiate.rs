@@ -327,7 +327,8 @@ mod tests {
         let rule = |sent| KeyExchangeRule::AsProposed { ike: Group::Curve25519, sent };
         let plain = [child("aes128gcm16")];
         let pfs = [child("aes128gcm16-ecp256-x25519")];
-        let group = |ours: &[ChildProposal], theirs: &str, rule| choose_child(ours, &[offer_child(1, theirs)], rule).map(|found| found.2).ok();
+        let group =
+            |ours: &[ChildProposal], theirs: &str, rule| choose_child(ours, &[offer_child(1, theirs)], rule).map(|found| found.2).ok();
         assert_eq!(group(&plain, "aes128gcm16", rule(None)), Some(None));
         assert_eq!(group(&plain, "aes128gcm16-x25519", rule(None)), Some(Some(Group::Curve25519)), "a peer that insists");
         assert_eq!(group(&plain, "aes128gcm16-ecp256", rule(None)), None);

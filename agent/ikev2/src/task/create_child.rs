@@ -52,7 +52,9 @@ impl Ikev2 {
     pub(crate) fn child_task_failed(&mut self, context: &mut Context<'_>, build: &ChildBuild) {
         let current = self.sas.get(&build.ike).and_then(|sa| sa.current.as_ref()).and_then(Task::child);
         if current == Some(build.id) {
-            if build.initiator && let Some((old, _)) = build.replaces {
+            if build.initiator
+                && let Some((old, _)) = build.replaces
+            {
                 self.rekey_later(context, old);
             }
             self.task_done(context, build.ike);
@@ -65,9 +67,10 @@ impl Ikev2 {
     pub(crate) fn create_child_refused(&mut self, context: &mut Context<'_>, build: &ChildBuild, error: &Notify) {
         let ike = build.ike;
         let Some(task) = self.sas.get_mut(&ike).and_then(|sa| sa.current.take()) else { return };
-        let rival_stands = build.competing.as_ref().is_some_and(|rival| {
-            context.children.get(rival.child).is_some() || self.builds.contains_key(&rival.child)
-        });
+        let rival_stands = build
+            .competing
+            .as_ref()
+            .is_some_and(|rival| context.children.get(rival.child).is_some() || self.builds.contains_key(&rival.child));
         let attempts = match &task {
             Task::CreateChild(task) => task.attempts,
             Task::RekeyChild(task) => task.attempts,

@@ -311,7 +311,8 @@ impl Ikev2 {
         self.inherit(context, old, new);
         let Some(sa) = self.sas.get_mut(&old) else { return };
         let wants = std::mem::take(&mut sa.wants);
-        let tasks: VecDeque<_> = std::mem::take(&mut sa.tasks).into_iter().filter(|queued| !matches!(queued.task, Task::RekeyIke(_))).collect();
+        let tasks: VecDeque<_> =
+            std::mem::take(&mut sa.tasks).into_iter().filter(|queued| !matches!(queued.task, Task::RekeyIke(_))).collect();
         let (moved, supersedes) = (sa.moved, std::mem::take(&mut sa.supersedes));
         sa.state.replace();
         for timer in [Timer::RekeyIke(old), Timer::Liveness(old), Timer::Tasks(old), Timer::CloseRedundant(old)] {
