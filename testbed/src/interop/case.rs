@@ -1,6 +1,8 @@
 //! What a case is: two ends, what they agreed on, the steps, and what must be true at the end. The left end is Watari except
 //! in control cases, where strongSwan talks to itself: what fails there is the harness, not the agent.
 
+use std::time::Duration;
+
 /// One of the two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
@@ -105,6 +107,8 @@ pub(super) struct Terms {
     pub(super) liveness: Option<Who>,
     /// The peer holds a trap policy and negotiates at the first packet.
     pub(super) peer_traps: bool,
+    /// Who asks initiators for a cookie: Watari always, strongSwan as soon as one IKE SA is half-open.
+    pub(super) cookies: Option<Who>,
 }
 
 /// What an end is made to do. Except for `Acquire` the steps wait until both ends show the result.
@@ -132,12 +136,17 @@ pub(super) enum Step {
     DeleteChild(Who),
     /// Delete the IKE SA; everything goes.
     DeleteIke(Who),
-    /// End this program without a word, as a crash would.
+    /// End this program without a word. strongSwan takes its host with it, because it would not clear the kernel when it
+    /// starts again; Watari leaves its SAs in the kernel.
     Crash(Who),
     /// Start a program that crashed.
     Restart(Who),
     /// Wait until this end has noticed that the other is gone and holds no SA any more.
     NoticeDeath(Who),
+    /// A stranger's IKE_SA_INIT that stays half-open at the peer, so that the next one has to bring a cookie.
+    HalfOpen,
+    /// Let time pass.
+    Wait(Duration),
 }
 
 /// One thing to prove.

@@ -1,7 +1,9 @@
 //! The cases against strongSwan 5.9.8.
 
+use std::time::Duration;
+
 use super::case::{Case, Family, Mode, Program, Step, Suite, Terms, Traffic, Who};
-use Step::{Acquire, CollideChild, CollideIke, Crash, DeleteChild, DeleteIke, Initiate, Liveness, Mobility, NoticeDeath, Ping, RekeyChild, RekeyIke, Restart};
+use Step::{Acquire, CollideChild, CollideIke, Crash, DeleteChild, DeleteIke, HalfOpen, Initiate, Liveness, Mobility, NoticeDeath, Ping, RekeyChild, RekeyIke, Restart, Wait};
 use Who::{Peer, Us};
 
 /// What most cases use: everything tshark can read and the kernel does fast.
@@ -15,10 +17,16 @@ const PLAIN: Terms = Terms {
     mobike: false,
     liveness: None,
     peer_traps: false,
+    cookies: None,
 };
 
 fn case(name: impl Into<String>, says: &'static str, terms: Terms, steps: impl Into<Vec<Step>>) -> Case {
     Case { name: name.into(), says, left: Program::Watari, terms, steps: steps.into(), ike_sa_init: 1, excused: &[] }
+}
+
+/// A case in which strongSwan speaks of a group that will not do.
+fn invalid(case: Case) -> Case {
+    Case { excused: &["INVAL_KE", "INVALID_KE", "didn't accept", "unacceptable"], ..case }
 }
 
 /// Every case, in the order in which they run.
@@ -60,6 +68,10 @@ fn lifecycles() -> Vec<Case> {
 /// Rekeys one by one, repeated and crossing.
 fn rekeys() -> Vec<Case> {
     let tunnel = Terms { mode: Mode::Tunnel, ..PLAIN };
+    // Two threads of charon may take a request and its repeat; it says so.
+    let crossing = |name: &str, says, terms, steps: [Step; 4]| Case { excused: &["already processing", "retransmit"], ..case(name, says, terms, steps) };
+    let esp = Suite { our_esp: "aes128gcm16-x25519-ecp256", peer_esp: "aes128gcm16-ecp256", ..USUAL };
+    let guess = Terms { suite: esp, ..tunnel };
     let pfs = Terms { suite: Suite::same("aes128gcm16-prfsha256-x25519", "aes128gcm16-x25519"), ..tunnel };
     vec![
         case("rekey-child-by-us", "child rekeyed twice by Watari", tunnel, [Initiate(Us), RekeyChild(Us), RekeyChild(Us)]),
@@ -68,8 +80,9 @@ fn rekeys() -> Vec<Case> {
         case("rekey-ike-by-us", "IKE SA rekeyed twice by Watari", tunnel, [Initiate(Peer), RekeyIke(Us), RekeyIke(Us), RekeyChild(Peer)]),
         case("rekey-ike-by-peer", "IKE SA rekeyed twice by strongSwan", tunnel, [Initiate(Peer), RekeyIke(Peer), RekeyIke(Peer), RekeyChild(Us)]),
         case("rekey-ike-alternating", "IKE SA rekeyed by each in turn: roles swap", tunnel, [Initiate(Us), RekeyIke(Peer), RekeyIke(Us), RekeyIke(Peer), Ping]),
-        case("collide-child", "both sides rekey the child at once", tunnel, [Initiate(Us), CollideChild, CollideChild, Ping]),
-        case("collide-ike", "both sides rekey the IKE SA at once", tunnel, [Initiate(Us), CollideIke, CollideIke, Ping]),
+        invalid(case("rekey-child-group", "Watari's first group for the child is not strongSwan's: INVALID_KE_PAYLOAD", guess, [Initiate(Us), RekeyChild(Us)])),
+        crossing("collide-child", "both sides rekey the child at once", tunnel, [Initiate(Us), CollideChild, CollideChild, Ping]),
+        crossing("collide-ike", "both sides rekey the IKE SA at once", tunnel, [Initiate(Us), CollideIke, CollideIke, Ping]),
     ]
 }
 
@@ -120,8 +133,16 @@ fn selectors() -> Vec<Case> {
     ]
 }
 
-/// Algorithms, and a first guess of the group that is wrong.
+/// Algorithms; a first guess of the group that is wrong; cookies.
 fn suites() -> Vec<Case> {
+    let (one_group, two_groups) = ("aes128gcm16-prfsha256-ecp256", "aes128gcm16-prfsha256-x25519-ecp256");
+    let we_guess = Terms { suite: Suite { our_ike: two_groups, peer_ike: one_group, ..USUAL }, ..PLAIN };
+    let peer_guesses = Terms { suite: Suite { our_ike: one_group, peer_ike: two_groups, ..USUAL }, ..PLAIN };
+    let inits = |number, case| Case { ike_sa_init: number, ..case };
+    let cookies = Terms { cookies: Some(Us), ..PLAIN };
+    // The stranger's datagram must not meet a policy; strongSwan takes no cookie in its first ten seconds (an underflow).
+    let busy = Terms { mode: Mode::Tunnel, cookies: Some(Peer), ..PLAIN };
+    let patience = Wait(Duration::from_secs(12));
     let one = |name: &str, suite| case(format!("suite-{name}"), "these algorithms, both roles", Terms { suite, ..PLAIN }, [Initiate(Us), Ping, DeleteIke(Peer)]);
     let same = |name: &str, ike, esp| one(name, Suite::same(ike, esp));
     vec![
@@ -133,6 +154,10 @@ fn suites() -> Vec<Case> {
         one("chacha20-x25519", Suite { readable: false, ..Suite::same("chacha20poly1305-prfsha512-x25519", "chacha20poly1305") }),
         same("null-sha256", "aes128-sha256-x25519", "null-sha256"),
         same("gcm128-esn", "aes128gcm16-prfsha256-x25519", "aes128gcm16-esn"),
+        invalid(inits(2, case("group-by-us", "Watari's first group is not strongSwan's", we_guess, [Initiate(Us), Ping]))),
+        invalid(inits(2, case("group-by-peer", "strongSwan's first group is not Watari's", peer_guesses, [Initiate(Peer), Ping]))),
+        inits(3, case("cookie-by-peer", "strongSwan asks for a cookie", busy, [patience, HalfOpen, Initiate(Us), Ping])),
+        inits(2, case("cookie-by-us", "Watari asks for a cookie", cookies, [Initiate(Peer), Ping])),
     ]
 }
 

@@ -8,7 +8,7 @@ use super::case::{Case, Program, Step, Traffic, Who};
 use super::end::{self, End, View};
 use super::kernel::{sad, spi, spis};
 use super::net::{Hosts, LINK};
-use super::traffic::{Pings, mobility};
+use super::traffic::{Pings, half_open, mobility};
 use crate::uml::guest::Guest;
 use crate::uml::{Failure, Result};
 
@@ -34,12 +34,15 @@ impl<'a> Drive<'a> {
     }
 
     fn run_captured(&mut self, guest: &Guest) -> Result<Vec<String>> {
-        self.hosts.flush()?;
+        self.hosts.flush(Who::Us)?;
+        self.hosts.flush(Who::Peer)?;
         let capture = guest.capture(LINK, &format!("{}.pcap", self.case.name))?;
         let mut complaints = Vec::new();
         if let Err(failure) = self.walk() {
             complaints.push(failure.to_string());
         }
+        // What they say to each other while they are stopped one after the other is not part of the case.
+        capture.stop()?;
         for who in [Who::Us, Who::Peer] {
             let excused = self.case.excused;
             let end = self.slot(who);
@@ -49,7 +52,6 @@ impl<'a> Drive<'a> {
                 complaints.push(failure.to_string());
             }
         }
-        capture.stop()?;
         Ok(complaints)
     }
 
@@ -73,11 +75,15 @@ impl<'a> Drive<'a> {
         }
     }
 
-    fn begin(&mut self, who: Who) -> Result<()> {
-        let program = match who {
+    fn program(&self, who: Who) -> Program {
+        match who {
             Who::Us => self.case.left,
             Who::Peer => Program::Strongswan,
-        };
+        }
+    }
+
+    fn begin(&mut self, who: Who) -> Result<()> {
+        let program = self.program(who);
         self.starts += 1;
         // A second start must not write over the first one's log.
         let label = match self.starts {
@@ -126,10 +132,18 @@ impl<'a> Drive<'a> {
                 if let Some(mut end) = self.slot(who).take() {
                     end.crash();
                 }
-                Ok(())
+                match self.program(who) {
+                    Program::Strongswan => self.hosts.flush(who),
+                    Program::Watari => Ok(()),
+                }
             }
             Step::Restart(who) => self.begin(who),
             Step::NoticeDeath(who) => self.notice_death(who),
+            Step::Wait(time) => {
+                sleep(time);
+                Ok(())
+            }
+            Step::HalfOpen => half_open(self.hosts, &self.case.terms),
         }
     }
 

@@ -107,12 +107,9 @@ impl Hosts {
         }
     }
 
-    /// Removes every SA and policy that a case left in the kernels.
-    pub(super) fn flush(&self) -> Result<()> {
-        for who in [Who::Us, Who::Peer] {
-            self.of(who).ip_batch("xfrm state flush\nxfrm policy flush\n")?;
-        }
-        Ok(())
+    /// Removes every SA and policy from a host's kernel.
+    pub(super) fn flush(&self, who: Who) -> Result<()> {
+        self.of(who).ip_batch("xfrm state flush\nxfrm policy flush\n")
     }
 }
 

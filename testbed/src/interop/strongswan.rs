@@ -29,7 +29,7 @@ impl Strongswan {
     /// Starts charon with the peer's view of `terms`; returns when the connection is loaded.
     pub(super) fn start(hosts: &Hosts, who: Who, terms: &Terms, label: &str) -> Result<Self> {
         let host = hosts.of(who);
-        host.etc_file("strongswan.conf", &daemon_settings())?;
+        host.etc_file("strongswan.conf", &daemon_settings(terms.cookies == Some(who)))?;
         host.etc_file("swanctl/swanctl.conf", &connection(who, terms))?;
         let charon = host.spawn(&format!("strongswan-{label}"), "/usr/lib/ipsec/charon")?;
         let mut end = Self { charon };
@@ -95,7 +95,8 @@ impl End for Strongswan {
     }
 }
 
-fn daemon_settings() -> String {
+fn daemon_settings(cookies: bool) -> String {
+    let threshold = if cookies { 1 } else { 0 };
     format!(
         "charon {{
   load = {PLUGINS}
@@ -104,6 +105,7 @@ fn daemon_settings() -> String {
   delete_rekeyed_delay = 1
   retransmit_timeout = 1.0
   retransmit_tries = 3
+  cookie_threshold = {threshold}
   filelog {{ stderr {{ default = 1
     ike_name = yes
     flush_line = yes
@@ -120,17 +122,20 @@ fn connection(who: Who, terms: &Terms) -> String {
     let yes = |truth: bool| if truth { "yes" } else { "no" };
     let selectors = format!("local_ts = {}\n      remote_ts = {}", selector(who, terms), selector(other, terms));
     let liveness = if terms.liveness == Some(who) { "dpd_delay = 2s\n  " } else { "" };
-    let start = if terms.peer_traps && who == Who::Peer { "trap" } else { "none" };
+    // In Watari's place it holds policies from the start, as Watari does.
+    let start = if terms.peer_traps || who == Who::Us { "trap" } else { "none" };
     let mode = match terms.mode {
         Mode::Transport => "transport",
         Mode::Tunnel => "tunnel",
     };
+    let suite = terms.suite;
+    let (ike, esp) = if who == Who::Us { (suite.our_ike, suite.our_esp) } else { (suite.peer_ike, suite.peer_esp) };
     format!(
         "connections {{ {NAME} {{
   version = 2
   local_addrs = {local}
   remote_addrs = {remote}
-  proposals = {}
+  proposals = {ike}
   mobike = {}
   fragmentation = no
   rekey_time = 0s
@@ -141,17 +146,15 @@ fn connection(who: Who, terms: &Terms) -> String {
   children {{ {NAME} {{
       mode = {mode}
       {selectors}
-      esp_proposals = {}
+      esp_proposals = {esp}
       rekey_time = 0s
       start_action = {start} }} }}
 }} }}
 secrets {{ ike-1 {{ secret = \"{}\" }} }}
 ",
-        terms.suite.peer_ike,
         yes(terms.mobike),
         who.host(),
         other.host(),
-        terms.suite.peer_esp,
         super::end::SECRET,
     )
 }

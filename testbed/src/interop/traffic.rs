@@ -1,6 +1,6 @@
 //! What the cases send through the SAs: echo requests and Mobility Header messages.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -50,6 +50,27 @@ impl Pings {
             answered => Err(Failure(format!("{answered} of {sent} echo requests from {} were answered", from.host()))),
         }
     }
+}
+
+/// Sends an IKE_SA_INIT request that nobody will carry on, from a port that is not IKE's, and waits for the answer.
+pub(super) fn half_open(hosts: &Hosts, terms: &Terms) -> Result<()> {
+    let peer = super::net::outer(Who::Peer, terms.family).parse::<IpAddr>().context("address")?;
+    let us = super::net::outer(Who::Us, terms.family).parse::<IpAddr>().context("address")?;
+    let socket = hosts.of(Who::Us).enter(|| UdpSocket::bind((us, 5500)))?.context("binding port 5500")?;
+    socket.set_read_timeout(Some(Duration::from_secs(3))).context("timeout")?;
+    // SPI, next payload SA, version 2.0, IKE_SA_INIT, initiator, message id 0.
+    let mut message = vec![0x5a; 8];
+    message.extend([0; 8]);
+    message.extend([33, 0x20, 34, 0x08, 0, 0, 0, 0]);
+    // AES-GCM-16 with 128 bits, HMAC-SHA2-256, Curve25519.
+    let proposal = [0, 0, 0, 36, 1, 1, 0, 3, 3, 0, 0, 12, 1, 0, 0, 20, 0x80, 14, 0, 128, 3, 0, 0, 8, 2, 0, 0, 5, 0, 0, 0, 8, 4, 0, 0, 31];
+    let payloads = [[34, 0, 0, 40].as_slice(), &proposal, &[40, 0, 0, 40, 0, 31, 0, 0], &[9; 32], &[0, 0, 0, 36], &[7; 32]].concat();
+    let length = u32::try_from(28 + payloads.len()).context("length")?;
+    message.extend(length.to_be_bytes());
+    message.extend(payloads);
+    socket.send_to(&message, (peer, 500)).context("sending to port 500")?;
+    socket.recv(&mut [0; 2048]).context("the stranger's IKE_SA_INIT was not answered")?;
+    Ok(())
 }
 
 /// Sends Mobility Header messages of one type from one host until one arrives at the other.

@@ -92,39 +92,49 @@ fn configuration(who: Who, terms: &Terms) -> String {
     let (local, remote) = (outer(who, terms.family), outer(other, terms.family));
     let protocol = match terms.traffic {
         Traffic::Any => "",
-        Traffic::MobilityHeader => "protocol = \"mobility-header\"\n",
-        Traffic::Icmpv6 => "protocol = \"icmpv6\"\n",
+        Traffic::MobilityHeader => " mobility-header",
+        Traffic::Icmpv6 => " icmpv6",
     };
     let mode = match terms.mode {
         Mode::Transport => "transport",
         Mode::Tunnel => "tunnel",
     };
-    let liveness = if terms.liveness == Some(who) { "liveness = \"2s\"\n" } else { "" };
+    let liveness = if terms.liveness == Some(who) { "2s" } else { "off" };
+    let settings = if terms.cookies == Some(who) { "[watari]\ncookie_threshold = 0\n\n" } else { "" };
     format!(
-        "[remote.{REMOTE}]
+        "{settings}[sa.esp]
+proposal = \"{}\"
+
+[ipsec.esp]
+sa = \"esp\"
+
+[remote.{REMOTE}]
 local_address = \"{local}\"
 remote_address = \"{remote}\"
-local_identity = \"{}.example\"
+identity = \"{}.example\"
 remote_identity = \"{}.example\"
 psk = \"{SECRET}\"
-proposals = \"{}\"
-{liveness}
-[policy.{POLICY}]
-remote = \"{REMOTE}\"
-ipsec = \"esp\"
+ike = \"{}\"
+liveness = \"{liveness}\"
+retransmit = {{ initial = \"500ms\", factor = 1.8, cap = \"4s\", tries = 5 }}
+
+[policy.{mode}]
+installed_by = \"watari\"
 mode = \"{mode}\"
-local = \"{}\"
-remote_traffic = \"{}\"
-{protocol}
-[ipsec.esp]
-proposals = \"{}\"
+ipsec = \"esp\"
+remote = \"{REMOTE}\"
+
+[selector.{POLICY}]
+local = \"{}{protocol}\"
+remote = \"{}{protocol}\"
+policy = \"{mode}\"
 ",
+        terms.suite.our_esp,
         who.host(),
         other.host(),
         terms.suite.our_ike,
         protected_prefix(who, terms),
         protected_prefix(other, terms),
-        terms.suite.our_esp,
     )
 }
 
@@ -152,6 +162,29 @@ fn view(status: &Value) -> View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Knows no files.
+    struct NoFiles;
+
+    impl watari_policies::config::SecretSource for NoFiles {
+        fn file(&self, path: &str) -> std::result::Result<watari_policies::Secret, String> {
+            Err(format!("{path} is not there"))
+        }
+
+        fn holds(&self, _: watari_policies::SecretId) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn the_configuration_of_every_case_loads() {
+        for case in super::super::cases::all() {
+            let text = configuration(Who::Us, &case.terms);
+            if let Err(complaints) = watari_policies::config::load(&text, "watari.toml", &NoFiles) {
+                panic!("{}: {complaints}", case.name);
+            }
+        }
+    }
 
     #[test]
     fn what_is_leaving_is_not_in_the_view() {

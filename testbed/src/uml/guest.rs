@@ -36,6 +36,8 @@ const MODULES: &[&str] = &[
     "ctr",
     "hmac",
     "sha512_generic",
+    "chacha_generic",
+    "poly1305_generic",
     "chacha20poly1305",
     "drbg",
     "xfrm6_tunnel",
