@@ -2,7 +2,7 @@
 //! Invariant: the non-ESP marker exists only between this file and the runner; a module sees bare IKE messages.
 
 use watari_kernel::{KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId};
-use watari_policies::{Installer, PolicyId};
+use watari_policies::{Installer, PolicyId, Reqid};
 use watari_sa::{Action, Cause, ChildId, Datagram, KeyingEvent, KeyingInput, Transmit, TransmitId, Undeliverable};
 use watari_wire::{NotIke, strip_non_esp_marker, with_non_esp_marker};
 
@@ -128,8 +128,11 @@ impl Agent {
     }
 
     /// Passes a module's request on; parameters of SAs are kept so that an SA the kernel leaves behind can be made again.
-    fn forward(&mut self, id: RequestId, request: KernelRequest) {
-        match &request {
+    fn forward(&mut self, id: RequestId, mut request: KernelRequest) {
+        match &mut request {
+            // A reserved SPI is a state without keys. Under its policy's reqid MIGRATE would find it as the newest SA, fail to clone it
+            // and leave policy and SAs at the old address (ENODATA). The reqid comes with the SA itself.
+            KernelRequest::AllocateSpi { reqid, .. } => *reqid = Reqid(0),
             KernelRequest::AddSa { parameters, .. } => {
                 self.core.kept.insert(parameters.id, parameters.as_ref().clone());
                 self.core.installing.insert(id, parameters.id);
