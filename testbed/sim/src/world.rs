@@ -63,6 +63,8 @@ enum Event {
     Dad(usize, Link, u32),
     /// The next ping of a flow.
     Ping(usize),
+    /// A mobile node leaves its link.
+    Leave(usize, Link),
     StartAgent(usize),
     StartHost(usize),
 }
@@ -212,6 +214,7 @@ impl<'a> World<'a> {
             Event::Attach(host, link, moves) => self.attach(host, link, moves),
             Event::Dad(host, link, moves) => self.address_usable(host, link, moves),
             Event::Ping(flow) => self.ping(flow),
+            Event::Leave(host, to) => self.leave(host, to),
             Event::StartAgent(host) => self.start_agent(host),
             Event::StartHost(host) => self.boot(host),
         }

@@ -146,8 +146,7 @@ pub(super) fn mobile_start(agreement: &Agreement) -> Vec<PolicyEntry> {
     let back = Selector::between(agreement.home_agent.into(), agreement.home_address.into());
     let neighbour =
         |kind, number, priority| entry(kind, everything().protocol(ICMPV6).message_type(number), Direction::Out, priority, Vec::new());
-    vec![
-        entry(PolicyKind::Main, back.protocol(MOBILITY_HEADER), Direction::In, 3, Vec::new()),
+    let mut policies = vec![
         entry(PolicyKind::Sub, everything().protocol(MOBILITY_HEADER), Direction::Out, 12, Vec::new()),
         entry(PolicyKind::Sub, everything().protocol(MOBILITY_HEADER).message_type(7), Direction::Out, 3, Vec::new()),
         neighbour(PolicyKind::Sub, 135, 12),
@@ -155,7 +154,12 @@ pub(super) fn mobile_start(agreement: &Agreement) -> Vec<PolicyEntry> {
         neighbour(PolicyKind::Main, 135, 12),
         neighbour(PolicyKind::Main, 136, 3),
         entry(PolicyKind::Sub, everything(), Direction::In, 19, vec![mobility_template(ROUTE2, true)]),
-    ]
+    ];
+    if agreement.binding != BindingSelector::Any {
+        // With any-type binding policies the same selector is taken: this one would replace them.
+        policies.push(entry(PolicyKind::Main, back.protocol(MOBILITY_HEADER), Direction::In, 3, Vec::new()));
+    }
+    policies
 }
 
 /// Home agent: what stands from the start for binding updates with a home address option. Kernels that do not read inbound types need the

@@ -201,8 +201,12 @@ impl World<'_> {
         }
     }
 
+    /// One line per wait, however often the agent tries.
     fn undeliverable(&mut self, host: usize, why: Undeliverable) {
-        self.say(host, Happening::Undeliverable(why));
+        let told = self.hosts.get_mut(host).is_some_and(|host| host.waits.replace(why) == Some(why));
+        if !told {
+            self.say(host, Happening::Undeliverable(why));
+        }
     }
 
     fn agent_event(&mut self, host: usize, event: &AgentEvent) {

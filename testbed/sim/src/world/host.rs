@@ -8,6 +8,7 @@ use watari_engine::{Agent, Input};
 use watari_kernel::mirror::{Mirror, Model};
 use watari_kernel::{AddressEvent, AddressFlags, Backend};
 use watari_policies::Config;
+use watari_sa::Undeliverable;
 
 use super::network::Wire;
 use crate::scenario::{CORRESPONDENT, Exchange, HOME_AGENT, Link, MobilePlan, Scenario};
@@ -54,6 +55,8 @@ pub(super) struct Host {
     /// Whether its first protected ping was answered.
     pub(super) bootstrapped: bool,
     pub(super) burst: Burst,
+    /// Why IKE could not be sent last, until it could.
+    pub(super) waits: Option<Undeliverable>,
 }
 
 impl Host {
@@ -80,6 +83,7 @@ impl Host {
             window: false,
             bootstrapped: false,
             burst: Burst::default(),
+            waits: None,
         }
     }
 

@@ -163,6 +163,9 @@ impl World<'_> {
 
     /// An IKE datagram really left this host.
     pub(super) fn ike_left(&mut self, host: usize) {
+        if let Some(this) = self.hosts.get_mut(host) {
+            this.waits = None;
+        }
         if let Some(track) = self.track(host).filter(|track| track.running && track.first_ike.is_none()) {
             track.first_ike = Some(track.thought);
             let thought = track.thought;

@@ -67,10 +67,9 @@ impl World<'_> {
     fn spring(&mut self, host: usize, exchange: Option<(u8, bool)>) {
         let Some((number, false)) = exchange else { return };
         let Some(this) = self.hosts.get_mut(host) else { return };
-        if let Some((wanted, to)) = this.ambush.filter(|(wanted, _)| wanted.number() == number) {
+        if let Some((_, to)) = this.ambush.filter(|(wanted, _)| wanted.number() == number) {
             this.ambush = None;
-            let _ = wanted;
-            self.leave(host, to);
+            self.after(Duration::ZERO, Event::Leave(host, to));
         }
     }
 
@@ -78,6 +77,10 @@ impl World<'_> {
     pub(super) fn send_packet(&mut self, host: usize, packet: Packet) {
         let now = self.clock();
         let Some(this) = self.hosts.get_mut(host) else { return };
+        let forwards = matches!(this.role, Role::HomeAgent);
+        if !forwards && this.mirror.address_flags(packet.src).is_none() {
+            return;
+        }
         let departure = this.mirror.output(now, packet.clone());
         let link = this.link;
         if let Departure::Dropped { counter, .. } = departure {
@@ -85,7 +88,7 @@ impl World<'_> {
             return;
         }
         let (Some(wire), Some(link)) = (departure.packet(), link) else { return };
-        let topological = link.prefix().contains(&wire.src) || matches!(self.hosts.get(host).map(|host| &host.role), Some(Role::HomeAgent));
+        let topological = forwards || link.prefix().contains(&wire.src);
         self.look(link, &wire);
         if topological {
             self.put(link, Wire::Packet(wire));
