@@ -78,10 +78,12 @@ impl Ikev2 {
         let Some(sa) = self.sas.get(&ike) else { return };
         let Some(outstanding) = &sa.window.outstanding else { return };
         let policy = sa.remote.and_then(|remote| context.config.remote(remote)).map_or(FALLBACK, |remote| remote.retransmit);
-        let mut delay = wait(&policy, outstanding.sends);
-        if sa.moved.is_some() {
-            delay = delay.min(MOVE_CAP);
-        }
+        // Attempts that could not leave this host for want of an address do not lengthen the wait.
+        let delay = if sa.moved.is_some() {
+            wait(&policy, outstanding.sends).min(MOVE_CAP)
+        } else {
+            wait(&policy, outstanding.repeats.saturating_add(1))
+        };
         self.timers.set(Timer::Retransmit(ike), context.now.boot.saturating_add(delay));
     }
 

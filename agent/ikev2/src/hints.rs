@@ -69,7 +69,8 @@ impl Ikev2 {
             request.id == message.header.message_id && request.exchange == message.header.exchange && message.header.flags.response()
         });
         let rested = sa.hinted.is_none_or(|since| context.now.boot.saturating_sub(since) >= HINT_PAUSE);
-        if !(unknown_there && asked && sa.is_established() && rested) {
+        let confirmed = sa.session().is_some_and(|session| session.confirmed);
+        if !(unknown_there && asked && sa.is_established() && confirmed && rested) {
             return self.drop_message(path, Cause::UNEXPECTED, "an unprotected message about an IKE SA with keys".to_owned());
         }
         //= rfc7296#2.4

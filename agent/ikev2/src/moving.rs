@@ -58,6 +58,7 @@ impl Ikev2 {
             sa.remote.and_then(|remote| context.config.remote(remote)).is_some_and(|remote| remote.role.home_address().is_some());
         if let Some(session) = sa.session_mut() {
             session.heard = context.now.boot;
+            session.confirmed = true;
         }
         let same_peer = path.remote.ip() == sa.path.remote.ip();
         if !response && sa.is_established() {

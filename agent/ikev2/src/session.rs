@@ -37,6 +37,7 @@ impl Ikev2 {
             established: context.now.boot,
             rekey_at: schedule.rekey_at,
             heard: context.now.boot,
+            confirmed: true,
             predecessor: None,
         };
         sa.state = State::Established(Box::new(session));

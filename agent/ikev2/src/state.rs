@@ -252,6 +252,8 @@ pub(crate) struct Session {
     pub(crate) rekey_at: Option<Duration>,
     /// Boot time of the last authenticated message.
     pub(crate) heard: Duration,
+    /// Whether the peer is known to have it: the initiator of a rekey may not have got our response yet.
+    pub(crate) confirmed: bool,
     /// The IKE SA it replaces, while it is not certain which of two successors survives.
     pub(crate) predecessor: Option<IkeId>,
 }

@@ -375,6 +375,7 @@ impl Ikev2 {
             established: context.now.boot,
             rekey_at: schedule.rekey_at,
             heard: context.now.boot,
+            confirmed: made.initiator,
             predecessor: None,
         };
         let id = context.ids.ike();
