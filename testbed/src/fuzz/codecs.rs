@@ -6,7 +6,7 @@ use watari_engine::vici::{Packet, Section, Value};
 use watari_kernel::{Backend as _, BackendOutput, Channel, KernelRequest, Now, RequestId};
 use watari_mip6::{AckFlags, Message as MobilityMessage, UpdateFlags, alternate_care_of};
 use watari_pfkey::{Dialect, KeyListener};
-use watari_policies::config;
+use watari_policies::{Secret, SecretId, config};
 use watari_route::RouteMonitor;
 use watari_wire::ikev2::{Message, decode_chain, describe, encode_chain};
 use watari_xfrm::XfrmBackend;
@@ -131,8 +131,8 @@ pub(super) fn route() -> Target {
 pub(super) fn mobility_header() -> Target {
     let options = alternate_care_of(Ipv6Addr::LOCALHOST);
     let known = [
-        MobilityMessage::BindingUpdate { sequence: 7, flags: UpdateFlags(0xd000), lifetime: 15, options }.encode(),
-        MobilityMessage::BindingAck { status: 0, flags: AckFlags(0x80), sequence: 7, lifetime: 15, options: Vec::new() }.encode(),
+        MobilityMessage::Update { sequence: 7, flags: UpdateFlags(0xd000), lifetime: 15, options }.encode(),
+        MobilityMessage::Acknowledgement { status: 0, flags: AckFlags(0x80), sequence: 7, lifetime: 15, options: Vec::new() }.encode(),
     ];
     Box::new(move |generator| {
         let seed = generator.choice(&known).clone();
@@ -151,7 +151,7 @@ pub(super) fn mobility_header() -> Target {
 pub(super) fn vici() -> Target {
     let inner = Section(vec![("b".to_owned(), Value::List(vec![b"x".to_vec(), Vec::new()]))]);
     let message = Section(vec![("a".to_owned(), Value::Scalar(b"1".to_vec())), ("s".to_owned(), Value::Section(inner))]);
-    let packet = Packet::CommandRequest { name: "list-sas".to_owned(), message };
+    let packet = Packet::Request { name: "list-sas".to_owned(), arguments: message };
     let known = packet.encode().unwrap_or_default();
     Box::new(move |generator| {
         let octets = generator.bent(&known);
@@ -165,6 +165,19 @@ pub(super) fn vici() -> Target {
     })
 }
 
+/// A key keeper that has every secret.
+struct Secrets;
+
+impl config::SecretSource for Secrets {
+    fn file(&self, _: &str) -> Result<Secret, String> {
+        Ok(Secret::new(b"secret".to_vec()))
+    }
+
+    fn holds(&self, _: SecretId) -> bool {
+        true
+    }
+}
+
 /// Configuration text.
 pub(super) fn configuration() -> Target {
     const KNOWN: &str = "[mobile_node]\nhome_address = \"2001:db8:1::abcd\"\nhome_agent = \"2001:db8:1::1\"\nidentity = \"mn.example\"\n\
@@ -173,9 +186,9 @@ pub(super) fn configuration() -> Target {
     Box::new(|generator| {
         let octets = generator.bent(KNOWN.as_bytes());
         let text = String::from_utf8_lossy(&octets);
-        if let Ok(loaded) = config::load(&text, "fuzz.toml", &|_: &str| Ok(b"secret".to_vec())) {
-            let expanded = config::expand(&loaded.config);
-            let again = config::load(&expanded, "expanded.toml", &|_: &str| Ok(b"secret".to_vec()));
+        if let Ok(loaded) = config::load(&text, "fuzz.toml", &Secrets) {
+            let expanded = config::expand(&loaded.config, &loaded.origins);
+            let again = config::load(&expanded, "expanded.toml", &Secrets);
             if let Err(complaints) = again {
                 return Err(format!("its own expansion is refused: {complaints}\n{expanded}"));
             }

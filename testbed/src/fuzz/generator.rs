@@ -42,6 +42,7 @@ impl Generator {
         for _ in 0..=self.below(8) {
             if octets.is_empty() {
                 octets = self.octets(64);
+                octets.push(0);
             }
             let at = self.below(octets.len());
             match self.below(6) {
