@@ -95,8 +95,9 @@ impl Ikev2 {
         let Some(build) = self.builds.get(&child).filter(|build| build.spi.is_some()) else { return };
         let mut payloads = vec![Payload::IdInitiator(identity::to_wire(&config.local_identity))];
         //= rfc7296#2.4
-        //# INITIAL_CONTACT is sent only in the first IKE_AUTH after a start
-        if config.initial_contact && !self.contacted.contains(&remote) {
+        //# INITIAL_CONTACT is sent in the first IKE_AUTH after a start, and when this is the only IKE SA there will be
+        let peer_lost_ours = sa.supersedes.iter().any(|(_, polite)| !polite);
+        if config.initial_contact && (peer_lost_ours || !self.contacted.contains(&remote)) {
             payloads.push(notify(NotifyType::INITIAL_CONTACT));
         }
         payloads.push(Payload::IdResponder(identity::to_wire(&config.remote_identity)));

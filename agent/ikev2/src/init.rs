@@ -80,6 +80,7 @@ impl Ikev2 {
             answer: None,
             moved: None,
             supersedes,
+            hint: None,
             hinted: None,
             nat: Nat::default(),
             refused_since: None,

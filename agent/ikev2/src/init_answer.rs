@@ -157,6 +157,7 @@ impl Ikev2 {
             answer: None,
             moved: None,
             supersedes: Vec::new(),
+            hint: None,
             hinted: None,
             nat: seen,
             refused_since: None,

@@ -56,6 +56,7 @@ impl Ikev2 {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let governed =
             sa.remote.and_then(|remote| context.config.remote(remote)).is_some_and(|remote| remote.role.home_address().is_some());
+        sa.hint = None;
         if let Some(session) = sa.session_mut() {
             session.heard = context.now.boot;
             session.confirmed = true;

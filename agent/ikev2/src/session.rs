@@ -115,8 +115,9 @@ impl Ikev2 {
             return;
         }
         // Its children find their place on the surviving one first.
-        let policies: Vec<PolicyId> = context.children.of_owner(Owner::Ike(redundant)).map(|sa| sa.policy).collect();
+        let mut policies: Vec<PolicyId> = context.children.of_owner(Owner::Ike(redundant)).map(|sa| sa.policy).collect();
         let mut wants: VecDeque<Want> = self.take_wishes(redundant).into();
+        policies.extend(self.negotiating(redundant));
         wants.extend(policies.into_iter().map(|policy| Want { policy, trigger: Trigger::Command }));
         for want in wants {
             let served = context.children.of_policy(want.policy).any(|sa| sa.owner == Owner::Ike(survivor));

@@ -487,7 +487,7 @@ impl Pair {
 
     /// Both sides hold the same IKE SAs and child SAs, and the kernels what the tables say.
     pub fn assert_healthy(&self, ikes: usize, children: usize) {
-        let trace = || format!("\nA: {:#?}\nB: {:#?}", self.a.events, self.b.events);
+        let trace = || self.story();
         assert_eq!((self.a.established().len(), self.b.established().len()), (ikes, ikes), "IKE SAs{}", trace());
         assert_eq!((self.a.installed().len(), self.b.installed().len()), (children, children), "child SAs{}", trace());
         let spis = |host: &Host, swap: bool| -> BTreeSet<(Spi, Spi)> {
@@ -512,6 +512,22 @@ impl Pair {
                 assert!(twin || status.state != IkeState::Established, "IKE SA on one side only: {status:?}{}", trace());
             }
         }
+    }
+
+    /// What happened on both sides, for the message of a failed test.
+    pub fn story(&self) -> String {
+        let events = |host: &Host| {
+            let told = host.events.iter().filter(|event| !matches!(event, KeyingEvent::Keys { .. }));
+            told.map(|event| format!("  {event:?}\n")).collect::<String>()
+        };
+        let statuses = |host: &Host| {
+            let row = |status: watari_sa::IkeStatus| {
+                format!("  {:?} {:?} {} {:?} {}\n", status.id, status.state, status.initiator, status.tasks, status.path)
+            };
+            host.ike.statuses().into_iter().map(row).collect::<String>()
+        };
+        let (a, b) = (&self.a, &self.b);
+        format!("\nat {:?}\nA:\n{}{}B:\n{}{}", self.now, events(a), statuses(a), events(b), statuses(b))
     }
 
     pub fn first_child(&self, side: Side) -> ChildId {
