@@ -86,12 +86,6 @@ enum Verb {
     /// Init of a User-Mode Linux guest; not for people.
     #[structopt(setting = structopt::clap::AppSettings::Hidden)]
     GuestInit,
-    /// The Mobile IPv6 signalling node inside a guest; not for people.
-    #[structopt(setting = structopt::clap::AppSettings::Hidden)]
-    SignallingNode {
-        /// File with what it is and does (JSON).
-        plan: std::path::PathBuf,
-    },
 }
 
 fn main() -> ExitCode {
@@ -108,7 +102,6 @@ fn main() -> ExitCode {
         Verb::Kernel => uml::build::kernel().map(|()| true).map_err(|failure| failure.to_string()),
         Verb::Fuzz { seconds, seed } => fuzz::run(seconds, seed),
         Verb::GuestInit => Err("guest-init is only for the init of a guest".to_owned()),
-        Verb::SignallingNode { plan } => real::signalling::run(&plan),
     })
 }
 

@@ -133,11 +133,15 @@ impl IkeMessage {
 
 /// Reads every IKE message of a capture. Messages whose keys are not given stay undecrypted; that is no complaint by itself.
 pub(crate) fn read(file: &Path, keys: &[DecryptionKeys]) -> Result<Vec<IkeMessage>> {
+    read_with_table(file, &keys.iter().map(DecryptionKeys::line).collect::<String>())
+}
+
+/// The same with the lines of an `ikev2_decryption_table`, as watarid writes them.
+pub(crate) fn read_with_table(file: &Path, lines: &str) -> Result<Vec<IkeMessage>> {
     let layer = packages::provide(&packages::TSHARK)?;
     let settings = file.with_extension("tshark");
     fs::create_dir_all(&settings).context(settings.display())?;
     let table = settings.join("ikev2_decryption_table");
-    let lines: String = keys.iter().map(DecryptionKeys::line).collect();
     fs::write(&table, lines).context(table.display())?;
     let mut command = layer.command("usr/bin/tshark");
     command.args(["-n", "-Y", "isakmp", "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a"]);

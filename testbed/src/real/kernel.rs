@@ -1,7 +1,7 @@
 //! Requests to a real kernel as a Mobile IPv6 daemon makes them: policies of both sets, hao and route2 states, MIGRATE.
 //! Written from the uapi headers and sharing no code with the agent's back end, so that it also judges it.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use watari_kernel::mirror::{MigrateRequest, MobilityState};
@@ -13,6 +13,7 @@ use crate::uml::{Context, Failure, Result};
 
 const NEWSA: u16 = 0x10;
 const DELSA: u16 = 0x11;
+const GETSA: u16 = 0x12;
 const DELPOLICY: u16 = 0x14;
 const UPDPOLICY: u16 = 0x19;
 const UPDSA: u16 = 0x1a;
@@ -30,7 +31,14 @@ const ATTRIBUTE_KMADDRESS: u16 = 19;
 const ROUTE_OPTIMISATION: u8 = 2;
 const WILDCARD_RECEIVE: u8 = 8;
 const REQUEST_WITH_ACKNOWLEDGEMENT: u16 = 0x5;
+const REQUEST_A_DUMP: u16 = 0x301;
 const ACKNOWLEDGEMENT: u16 = 2;
+const END_OF_DUMP: u16 = 3;
+/// Octets of struct xfrm_usersa_info.
+const STATE_LENGTH: usize = 224;
+/// Attributes that hold keys: XFRMA_ALG_AUTH, XFRMA_ALG_CRYPT, XFRMA_ALG_AEAD, XFRMA_ALG_AUTH_TRUNC.
+const KEY_ATTRIBUTES: [u16; 4] = [1, 2, 18, 20];
+const ESP: u8 = 50;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
@@ -47,6 +55,23 @@ pub(crate) struct Kernel {
 
 /// What the kernel answered: 0, or a positive errno.
 pub(crate) type Errno = i32;
+
+/// An ESP SA with keys, as the kernel's own dump shows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EspSa {
+    /// SPI.
+    pub(crate) spi: u32,
+    /// Source of its packets.
+    pub(crate) source: IpAddr,
+    /// Destination of its packets.
+    pub(crate) destination: IpAddr,
+    /// Reqid.
+    pub(crate) reqid: u32,
+    /// Tunnel or transport mode.
+    pub(crate) tunnel: bool,
+    /// Source and destination of the packets it may carry.
+    pub(crate) selector: (IpAddr, IpAddr),
+}
 
 impl Kernel {
     /// Opens the socket in the calling thread's network namespace.
@@ -161,16 +186,46 @@ impl Kernel {
         Ok(())
     }
 
-    fn ask(&mut self, kind: u16, body: &[u8]) -> Result<Errno> {
+    /// Every ESP SA that has keys, sorted.
+    pub(crate) fn esp_sas(&mut self) -> Result<Vec<EspSa>> {
+        self.send(GETSA, REQUEST_A_DUMP, &[])?;
+        let mut sas = Vec::new();
+        loop {
+            match self.socket.receive().context("reading NETLINK_XFRM")? {
+                Received::Datagram(octets) => {
+                    let mut rest = octets.as_slice();
+                    while let Some((kind, body, after)) = message_of(rest) {
+                        match kind {
+                            NEWSA => sas.extend(esp_sa(body)),
+                            END_OF_DUMP | ACKNOWLEDGEMENT => {
+                                sas.sort();
+                                return Ok(sas);
+                            }
+                            _ => {}
+                        }
+                        rest = after;
+                    }
+                }
+                Received::Overrun => {}
+                Received::WouldBlock => return Err(Failure::new("the kernel did not finish a dump of its SAs")),
+            }
+        }
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, body: &[u8]) -> Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut message = Vec::with_capacity(16 + body.len());
         push_u32(&mut message, u32::try_from(16 + body.len()).unwrap_or_default());
         message.extend_from_slice(&kind.to_ne_bytes());
-        message.extend_from_slice(&REQUEST_WITH_ACKNOWLEDGEMENT.to_ne_bytes());
+        message.extend_from_slice(&flags.to_ne_bytes());
         push_u32(&mut message, self.sequence);
         push_u32(&mut message, 0);
         message.extend_from_slice(body);
-        self.socket.send(&message).context("sending to NETLINK_XFRM")?;
+        self.socket.send(&message).context("sending to NETLINK_XFRM")
+    }
+
+    fn ask(&mut self, kind: u16, body: &[u8]) -> Result<Errno> {
+        self.send(kind, REQUEST_WITH_ACKNOWLEDGEMENT, body)?;
         // The kernel works a request off inside send(2): its answer is in the queue by now.
         loop {
             match self.socket.receive().context("reading NETLINK_XFRM")? {
@@ -191,6 +246,43 @@ fn acknowledgement(answer: &[u8], sequence: u32) -> Option<Errno> {
     let answered = u32::from_ne_bytes(*answer.get(8..)?.first_chunk()?);
     let errno = i32::from_ne_bytes(*answer.get(16..)?.first_chunk()?);
     (kind == ACKNOWLEDGEMENT && answered == sequence).then_some(errno.saturating_neg())
+}
+
+/// The first message of a datagram: its type, its body, and what follows it.
+fn message_of(octets: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = usize::try_from(u32::from_ne_bytes(*octets.first_chunk()?)).ok()?;
+    let kind = u16::from_ne_bytes(*octets.get(4..)?.first_chunk()?);
+    let body = octets.get(16..length)?;
+    Some((kind, body, octets.get(length.next_multiple_of(4)..).unwrap_or_default()))
+}
+
+/// Reads struct xfrm_usersa_info with its attributes; nothing for other protocols and for states without keys.
+fn esp_sa(body: &[u8]) -> Option<EspSa> {
+    let family = u16::from_ne_bytes(*body.get(212..)?.first_chunk()?);
+    let selector_family = u16::from_ne_bytes(*body.get(40..)?.first_chunk()?);
+    let address = |at: usize, family: u16| -> Option<IpAddr> {
+        let octets: [u8; 16] = *body.get(at..)?.first_chunk()?;
+        match family {
+            AF_INET => Some(IpAddr::from(*octets.first_chunk::<4>()?)),
+            _ => Some(IpAddr::from(octets)),
+        }
+    };
+    let mut attributes = body.get(STATE_LENGTH..)?;
+    let mut has_keys = false;
+    while let (Some(length), Some(kind)) = (attributes.first_chunk(), attributes.get(2..).and_then(|rest| rest.first_chunk())) {
+        has_keys |= KEY_ATTRIBUTES.contains(&u16::from_ne_bytes(*kind));
+        let length = usize::from(u16::from_ne_bytes(*length)).max(4).next_multiple_of(4);
+        attributes = attributes.get(length..).unwrap_or_default();
+    }
+    (*body.get(76)? == ESP && has_keys).then_some(())?;
+    Some(EspSa {
+        spi: u32::from_be_bytes(*body.get(72..)?.first_chunk()?),
+        source: address(80, family)?,
+        destination: address(56, family)?,
+        reqid: u32::from_ne_bytes(*body.get(208..)?.first_chunk()?),
+        tunnel: *body.get(214)? == 1,
+        selector: (address(16, selector_family)?, address(0, selector_family)?),
+    })
 }
 
 fn push_u32(to: &mut Vec<u8>, value: u32) {
@@ -297,14 +389,8 @@ fn ip_protocol(protocol: Protocol) -> u8 {
     }
 }
 
-/// The unspecified IPv6 address.
-pub(crate) const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-
 #[cfg(test)]
 mod tests {
-    use watari_kernel::{Endpoints, KmAddress, MigrateStep};
-    use watari_policies::Reqid;
-
     use super::*;
 
     #[test]
@@ -328,20 +414,5 @@ mod tests {
         answer[16..20].copy_from_slice(&(-61i32).to_ne_bytes());
         assert_eq!(acknowledgement(&answer, 7), Some(61));
         assert_eq!(acknowledgement(&answer, 8), None);
-    }
-
-    #[test]
-    fn one_attribute_carries_every_step_of_a_migration() {
-        let step = MigrateStep {
-            protocol: Protocol::Esp,
-            mode: Mode::Tunnel,
-            reqid: Reqid(5),
-            old: Endpoints { src: ANY, dst: ANY },
-            new: Endpoints { src: ANY, dst: ANY },
-        };
-        let mut octets = Vec::new();
-        let _ = KmAddress { local: ANY, remote: ANY };
-        push_address(&mut octets, step.old.dst);
-        assert_eq!(octets.len(), 16);
     }
 }

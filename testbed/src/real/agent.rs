@@ -1,0 +1,198 @@
+//! watarid on one host of a scenario: its configuration out of the scenario, its life and death, its status, its log.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use watari_policies::profile::{BindingSelector, Protected, Reqids};
+use watari_policies::{Lifetime, Secret};
+use watari_sim::scenario::{HA, HOME_AGENT, MobilePlan, Scenario};
+
+use crate::uml::guest::{Guest, tool};
+use crate::uml::hosts::{Daemon, Namespace};
+use crate::uml::{Context, Failure, Result, output_of};
+
+/// Name of a mobile node's remote.
+pub(super) const REMOTE: &str = "home-agent";
+
+/// A host's key-management daemon.
+pub(super) struct Agent {
+    host: Namespace,
+    programs: PathBuf,
+    output: PathBuf,
+    control: String,
+    seed: u64,
+    starts: u32,
+    daemon: Option<Daemon>,
+}
+
+impl Agent {
+    /// Writes the configuration; nothing runs yet.
+    pub(super) fn new(guest: &Guest, host: Namespace, programs: &Path, seed: u64, configuration: &str) -> Result<Self> {
+        let name = host.name.clone();
+        guest.write(&format!("{name}.toml"), configuration)?;
+        Ok(Self {
+            host,
+            programs: programs.to_path_buf(),
+            output: guest.output.clone(),
+            control: format!("/tmp/{name}.vici"),
+            seed,
+            starts: 0,
+            daemon: None,
+        })
+    }
+
+    /// Starts it and waits until its control socket answers.
+    pub(super) fn start(&mut self) -> Result<()> {
+        self.starts += 1;
+        let _ = fs::remove_file(&self.control);
+        let name = format!("watarid-{}", self.starts);
+        let words = format!(
+            "{}/watarid --config {} --control {} --log-level debug --log-json --reveal-keys {} --insecure-seed {}",
+            self.programs.display(),
+            self.output.join(format!("{}.toml", self.host.name)).display(),
+            self.control,
+            self.output.join(format!("{}.keys", self.host.name)).display(),
+            self.seed.wrapping_mul(1000).wrapping_add(u64::from(self.starts)).wrapping_add(host_number(&self.host.name)),
+        );
+        let mut daemon = self.host.spawn(&name, &words)?;
+        let begin = Instant::now();
+        while !Path::new(&self.control).exists() {
+            if !daemon.is_running() || begin.elapsed() > Duration::from_secs(10) {
+                return Err(Failure(format!(
+                    "watarid on {} does not open its control socket:\n{}",
+                    self.host.name,
+                    crate::uml::boot::last_lines(&daemon.log)
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Kills it as a crash would.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+
+    /// Whether it runs, or was told not to.
+    pub(super) fn is_well(&mut self) -> bool {
+        self.daemon.as_mut().is_none_or(Daemon::is_running)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = tool(&self.programs.join("watari").display().to_string());
+        command.arg("--control").arg(&self.control).args(words);
+        command
+    }
+
+    /// Says something to it without waiting for what comes of it.
+    pub(super) fn tell(&self, words: &[&str]) -> Result<()> {
+        self.command(words).spawn().map(|_| ()).context(format!("watari {}", words.join(" ")))
+    }
+
+    /// Its whole status.
+    pub(super) fn status(&self) -> Result<Value> {
+        let text = output_of(&mut self.command(&["status", "--json"]))?;
+        serde_json::from_str(&text).context("watari status --json")
+    }
+
+    /// Every line of its logs, oldest first.
+    pub(super) fn log(&self) -> Vec<Value> {
+        let mut lines = Vec::new();
+        for start in 1..=self.starts {
+            let file = self.output.join(format!("{}-watarid-{start}.log", self.host.name));
+            let text = fs::read_to_string(file).unwrap_or_default();
+            lines.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
+        }
+        lines
+    }
+}
+
+fn host_number(name: &str) -> u64 {
+    name.bytes().fold(0, |number, octet| number * 31 + u64::from(octet)) % 977 * 1_000_000
+}
+
+fn word(what: BindingSelector) -> &'static str {
+    match what {
+        BindingSelector::Any => "any",
+        BindingSelector::Typed => "typed",
+        BindingSelector::Range => "range",
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => "0s".to_owned(),
+        some => format!("{some}ms"),
+    }
+}
+
+fn lifetime(key: &str, lifetime: &Lifetime) -> String {
+    let (hard, soft, jitter) = (millis(lifetime.hard), millis(lifetime.soft), millis(lifetime.jitter));
+    let mut text = format!("{key} = {{ hard = \"{hard}\", soft = \"{soft}\", jitter = \"{jitter}\"");
+    for (name, value) in [("bytes", lifetime.bytes), ("packets", lifetime.packets)] {
+        if value > 0 {
+            text += &format!(", {name} = {value}");
+        }
+    }
+    text + " }\n"
+}
+
+fn reqids(protect: &[(Protected, Reqids)]) -> String {
+    let one = |(what, reqids): &(Protected, Reqids)| format!("{} = [{}, {}]", what.name(), reqids.to_home_agent.0, reqids.to_mobile_node.0);
+    format!("reqids = {{ {} }}\n", protect.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+fn terms(scenario: &Scenario, binding: BindingSelector) -> String {
+    let names: Vec<String> = scenario.protect.iter().map(|what| format!("\"{}\"", what.name())).collect();
+    let mut text = format!("protect = [{}]\npolicies = \"mip6d\"\n", names.join(", "));
+    if scenario.protect.contains(&Protected::Binding) {
+        text += &format!("binding_selector = \"{}\"\n", word(binding));
+    }
+    text += "ike = [\"aes128gcm16-prfsha256-x25519\"]\nesp = [\"aes128gcm16\"]\n";
+    text + &lifetime("ike_lifetime", &scenario.ike_lifetime) + &lifetime("child_lifetime", &scenario.child_lifetime)
+}
+
+fn secret(scenario: &Scenario, plan: &MobilePlan) -> String {
+    let secrets = scenario.secrets();
+    let own = secrets.get(&watari_policies::SecretId(u32::from(plan.number))).map(Secret::expose).unwrap_or_default();
+    String::from_utf8_lossy(own).into_owned()
+}
+
+/// The configuration file of a mobile node.
+pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> String {
+    let protect = scenario.mobile_signalling(plan).agreement.protect;
+    format!(
+        "[mobile_node]\nhome_address = \"{}\"\nhome_agent = \"{HOME_AGENT}\"\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
+         psk = \"{}\"\nliveness = \"{}\"\n{}{}",
+        plan.home_address(),
+        plan.name,
+        secret(scenario, plan),
+        millis(scenario.liveness),
+        reqids(&protect),
+        terms(scenario, scenario.binding),
+    )
+}
+
+/// The configuration file of the home agent.
+pub(super) fn home_configuration(scenario: &Scenario) -> String {
+    let binding = scenario.peer_binding.unwrap_or(scenario.binding);
+    let mut text = format!("[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"{HA}.example\"\n{}", terms(scenario, binding));
+    for (plan, agreement) in scenario.mobile_nodes.iter().zip(scenario.home_signalling().agreements) {
+        text += &format!(
+            "\n[[home_agent.mobile_node]]\nname = \"{}\"\nhome_address = \"{}\"\nidentity = \"{}.example\"\npsk = \"{}\"\n{}",
+            plan.name,
+            plan.home_address(),
+            plan.name,
+            secret(scenario, plan),
+            reqids(&agreement.protect)
+        );
+    }
+    text
+}

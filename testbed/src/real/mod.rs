@@ -1,0 +1,160 @@
+//! The scenarios and the kernel acts on a real Linux kernel: guests are booted here, run their part and give back facts and captures,
+//! which are judged here.
+
+pub(crate) mod acts;
+mod agent;
+mod facts;
+pub(crate) mod kernel;
+mod network;
+mod ping;
+pub(crate) mod run;
+mod signalling;
+mod sniffer;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use watari_sim::report::Report;
+use watari_sim::scenario::Scenario;
+
+use crate::judge::tshark;
+use crate::uml::boot::{Kernel, Machine};
+use crate::uml::{Context, Failure, Result, testbed_directory};
+
+/// Guests at once: they mostly wait.
+const GUESTS: usize = 3;
+/// Time a guest may take beyond its scenario's own.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Puts every kernel that is there through the acts; true if each behaved as the mirror does.
+pub(crate) fn acts() -> std::result::Result<bool, String> {
+    let mut good = true;
+    for kernel in [Kernel::Debian61, Kernel::Built612].into_iter().filter(|kernel| kernel.is_available()) {
+        let outcomes = acts::on(kernel).map_err(|failure| failure.to_string())?;
+        for outcome in outcomes.iter().filter(|outcome| !outcome.differences.is_empty()) {
+            good = false;
+            println!("Linux {}: {}: {}", release(kernel), outcome.name, outcome.sentence);
+            for difference in &outcome.differences {
+                println!("    {difference}");
+            }
+        }
+        println!("Linux {}: {} acts", release(kernel), outcomes.len());
+    }
+    Ok(good)
+}
+
+/// Runs scenarios on a kernel, several guests at once; one report each, in order.
+pub(crate) fn scenarios(scenarios: &[Scenario], kernel: Kernel, seed: u64) -> std::result::Result<Vec<Report>, String> {
+    let programs = programs().map_err(|failure| failure.to_string())?;
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut reports = Vec::new();
+        while let Some((index, scenario)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, scenarios.get(index)?))) {
+            reports.push((index, one(scenario, kernel, seed, &programs).map(|(report, _)| report)));
+        }
+        reports
+    };
+    let mut all = thread::scope(|scope| {
+        let workers: Vec<_> = (0..GUESTS.min(scenarios.len())).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect::<Vec<_>>()
+    });
+    all.sort_by_key(|(index, _)| *index);
+    let name = |index: usize| scenarios.get(index).map_or("", |scenario| scenario.name);
+    let failed = |index: usize, failure: &Failure| Report {
+        scenario: name(index).to_owned(),
+        backend: backend(kernel).to_owned(),
+        seed,
+        reasons: vec![failure.to_string()],
+        ..Report::default()
+    };
+    Ok(all.into_iter().map(|(index, outcome)| outcome.unwrap_or_else(|failure| failed(index, &failure))).collect())
+}
+
+/// Runs a scenario on Debian's kernel and prints what happened; tshark must find nothing malformed in it.
+pub(crate) fn demo(scenario: &Scenario, seed: u64) -> std::result::Result<Report, String> {
+    shown(scenario, Kernel::Debian61, seed).map_err(|failure| failure.to_string())
+}
+
+fn shown(scenario: &Scenario, kernel: Kernel, seed: u64) -> Result<Report> {
+    let (mut report, timeline) = one(scenario, kernel, seed, &programs()?)?;
+    for line in timeline {
+        println!("{line}");
+    }
+    let malformed = malformed(&output(scenario, kernel), scenario)?;
+    report.passed &= malformed.is_empty();
+    report.reasons.extend(malformed);
+    Ok(report)
+}
+
+fn release(kernel: Kernel) -> &'static str {
+    match kernel {
+        Kernel::Debian61 => "6.1",
+        Kernel::Built612 => "6.12",
+    }
+}
+
+fn backend(kernel: Kernel) -> &'static str {
+    match kernel {
+        Kernel::Debian61 => "uml",
+        Kernel::Built612 => "uml-6.12",
+    }
+}
+
+fn output(scenario: &Scenario, kernel: Kernel) -> PathBuf {
+    testbed_directory().join("runs").join(format!("{}-{}", scenario.name, release(kernel)))
+}
+
+/// Boots a guest for one scenario and judges it; also returns the lines of its timeline.
+fn one(scenario: &Scenario, kernel: Kernel, seed: u64, programs: &Path) -> Result<(Report, Vec<String>)> {
+    let output = output(scenario, kernel);
+    let mut machine = Machine::new(&output)?;
+    machine.kernel = kernel;
+    machine.timeout = scenario.duration + MARGIN;
+    let order = run::Order { scenario: scenario.name.to_owned(), seed, programs: programs.to_path_buf() };
+    let finish = machine.run(run::TASK, serde_json::to_value(order).context("order")?)?;
+    if finish.exit_code != 0 {
+        let why = std::fs::read_to_string(output.join("failure.txt")).unwrap_or_default();
+        return Err(Failure(format!("the guest ended with exit code {}: {}", finish.exit_code, why.trim())));
+    }
+    let text = std::fs::read_to_string(output.join(run::FACTS)).context(run::FACTS)?;
+    let facts: facts::Facts = serde_json::from_str(&text).context(run::FACTS)?;
+    let report = verdict::report(scenario, backend(kernel), seed, &facts, &output)?;
+    std::fs::write(output.join("report.json"), report.to_json()).context("report.json")?;
+    Ok((report, facts.timeline))
+}
+
+/// Directory of watarid and watari, built now so that they are those of this source.
+fn programs() -> Result<PathBuf> {
+    let executable = std::env::current_exe().context("finding this binary")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--locked", "--manifest-path", manifest, "-p", "watari-daemon", "-p", "watari-ctl"]);
+    let status = command.status().context("cargo build")?;
+    match status.success() {
+        true => Ok(executable.parent().map(Path::to_path_buf).unwrap_or_default()),
+        false => Err(Failure::new("watarid could not be built")),
+    }
+}
+
+/// What tshark, with every key, has against the IKE messages of a run; a message in two captures counts once.
+fn malformed(output: &Path, scenario: &Scenario) -> Result<Vec<String>> {
+    let hosts = scenario.mobile_nodes.iter().map(|plan| plan.name);
+    let table: String = hosts.map(|host| std::fs::read_to_string(output.join(format!("{host}.keys"))).unwrap_or_default()).collect();
+    let mut complaints = Vec::new();
+    for link in watari_sim::scenario::Link::ALL {
+        let file = output.join(format!("{link}.pcap"));
+        for message in tshark::read_with_table(&file, &table)?.iter().filter(|message| !message.is_good()) {
+            let why = match message.complaints.as_slice() {
+                [] => "cannot be decrypted".to_owned(),
+                some => some.join(", "),
+            };
+            complaints.push(format!("tshark on {link}.pcap packet {} ({}): {why}", message.number, message.summary));
+        }
+    }
+    Ok(complaints)
+}

@@ -1,0 +1,187 @@
+//! The network of every scenario inside a guest: one router between all foreign links and the core, the home agent between home
+//! link and core, mobile nodes whose one interface is plugged from link to link.
+
+use std::net::IpAddr;
+
+use watari_sim::scenario::{CN, CORRESPONDENT, HA, HOME_AGENT, Link, MobilePlan, Scenario};
+
+use crate::uml::guest::Guest;
+use crate::uml::hosts::Namespace;
+use crate::uml::links::Impairment;
+use crate::uml::topology::{HostPlan, InterfacePlan, Topology};
+use crate::uml::{Failure, Result};
+
+/// Name of the router.
+const ROUTER: &str = "rt";
+/// Interface of a mobile node, and the first of every other host.
+pub(super) const INTERFACE: &str = "eth0";
+/// Where a mobile node keeps its home address while it is away.
+const TUNNEL: &str = "ip6tnl1";
+/// Link-layer address of whoever is the router of a link.
+const ROUTER_LINK_ADDRESS: &str = "02:00:00:00:00:fe";
+
+/// The hosts of a running scenario.
+pub(super) struct Network<'a> {
+    guest: &'a Guest,
+    /// The home agent.
+    pub(super) home_agent: Namespace,
+    /// The correspondent node.
+    pub(super) correspondent: Namespace,
+    impairment: Impairment,
+}
+
+fn prefixed(link: Link, host: &str) -> String {
+    let prefix = link.prefix().to_string();
+    let network = prefix.trim_end_matches("/64").trim_end_matches("::");
+    format!("{network}::{host}")
+}
+
+/// The address of the router of a link as its hosts see it.
+fn gateway(link: Link) -> String {
+    match link {
+        Link::Home => HOME_AGENT.to_string(),
+        other => prefixed(other, "fe"),
+    }
+}
+
+fn interface(name: &str, link: Link, address: &str) -> InterfacePlan {
+    InterfacePlan {
+        name: name.into(),
+        link: Some(link.name().into()),
+        addresses: vec![format!("{address}/64")],
+        ..InterfacePlan::default()
+    }
+}
+
+fn topology() -> Topology {
+    let core_router = prefixed(Link::Core, "fe");
+    let core_home_agent = prefixed(Link::Core, "1");
+    let to_home = format!("{} via {core_home_agent}", Link::Home.prefix());
+    let foreign = [Link::F1, Link::F2, Link::F3];
+    let mut router = vec![interface(INTERFACE, Link::Core, &core_router)];
+    router.extend(foreign.iter().zip(1..).map(|(link, number)| interface(&format!("eth{number}"), *link, &gateway(*link))));
+    Topology {
+        links: Link::ALL.iter().map(|link| link.name().into()).collect(),
+        hosts: vec![
+            HostPlan {
+                name: HA.into(),
+                router: true,
+                interfaces: vec![
+                    interface(INTERFACE, Link::Home, &HOME_AGENT.to_string()),
+                    interface("eth1", Link::Core, &core_home_agent),
+                ],
+                routes: vec![format!("default via {core_router}")],
+            },
+            HostPlan { name: ROUTER.into(), router: true, interfaces: router, routes: vec![to_home.clone()] },
+            HostPlan {
+                name: CN.into(),
+                interfaces: vec![interface(INTERFACE, Link::Core, &CORRESPONDENT.to_string())],
+                routes: vec![format!("default via {core_router}"), to_home],
+                ..HostPlan::default()
+            },
+        ],
+    }
+}
+
+impl<'a> Network<'a> {
+    /// Builds everything but the mobile nodes' places.
+    pub(super) fn build(guest: &'a Guest, scenario: &Scenario) -> Result<Self> {
+        topology().build(guest)?;
+        let home_agent = guest.namespace(HA)?;
+        let router = guest.namespace(ROUTER)?;
+        // Mobile nodes know their routers from advertisements, link-layer address included: mip6d's block policies would stop discovery.
+        home_agent.ip_batch(&format!("link set {INTERFACE} address {ROUTER_LINK_ADDRESS}\n"))?;
+        let lines: String = (1..=3).map(|number| format!("link set eth{number} address {ROUTER_LINK_ADDRESS}\n")).collect();
+        router.ip_batch(&lines)?;
+        let conditions = scenario.conditions;
+        let percent = |permille: u64| f64::from(u32::try_from(permille).unwrap_or(u32::MAX)) / 10.0;
+        let delay_ms = u32::try_from(conditions.delay.as_millis()).unwrap_or_default();
+        let impairment = Impairment {
+            delay_ms,
+            jitter_ms: if conditions.reordered > 0 { delay_ms / 2 } else { 0 },
+            loss_percent: percent(conditions.loss),
+            duplicate_percent: percent(conditions.duplicates),
+        };
+        Ok(Self { guest, home_agent, correspondent: guest.namespace(CN)?, impairment })
+    }
+
+    /// Makes a mobile node, nowhere yet. Its home address exists from the start, on the tunnel interface.
+    pub(super) fn mobile_node(&self, plan: &MobilePlan) -> Result<Namespace> {
+        let node = self.guest.namespace(plan.name)?;
+        self.guest.attach(&node, INTERFACE, None)?;
+        // The kernel's own autoconfiguration would only add addresses and routes that no scenario knows.
+        node.sysctl(&format!("net.ipv6.conf.{INTERFACE}.accept_ra"), "0")?;
+        node.ip_batch(&format!(
+            "link add {TUNNEL} type ip6tnl mode ip6ip6 remote {HOME_AGENT} local ::\nlink set {TUNNEL} up\n\
+             addr add {}/128 dev {TUNNEL} nodad home\n",
+            plan.home_address()
+        ))?;
+        Ok(node)
+    }
+
+    /// A mobile node leaves its link: carrier gone, addresses gone, routes gone.
+    pub(super) fn detach(&self, node: &Namespace, plan: &MobilePlan, from: Link) -> Result<()> {
+        self.guest.unplug(node, INTERFACE)?;
+        let mut lines = format!("addr del {}/64 dev {INTERFACE}\n", plan.care_of(from));
+        if from == Link::Home && node.exec(&format!("ip addr show dev {INTERFACE}"))?.contains(&plan.home_address().to_string()) {
+            // A carrier loss alone leaves the home address where it is; the Mobile IPv6 daemon moves it when it moves.
+            lines += &format!("route del default via {}\n", gateway(from));
+        } else {
+            lines += &format!("route del ::/0 via {}\n", gateway(from));
+        }
+        node.ip_batch(&lines.replace("default", "::/0"))
+    }
+
+    /// A mobile node comes up on a link: carrier, router, address (tentative until the kernel's detection is over).
+    pub(super) fn attach(&self, node: &Namespace, plan: &MobilePlan, link: Link) -> Result<()> {
+        self.guest.move_link(node, INTERFACE, link.name())?;
+        let impairment = if link.is_foreign() { self.impairment } else { Impairment { delay_ms: 1, ..Impairment::default() } };
+        self.guest.impair(node, INTERFACE, &impairment)?;
+        let router = gateway(link);
+        node.ip_batch(&format!(
+            "neigh replace {router} lladdr {ROUTER_LINK_ADDRESS} dev {INTERFACE} nud permanent\n\
+             addr add {}/64 dev {INTERFACE}\n\
+             route replace {router}/128 dev {INTERFACE}\n\
+             route replace ::/0 via {router} dev {INTERFACE}\n",
+            plan.care_of(link)
+        ))
+    }
+
+    /// Puts a home address on the home link's interface (`true`) or on the tunnel interface.
+    pub(super) fn place_home_address(&self, node: &Namespace, home_address: IpAddr, on_link: bool) -> Result<()> {
+        let (from, to) = if on_link { (TUNNEL, INTERFACE) } else { (INTERFACE, TUNNEL) };
+        let shown = node.exec(&format!("ip addr show dev {from}"))?;
+        if !shown.contains(&format!("{home_address}/")) {
+            return Ok(());
+        }
+        node.ip_batch(&format!("addr del {home_address}/128 dev {from}\naddr add {home_address}/128 dev {to} nodad home\n"))
+    }
+
+    /// Cuts the home agent off (false) or connects it again.
+    pub(super) fn connect_home_agent(&self, on: bool) -> Result<()> {
+        for (interface, link) in [(INTERFACE, Link::Home), ("eth1", Link::Core)] {
+            match on {
+                true => self.guest.move_link(&self.home_agent, interface, link.name())?,
+                false => self.guest.unplug(&self.home_agent, interface)?,
+            }
+        }
+        if !on {
+            return Ok(());
+        }
+        // Interface and addresses outlive a pulled cable; the route through it may not.
+        let route = format!("route replace ::/0 via {}\n", prefixed(Link::Core, "fe"));
+        self.home_agent.ip_batch(&route)
+    }
+}
+
+/// Where a kernel counts what IPsec dropped.
+pub(super) const COUNTERS: [&str; 3] = ["XfrmOutNoStates", "XfrmInNoStates", "XfrmAcquireError"];
+
+/// The drop counters of a host.
+pub(super) fn counters(host: &Namespace) -> Result<[u64; 3]> {
+    let mut values = [0; 3];
+    for (value, name) in values.iter_mut().zip(COUNTERS) {
+        *value = host.xfrm_counter(name).map_err(|failure| Failure(format!("{}: {failure}", host.name)))?;
+    }
+    Ok(values)
+}

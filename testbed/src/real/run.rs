@@ -1,0 +1,687 @@
+//! Runs one scenario inside a guest: the scenario's steps at their times, signalling nodes and pings in between, the kernels' SADs
+//! watched all the time. One thread; what takes long (starting a daemon, moving a link) delays the rest by some milliseconds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use watari_sim::scenario::{Action, BOOT, CORRESPONDENT, HA, HOME_AGENT, Link, MobilePlan, PingTarget, Rekeyed, Scenario};
+use watari_sim::signalling::{HomeAgent, Input, MobileNode, Node, SignalEvent};
+use watari_sim::timeline::{Happening, Line};
+
+use super::agent::{self, Agent};
+use super::facts::{Facts, Movement};
+use super::kernel::EspSa;
+use super::network::{self, COUNTERS, INTERFACE, Network};
+use super::ping::Pinger;
+use super::signalling::{Correspondent, News, Signalling};
+use super::sniffer::Sniffer;
+use crate::judge::pcap::Kind;
+use crate::uml::guest::Guest;
+use crate::uml::hosts::{Daemon, Namespace};
+use crate::uml::links::Capture;
+use crate::uml::{Context, Failure, Result};
+
+/// Name of the task in a plan.
+pub(crate) const TASK: &str = "real-scenario";
+/// File with the facts.
+pub(super) const FACTS: &str = "facts.json";
+/// Pings stop so long before the end.
+const QUIET: Duration = Duration::from_millis(1500);
+/// How often the SADs are looked at.
+const WATCH: Duration = Duration::from_millis(10);
+
+/// What a guest is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Order {
+    /// Name of the scenario.
+    pub(super) scenario: String,
+    /// Seed of everything random.
+    pub(super) seed: u64,
+    /// Directory of watarid and watari.
+    pub(super) programs: PathBuf,
+}
+
+enum Due {
+    Step(Action),
+    Attach { host: usize, link: Link, moves: u32 },
+    StartAgent(usize),
+    StartHost(usize),
+}
+
+struct Mobile {
+    plan: MobilePlan,
+    link: Option<Link>,
+    last_link: Link,
+    moves: u32,
+    ears: Sniffer,
+    ambush: Option<(u8, Link)>,
+    /// Since when everything ought to work.
+    window: Option<Duration>,
+    windows: Vec<(Duration, Duration)>,
+}
+
+struct Host {
+    space: Namespace,
+    agent: Agent,
+    signalling: Signalling,
+    mobile: Option<Mobile>,
+    /// SAs by reqid and selector that stood when last looked.
+    standing: BTreeMap<(u32, IpAddr, IpAddr), u32>,
+    monitor: Daemon,
+}
+
+struct Runner<'a> {
+    scenario: &'a Scenario,
+    guest: &'a Guest,
+    network: Network<'a>,
+    begin: Instant,
+    hosts: Vec<Host>,
+    correspondent: Correspondent,
+    pingers: Vec<Pinger>,
+    schedule: BTreeMap<(Duration, u64), Due>,
+    created: u64,
+    baseline: Option<Vec<[u64; 3]>>,
+    facts: Facts,
+    lines: Vec<Line>,
+}
+
+/// The part that runs in the guest.
+pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
+    let order: Order = serde_json::from_value(guest.plan.argument.clone()).context("order")?;
+    let scenario = watari_sim::scenarios::find(&order.scenario).ok_or_else(|| Failure(format!("no scenario {}", order.scenario)))?;
+    let network = Network::build(guest, &scenario)?;
+    let captures = Link::ALL
+        .iter()
+        .map(|link| guest.capture(link.name(), &format!("{link}.pcap")))
+        .collect::<Result<Vec<Capture>>>()?;
+    let mut runner = Runner::new(guest, &scenario, network, &order)?;
+    runner.run()?;
+    let facts = runner.finish()?;
+    for capture in captures {
+        capture.stop()?;
+    }
+    guest.write(FACTS, serde_json::to_string_pretty(&facts).context(FACTS)?)?;
+    Ok(0)
+}
+
+fn signalling_node(scenario: &Scenario, mobile: Option<&MobilePlan>) -> Node {
+    match mobile {
+        Some(plan) => Node::Mobile(MobileNode::new(scenario.mobile_signalling(plan))),
+        None => Node::Home(HomeAgent::new(scenario.home_signalling())),
+    }
+}
+
+impl<'a> Runner<'a> {
+    fn new(guest: &'a Guest, scenario: &'a Scenario, network: Network<'a>, order: &Order) -> Result<Self> {
+        let home_agent = network.home_agent.clone();
+        let mut hosts = Vec::new();
+        let monitor = |space: &Namespace| space.spawn("addresses", "ip -ts monitor address");
+        hosts.push(Host {
+            agent: Agent::new(guest, home_agent.clone(), &order.programs, order.seed, &agent::home_configuration(scenario))?,
+            signalling: Signalling::new(&home_agent, signalling_node(scenario, None), None)?,
+            monitor: monitor(&home_agent)?,
+            space: home_agent,
+            mobile: None,
+            standing: BTreeMap::new(),
+        });
+        for plan in &scenario.mobile_nodes {
+            let space = network.mobile_node(plan)?;
+            let mobile = Mobile {
+                plan: plan.clone(),
+                link: None,
+                last_link: plan.boots_on,
+                moves: 0,
+                ears: space.enter(Sniffer::open)??,
+                ambush: None,
+                window: None,
+                windows: Vec::new(),
+            };
+            hosts.push(Host {
+                agent: Agent::new(guest, space.clone(), &order.programs, order.seed, &agent::mobile_configuration(scenario, plan))?,
+                signalling: Signalling::new(&space, signalling_node(scenario, Some(plan)), Some(plan.home_address()))?,
+                monitor: monitor(&space)?,
+                mobile: Some(mobile),
+                space,
+                standing: BTreeMap::new(),
+            });
+        }
+        let correspondent = Correspondent::new(&network.correspondent)?;
+        Ok(Self {
+            scenario,
+            guest,
+            network,
+            begin: Instant::now(),
+            hosts,
+            correspondent,
+            pingers: Vec::new(),
+            schedule: BTreeMap::new(),
+            created: 0,
+            baseline: None,
+            facts: Facts::default(),
+            lines: Vec::new(),
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    fn schedule(&mut self, at: Duration, due: Due) {
+        self.created += 1;
+        self.schedule.insert((at, self.created), due);
+    }
+
+    fn say(&mut self, host: usize, what: Happening) {
+        let name = self.hosts.get(host).map_or("", |host| host.space.name.as_str()).to_owned();
+        self.lines.push(Line { at: self.now(), host: name, what });
+    }
+
+    fn run(&mut self) -> Result<()> {
+        for host in 0..self.hosts.len() {
+            self.start_host(host)?;
+        }
+        // Starting daemons takes a real machine a while; the scenario's clock begins when they are up.
+        self.begin = Instant::now();
+        let scenario = self.scenario;
+        for host in 1..self.hosts.len() {
+            self.boot_mobile(host);
+        }
+        for step in &scenario.steps {
+            self.schedule(step.at, Due::Step(step.action));
+        }
+        let mut watched = Duration::ZERO;
+        while self.now() < scenario.duration {
+            self.take_due()?;
+            self.turn()?;
+            if self.now() >= watched + WATCH {
+                watched = self.now();
+                self.watch()?;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        Ok(())
+    }
+
+    fn take_due(&mut self) -> Result<()> {
+        while let Some(entry) = self.schedule.first_entry() {
+            if entry.key().0 > self.begin.elapsed() {
+                return Ok(());
+            }
+            match entry.remove() {
+                Due::Step(action) => self.act(action)?,
+                Due::Attach { host, link, moves } => self.attach(host, link, moves)?,
+                Due::StartAgent(host) => {
+                    self.say(host, Happening::DaemonStarted);
+                    self.start_agent(host)?;
+                }
+                Due::StartHost(host) => {
+                    self.say(host, Happening::HostUp);
+                    self.start_host(host)?;
+                    if host == 0 {
+                        self.network.connect_home_agent(true)?;
+                    } else {
+                        self.boot_mobile(host);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) -> Result<()> {
+        let position = |name: &str| self.hosts.iter().position(|host| host.space.name == name);
+        let known = |name: &str| position(name).ok_or_else(|| Failure(format!("no host {name}")));
+        match action {
+            Action::Move { node, to } => {
+                let host = known(node)?;
+                self.leave(host, to)?;
+            }
+            Action::MoveDuring { node, to, exchange } => {
+                let host = known(node)?;
+                if let Some(mobile) = self.hosts.get_mut(host).and_then(|host| host.mobile.as_mut()) {
+                    mobile.ears.skip();
+                    mobile.ambush = Some((exchange.number(), to));
+                }
+            }
+            Action::Rekey { host, what } => {
+                let host = known(host)?;
+                self.rekey(host, what)?;
+            }
+            Action::Ping { node, target, every } => self.ping(node, target, every)?,
+            Action::RestartDaemon { host, down } => {
+                let host = known(host)?;
+                self.say(host, Happening::DaemonKilled);
+                if let Some(host) = self.hosts.get_mut(host) {
+                    host.agent.kill();
+                }
+                self.schedule(self.now() + down, Due::StartAgent(host));
+            }
+            Action::RestartHost { host, down } => {
+                let host = known(host)?;
+                self.say(host, Happening::HostDown);
+                self.shut_down(host)?;
+                self.schedule(self.now() + down, Due::StartHost(host));
+            }
+        }
+        Ok(())
+    }
+
+    fn rekey(&mut self, host: usize, what: Rekeyed) -> Result<()> {
+        let Some(host) = self.hosts.get(host) else { return Ok(()) };
+        match (what, &host.mobile) {
+            (Rekeyed::Child(what), _) => host.agent.tell(&["rekey", what.name()]),
+            (Rekeyed::Ike, Some(_)) => host.agent.tell(&["rekey", "--ike", agent::REMOTE]),
+            (Rekeyed::Ike, None) => {
+                self.scenario.mobile_nodes.iter().try_for_each(|plan| host.agent.tell(&["rekey", "--ike", plan.name]))
+            }
+        }
+    }
+
+    fn ping(&mut self, node: &'static str, target: PingTarget, every: Duration) -> Result<()> {
+        let home = self.scenario.mobile_node(node).map(MobilePlan::home_address).ok_or_else(|| Failure(format!("no node {node}")))?;
+        let mobile = self.guest.namespace(node)?;
+        let identifier = u16::try_from(self.pingers.len() + 1).unwrap_or(u16::MAX);
+        let now = self.now();
+        let (space, source, destination) = match target {
+            PingTarget::HomeAgent => (&mobile, home, HOME_AGENT),
+            PingTarget::Correspondent => (&mobile, home, CORRESPONDENT),
+            PingTarget::FromCorrespondent => (&self.network.correspondent, CORRESPONDENT, home),
+        };
+        let pinger = space.enter(|| Pinger::open(node, source, destination, identifier, every, now))??;
+        self.pingers.push(pinger);
+        Ok(())
+    }
+
+    fn start_agent(&mut self, host: usize) -> Result<()> {
+        self.hosts.get_mut(host).map_or(Ok(()), |host| host.agent.start())
+    }
+
+    fn start_host(&mut self, host: usize) -> Result<()> {
+        self.start_agent(host)?;
+        self.signal(host, Input::Start)
+    }
+
+    fn boot_mobile(&mut self, host: usize) {
+        let Some(mobile) = self.hosts.get(host).and_then(|host| host.mobile.as_ref()) else { return };
+        let (link, moves) = (mobile.last_link, mobile.moves);
+        let at = self.now() + BOOT + self.scenario.attach;
+        self.schedule(at, Due::Attach { host, link, moves });
+    }
+
+    /// Power off: links down, daemons gone, kernel tables empty, Mobile IPv6 state forgotten.
+    fn shut_down(&mut self, index: usize) -> Result<()> {
+        let now = self.now();
+        if index == 0 {
+            self.network.connect_home_agent(false)?;
+            for mobile in self.hosts.iter_mut().filter_map(|host| host.mobile.as_mut()) {
+                mobile.close_window(now);
+            }
+        }
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        host.agent.kill();
+        host.signalling.flush()?;
+        host.standing.clear();
+        let plan = host.mobile.as_ref().map(|mobile| mobile.plan.clone());
+        host.signalling = Signalling::new(&host.space, signalling_node(self.scenario, plan.as_ref()), plan.as_ref().map(MobilePlan::home_address))?;
+        if let Some(mobile) = &mut host.mobile {
+            mobile.close_window(now);
+            mobile.moves += 1;
+            if let Some(link) = mobile.link.take() {
+                self.network.detach(&host.space, &mobile.plan, link)?;
+            }
+            self.network.place_home_address(&host.space, mobile.plan.home_address(), false)?;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, index: usize, to: Link) -> Result<()> {
+        let now = self.now();
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let sas = host.signalling.kernel().esp_sas()?;
+        let Some(mobile) = &mut host.mobile else { return Ok(()) };
+        let from = mobile.link.take();
+        mobile.close_window(now);
+        mobile.last_link = to;
+        mobile.moves += 1;
+        let (plan, moves) = (mobile.plan.clone(), mobile.moves);
+        if let Some(from) = from {
+            self.network.detach(&host.space, &plan, from)?;
+            let address_on = |link| if link == Link::Home { plan.home_address() } else { plan.care_of(link) };
+            let spis = sas.iter().filter(|sa| sa.tunnel && sa.destination == address_on(from)).map(|sa| sa.spi).collect();
+            self.facts.handovers.push(Movement {
+                node: plan.name.to_owned(),
+                from: from.name().to_owned(),
+                to: to.name().to_owned(),
+                address: address_on(to),
+                migrate_at: None,
+                usable_at: None,
+                migrate_events: 0,
+                spis,
+                children_moved: 0,
+            });
+            self.say(index, Happening::LinkDown { from, to });
+            self.signal(index, Input::Detached(plan.care_of(from)))?;
+        }
+        let at = now + self.scenario.attach;
+        self.schedule(at, Due::Attach { host: index, link: to, moves });
+        Ok(())
+    }
+
+    fn attach(&mut self, index: usize, link: Link, moves: u32) -> Result<()> {
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let Some(mobile) = host.mobile.as_mut().filter(|mobile| mobile.moves == moves) else { return Ok(()) };
+        mobile.link = Some(link);
+        let address = mobile.plan.care_of(link);
+        self.network.attach(&host.space, &mobile.plan, link)?;
+        self.say(index, Happening::Attached { link, address });
+        self.signal(index, Input::Attached { address, home: link == Link::Home })
+    }
+
+    fn signal(&mut self, host: usize, input: Input) -> Result<()> {
+        let now = self.now();
+        let Some(this) = self.hosts.get_mut(host) else { return Ok(()) };
+        let news = this.signalling.tell(&self.network, now, input)?;
+        self.heard(host, news);
+        Ok(())
+    }
+
+    /// Everything that may have arrived or become due.
+    fn turn(&mut self) -> Result<()> {
+        for index in 0..self.hosts.len() {
+            let now = self.now();
+            let Some(host) = self.hosts.get_mut(index) else { continue };
+            let news = host.signalling.turn(&self.network, now)?;
+            self.heard(index, news);
+            self.spring(index)?;
+        }
+        self.correspondent.turn()?;
+        let now = self.begin.elapsed();
+        let quiet = now + QUIET > self.scenario.duration;
+        for pinger in &mut self.pingers {
+            pinger.turn(now, quiet);
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, index: usize, news: Vec<News>) {
+        let now = self.now();
+        let name = self.hosts.get(index).map(|host| host.space.name.clone()).unwrap_or_default();
+        for one in news {
+            match one {
+                News::Event(event) => {
+                    self.say(index, Happening::Signal(event));
+                    self.count(index, now, event);
+                }
+                News::Migrated { at } => {
+                    if let Some(movement) = self.facts.handovers.iter_mut().rev().find(|movement| movement.node == name) {
+                        movement.migrate_at.get_or_insert(at);
+                        movement.migrate_events += 1;
+                    }
+                }
+                News::Refused(why) => self.facts.timeline.push(format!("{:>9.3}  {name:<4} {why}", now.as_secs_f64())),
+            }
+        }
+    }
+
+    fn count(&mut self, index: usize, now: Duration, event: SignalEvent) {
+        match event {
+            SignalEvent::UpdateSent { .. } => self.facts.updates += 1,
+            SignalEvent::HomeTested => self.facts.home_tests += 1,
+            SignalEvent::PrefixAdvertised => self.facts.prefix_advertisements += 1,
+            SignalEvent::Acknowledged { .. } => {
+                if let Some(mobile) = self.hosts.get_mut(index).and_then(|host| host.mobile.as_mut()) {
+                    mobile.window.get_or_insert(now);
+                }
+                self.count_moved(index);
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts the SAs that stand at the new address under the SPI they had at the old one.
+    fn count_moved(&mut self, index: usize) {
+        let Some(host) = self.hosts.get_mut(index) else { return };
+        let sas = host.signalling.kernel().esp_sas().unwrap_or_default();
+        if let Some(movement) = self.facts.handovers.iter_mut().rev().find(|movement| movement.node == host.space.name) {
+            let moved = sas.iter().filter(|sa| sa.destination == movement.address && movement.spis.contains(&sa.spi)).count();
+            movement.children_moved = movement.children_moved.max(u32::try_from(moved).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// `MoveDuring`: the request has left, now the link goes.
+    fn spring(&mut self, index: usize) -> Result<()> {
+        let Some(mobile) = self.hosts.get_mut(index).and_then(|host| host.mobile.as_mut()) else { return Ok(()) };
+        let Some((wanted, to)) = mobile.ambush else { return Ok(()) };
+        /// Octet of the exchange type and of the flags, and the flag of a response (RFC 7296 3.1).
+        const EXCHANGE: usize = 18;
+        const RESPONSE: u8 = 0x20;
+        let is_it = |message: &[u8]| matches!(message.get(EXCHANGE..), Some([exchange, flags, ..]) if *exchange == wanted && flags & RESPONSE == 0);
+        let own = |source: IpAddr| source == mobile.plan.home_address() || Link::ALL.iter().any(|link| source == mobile.plan.care_of(*link));
+        let sent = mobile.ears.packets().iter().any(|packet| match &packet.kind {
+            Kind::Ike { message } => own(packet.source) && is_it(message),
+            _ => false,
+        });
+        if sent {
+            mobile.ambush = None;
+            self.leave(index, to)?;
+        }
+        Ok(())
+    }
+
+    /// Notes SAs that vanished, and the counters once everything works.
+    fn watch(&mut self) -> Result<()> {
+        let now = self.now();
+        for host in &mut self.hosts {
+            if !host.agent.is_well() {
+                self.facts.troubles.push(format!("watarid on {} ended by itself", host.space.name));
+                host.agent.kill();
+            }
+            let mut standing = BTreeMap::new();
+            for sa in host.signalling.kernel().esp_sas()? {
+                *standing.entry((sa.reqid, sa.selector.0, sa.selector.1)).or_default() += 1;
+            }
+            for (key, _) in host.standing.iter().filter(|(key, _)| !standing.contains_key(*key)) {
+                let (reqid, source, destination) = key;
+                self.facts.lost_sas.push(format!(
+                    "{:.3} s, {}: the last SA of reqid {reqid}, {source} -> {destination}, is gone",
+                    now.as_secs_f64(),
+                    host.space.name
+                ));
+            }
+            host.standing = standing;
+        }
+        let works = |node: &str| {
+            let mut of_node = self.pingers.iter().filter(|pinger| pinger.node == node).peekable();
+            of_node.peek().is_some() && of_node.all(|pinger| pinger.pings.iter().any(|ping| ping.answered.is_some()))
+        };
+        if self.baseline.is_none() && self.scenario.mobile_nodes.iter().all(|plan| works(plan.name)) {
+            self.baseline = Some(self.hosts.iter().map(|host| network::counters(&host.space)).collect::<Result<_>>()?);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Facts> {
+        let now = self.now();
+        for pinger in &mut self.pingers {
+            pinger.turn(now, true);
+        }
+        self.judge_pings(now);
+        self.judge_counters()?;
+        self.judge_sas()?;
+        for host in &self.hosts {
+            if !host.signalling.is_settled() {
+                self.facts.troubles.push(format!("{}: a registration is still under way", host.space.name));
+            }
+        }
+        for index in 1..self.hosts.len() {
+            self.note_usable(index);
+        }
+        for host in &mut self.hosts {
+            host.agent.kill();
+            host.monitor.kill();
+        }
+        for host in self.hosts.iter().filter(|host| host.mobile.is_some()) {
+            let ups = host.agent.log().iter().filter(|line| line.get("msg").and_then(serde_json::Value::as_str) == Some("IKE SA up")).count();
+            self.facts.established += u32::try_from(ups).unwrap_or(u32::MAX);
+        }
+        self.tell_timeline();
+        Ok(self.facts)
+    }
+
+    fn judge_pings(&mut self, now: Duration) {
+        // An answer that was under way when the link went is no loss for want of a key.
+        let grace = Duration::from_millis(100) + self.scenario.conditions.delay * 4;
+        for host in &mut self.hosts {
+            let Some(mobile) = &mut host.mobile else { continue };
+            mobile.close_window(now + grace);
+            for pinger in self.pingers.iter().filter(|pinger| pinger.node == mobile.plan.name) {
+                let bootstrap = pinger.pings.iter().filter(|ping| ping.answered.is_some()).map(|ping| ping.sent).min();
+                for ping in &pinger.pings {
+                    self.facts.pings_sent += 1;
+                    if ping.answered.is_some() {
+                        continue;
+                    }
+                    self.facts.pings_lost += 1;
+                    let within = |(from, to): &(Duration, Duration)| *from <= ping.sent && ping.sent + grace < *to;
+                    if bootstrap.is_some_and(|bootstrap| ping.sent > bootstrap) && mobile.windows.iter().any(within) {
+                        self.facts.pings_lost_in_window += 1;
+                        let line = format!("{:>9.3}  {:<4} a ping was not answered", ping.sent.as_secs_f64(), mobile.plan.name);
+                        self.facts.timeline.push(line);
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge_counters(&mut self) -> Result<()> {
+        let Some(baseline) = &self.baseline else { return Ok(()) };
+        for (host, before) in self.hosts.iter().zip(baseline) {
+            let after = network::counters(&host.space)?;
+            for ((name, before), after) in COUNTERS.iter().zip(before).zip(after) {
+                if after > *before {
+                    self.facts.dropped_for_key.insert(format!("{} {name}", host.space.name), after - before);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares each agent's status with its kernel's dump, and the home agent's dump with those of its mobile nodes.
+    fn judge_sas(&mut self) -> Result<()> {
+        let mut ends = BTreeMap::new();
+        for host in &mut self.hosts {
+            let kernel = host.signalling.kernel().esp_sas()?;
+            let words: BTreeSet<String> = kernel.iter().map(in_words).collect();
+            let status = host.agent.status()?;
+            self.guest.write(&format!("{}-status.json", host.space.name), status.to_string())?;
+            let agent = recorded(&status);
+            let name = &host.space.name;
+            let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, who: &str| {
+                one.difference(other).map(|sa| format!("{name}: only the {who} knows SA {sa}")).collect::<Vec<_>>()
+            };
+            self.facts.differences.extend(only(&agent, &words, "agent"));
+            self.facts.differences.extend(only(&words, &agent, "kernel"));
+            self.facts.sas.insert(name.clone(), words.into_iter().collect());
+            ends.insert(name.clone(), kernel);
+        }
+        let home_agent: BTreeSet<(u32, IpAddr, IpAddr)> =
+            ends.get(HA).map(|sas| sas.iter().map(|sa| (sa.spi, sa.source, sa.destination)).collect()).unwrap_or_default();
+        for (name, sas) in ends.iter().filter(|(name, _)| *name != HA) {
+            let outbound = |sa: &&EspSa| self.scenario.mobile_node(name).is_some_and(|plan| sa.selector.0 == plan.home_address());
+            let count = u32::try_from(sas.iter().filter(outbound).count()).unwrap_or(u32::MAX);
+            self.facts.children.insert(name.clone(), count);
+            for sa in sas.iter().filter(|sa| !home_agent.contains(&(sa.spi, sa.source, sa.destination))) {
+                self.facts.differences.push(format!("{name}: the home agent's kernel does not hold SA {}", in_words(sa)));
+            }
+        }
+        let all: usize = ends.iter().filter(|(name, _)| *name != HA).map(|(_, sas)| sas.len()).sum();
+        if home_agent.len() != all {
+            self.facts.differences.push(format!("the home agent's kernel holds {} SAs, its mobile nodes' kernels {all}", home_agent.len()));
+        }
+        Ok(())
+    }
+
+    /// Reads from the address monitor when each new address could be used.
+    fn note_usable(&mut self, index: usize) {
+        let Some(host) = self.hosts.get(index) else { return };
+        let text = std::fs::read_to_string(&host.monitor.log).unwrap_or_default();
+        for movement in self.facts.handovers.iter_mut().filter(|movement| movement.node == host.space.name) {
+            let wanted = format!("inet6 {}/", movement.address);
+            let usable = text.lines().filter(|line| line.contains(&wanted) && line.contains(INTERFACE));
+            let mut usable = usable.filter(|line| !line.contains("tentative") && !line.contains("Deleted")).filter_map(monitor_micros);
+            movement.usable_at = usable.find(|at| movement.migrate_at.is_some_and(|migrate| *at + 10_000 > migrate));
+        }
+    }
+
+    fn tell_timeline(&mut self) {
+        let troubles = std::mem::take(&mut self.facts.timeline);
+        let mut lines: Vec<(String, String)> = self.lines.iter().map(|line| (format!("{:012}", line.at.as_micros()), line.to_string())).collect();
+        lines.extend(troubles.into_iter().map(|line| {
+            let seconds: f64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default();
+            (format!("{:012.0}", seconds * 1e6), line)
+        }));
+        lines.sort();
+        self.facts.timeline = lines.into_iter().map(|(_, line)| line).collect();
+    }
+}
+
+impl Mobile {
+    fn close_window(&mut self, now: Duration) {
+        if let Some(from) = self.window.take() {
+            self.windows.push((from, now));
+        }
+    }
+}
+
+fn in_words(sa: &EspSa) -> String {
+    format!("{:08x} {} -> {} reqid {}", sa.spi, sa.source, sa.destination, sa.reqid)
+}
+
+/// The SAs that an agent believes to be in its kernel, in the same words.
+fn recorded(status: &serde_json::Value) -> BTreeSet<String> {
+    let rows = |value: &serde_json::Value, key: &str| value.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let mut records = BTreeSet::new();
+    for remote in rows(status, "remotes") {
+        let owned = rows(&remote, "ike_sas").iter().flat_map(|ike| rows(ike, "children")).chain(rows(&remote, "adopted")).collect::<Vec<_>>();
+        for half in owned.iter().flat_map(|child| [child.get("inbound"), child.get("outbound")]).flatten() {
+            let word = |key: &str| half.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+            if half.get("installed").and_then(serde_json::Value::as_bool) == Some(true) {
+                let reqid = half.get("reqid").and_then(serde_json::Value::as_u64).unwrap_or_default();
+                records.insert(format!("{} {} -> {} reqid {reqid}", word("spi"), word("src"), word("dst")));
+            }
+        }
+    }
+    records
+}
+
+/// The time stamp of a line of `ip -ts monitor`, `[2026-11-21T13:42:23.123456]`, in microseconds since 1970.
+fn monitor_micros(line: &str) -> Option<u64> {
+    let stamp = line.strip_prefix('[')?.split(']').next()?;
+    let (date, time) = stamp.split_once('T')?;
+    let number = |text: &str| text.parse::<u64>().ok();
+    let mut date = date.split('-').map(number);
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let (clock, fraction) = time.split_once('.')?;
+    let mut clock = clock.split(':').map(number);
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    // Days since 1970 in the proleptic Gregorian calendar, years counted from March.
+    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = shifted_year * 365 + shifted_year / 4 - shifted_year / 100 + shifted_year / 400 + (shifted_month * 153 + 2) / 5 + day;
+    let days = days.checked_sub(719_469)?;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + number(fraction)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_stamp_is_read_as_utc() {
+        assert_eq!(monitor_micros("[1970-01-01T00:00:01.000002] 2: eth0"), Some(1_000_002));
+        assert_eq!(monitor_micros("[2026-11-21T13:42:23.123456] 2: eth0"), Some(1_795_268_543_123_456));
+        assert_eq!(monitor_micros("2: eth0"), None);
+    }
+}

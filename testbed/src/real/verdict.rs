@@ -1,0 +1,153 @@
+//! Judges a scenario that ran on a real kernel: what the guest saw, and what the captures of every link show.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use watari_policies::profile::Protected;
+use watari_sim::report::{Handover, Report};
+use watari_sim::scenario::{Link, MobilePlan, Scenario};
+
+use super::facts::{Facts, Movement};
+use crate::judge::clear::Protected as Demand;
+use crate::judge::pcap::Capture;
+use crate::uml::{Context, Result};
+
+/// Octet of the exchange type and of the flags, the exchange IKE_SA_INIT, and the flag of a response (RFC 7296 3.1).
+const EXCHANGE: usize = 18;
+const INIT: u8 = 34;
+const RESPONSE: u8 = 0x20;
+
+/// The captures of a run, by link.
+pub(super) struct Captures(Vec<(Link, Capture)>);
+
+impl Captures {
+    /// Reads the file of every link.
+    pub(super) fn read(output: &Path) -> Result<Self> {
+        let read = |link: Link| Ok((link, Capture::read(&output.join(format!("{link}.pcap")))?));
+        Link::ALL.into_iter().map(read).collect::<Result<_>>().map(Self)
+    }
+
+    /// Initiator SPIs of the IKE_SA_INIT requests that crossed any link.
+    fn attempts(&self) -> BTreeSet<[u8; 8]> {
+        let messages = self.0.iter().flat_map(|(_, capture)| capture.ike_messages());
+        let request = |message: &[u8]| {
+            let (exchange, flags) = (message.get(EXCHANGE)?, message.get(EXCHANGE + 1)?);
+            (*exchange == INIT && flags & RESPONSE == 0).then(|| message.first_chunk().copied())?
+        };
+        messages.filter_map(|(_, message)| request(message)).collect()
+    }
+
+    /// Packets in clear that had to be protected, in words.
+    fn in_clear(&self, scenario: &Scenario) -> Vec<String> {
+        let protects = |what| scenario.protect.contains(&what);
+        let mut wired = Demand::default();
+        if protects(Protected::Binding) {
+            wired.mobility_types.extend([5, 6]);
+        }
+        if protects(Protected::PrefixDiscovery) {
+            wired.icmpv6_types.extend([146, 147]);
+        }
+        // Behind the home agent the home address's payload travels as the Internet sees it.
+        let mut foreign = wired.clone();
+        if protects(Protected::ReturnRoutability) {
+            foreign.mobility_types.extend([1, 3]);
+        }
+        if protects(Protected::Payload) {
+            foreign.payload_addresses = scenario.mobile_nodes.iter().map(MobilePlan::home_address).collect();
+        }
+        let mut found = Vec::new();
+        for (link, capture) in &self.0 {
+            let demand = if link.is_foreign() { &foreign } else { &wired };
+            let say = |packet: &crate::judge::pcap::Packet| {
+                format!("{link}.pcap packet {}: {} from {} to {} in clear", packet.number, packet.kind, packet.source, packet.destination)
+            };
+            found.extend(demand.violations(capture).into_iter().map(say));
+        }
+        found
+    }
+
+    /// When the first IKE packet from `address` crossed the link `name`, not before `since`; microseconds since 1970.
+    fn first_ike(&self, name: &str, address: IpAddr, since: u64) -> Option<u64> {
+        let (_, capture) = self.0.iter().find(|(link, _)| link.name() == name)?;
+        capture.ike_messages().find(|(packet, _)| packet.source == address && packet.time_us >= since).map(|(packet, _)| packet.time_us)
+    }
+
+    fn handover(&self, movement: &Movement) -> Handover {
+        let begin = movement.migrate_at.map(|migrate| migrate.max(movement.usable_at.unwrap_or_default()));
+        // The monitor may tell of the address a moment after the agent has used it.
+        let first = movement.migrate_at.and_then(|since| self.first_ike(&movement.to, movement.address, since));
+        let wait = movement.usable_at.zip(movement.migrate_at).map_or(0, |(usable, migrate)| usable.saturating_sub(migrate));
+        Handover {
+            from: movement.from.clone(),
+            to: movement.to.clone(),
+            event_to_first_ike_us: first.zip(begin).map(|(first, begin)| first.saturating_sub(begin)),
+            address_wait_us: wait,
+            migrate_events: movement.migrate_events,
+            children_moved: movement.children_moved,
+        }
+    }
+}
+
+/// The report of a run.
+pub(super) fn report(scenario: &Scenario, backend: &str, seed: u64, facts: &Facts, output: &Path) -> Result<Report> {
+    let captures = Captures::read(output).context(output.display())?;
+    let clear = captures.in_clear(scenario);
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let mobile_nodes = number(scenario.mobile_nodes.len());
+    // Where links lose packets a ping is lost for want of a key only if a kernel says so.
+    let kernels_say = u32::try_from(facts.dropped_for_key.values().sum::<u64>()).unwrap_or(u32::MAX);
+    let lossy = scenario.conditions.loss > 0;
+    let mut report = Report {
+        scenario: scenario.name.to_owned(),
+        backend: backend.to_owned(),
+        seed,
+        passed: false,
+        ike_sa_init: number(captures.attempts().len()),
+        reauthentications: facts.established.saturating_sub(mobile_nodes),
+        sas_lost: number(facts.lost_sas.len()),
+        cleartext_packets: number(clear.len()),
+        pings_sent: facts.pings_sent,
+        pings_lost: facts.pings_lost,
+        pings_lost_for_key: if lossy { facts.pings_lost_in_window.min(kernels_say) } else { facts.pings_lost_in_window },
+        sad_matches_kernel: facts.differences.is_empty(),
+        handovers: facts.handovers.iter().map(|movement| captures.handover(movement)).collect(),
+        reasons: Vec::new(),
+    };
+    let mut reasons = facts.troubles.clone();
+    reasons.extend(facts.differences.iter().cloned());
+    reasons.extend(clear.into_iter().take(10));
+    compare(scenario, &report, facts, &mut reasons);
+    report.passed = reasons.is_empty();
+    report.reasons = reasons;
+    Ok(report)
+}
+
+fn compare(scenario: &Scenario, report: &Report, facts: &Facts, reasons: &mut Vec<String>) {
+    let expect = scenario.expect;
+    let mut must = |fine: bool, words: String| {
+        if !fine {
+            reasons.push(words);
+        }
+    };
+    must(report.ike_sa_init == expect.ike_sa_init, format!("{} IKE_SA_INIT sent, {} expected", report.ike_sa_init, expect.ike_sa_init));
+    let again = report.reauthentications;
+    must(again == expect.reauthentications, format!("{again} re-authentications, {} expected", expect.reauthentications));
+    must(expect.may_lose_sas || report.sas_lost == 0, facts.lost_sas.join("; "));
+    let lost = report.pings_lost_for_key;
+    must(lost <= expect.lost_for_key, format!("{lost} pings lost for want of a key, at most {} allowed", expect.lost_for_key));
+    let answered = report.pings_sent.saturating_sub(report.pings_lost);
+    must(report.pings_sent == 0 || answered >= expect.answered, format!("{answered} pings answered, {} expected", expect.answered));
+    // A host that lost its SAs drops what still comes under the old ones; otherwise no counter may move.
+    let may_drop = expect.may_lose_sas || expect.lost_for_key > 0;
+    let counters: Vec<String> = facts.dropped_for_key.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    must(may_drop || counters.is_empty(), format!("kernels dropped packets for want of a key after the bootstrap: {}", counters.join(", ")));
+    must(!expect.no_update || facts.updates == 0, format!("{} binding updates were sent, none expected", facts.updates));
+    let tests = facts.home_tests;
+    must(tests >= expect.home_tests, format!("{tests} Home Tests came back, {} expected", expect.home_tests));
+    let prefixes = facts.prefix_advertisements;
+    must(prefixes >= expect.prefix_advertisements, format!("{prefixes} prefix advertisements, {} expected", expect.prefix_advertisements));
+    for (node, children) in &facts.children {
+        must(*children == expect.children, format!("{node}: {children} child SAs in the end, {} expected", expect.children));
+    }
+}
