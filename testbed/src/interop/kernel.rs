@@ -44,7 +44,8 @@ fn parse(text: &str) -> Sad {
                     *last = true;
                 }
             }
-            _ if words.contains(&"esn") => extend(&mut entries, &["esn"]),
+            // The words "anti-replay esn context" only tell how the window is kept.
+            _ if words.contains(&"flag") && words.contains(&"esn") => extend(&mut entries, &["esn"]),
             _ => {}
         }
     }
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn an_sa_is_named_by_what_both_ends_must_share() {
-        let text = "src 2001:db8::1 dst 2001:db8::2\n\tproto esp spi 0xc1a2b3c4 reqid 1 mode transport\n\treplay-window 0 \n\taead rfc4106(gcm(aes)) 0x0102 128\n\tanti-replay context: seq 0x0\n\tsel src 2001:db8::1/128 dst 2001:db8::2/128 \nsrc :: dst ::\n\tproto esp spi 0x00000000 reqid 2 mode transport\n";
+        let text = "src 2001:db8::1 dst 2001:db8::2\n\tproto esp spi 0xc1a2b3c4 reqid 1 mode transport\n\treplay-window 0 \n\taead rfc4106(gcm(aes)) 0x0102 128\n\tanti-replay esn context:\n\t seq-hi 0x0, seq 0x0\n\tsel src 2001:db8::1/128 dst 2001:db8::2/128 \nsrc :: dst ::\n\tproto esp spi 0x00000000 reqid 2 mode transport\n";
         let sad = parse(text);
         assert_eq!(sad.iter().collect::<Vec<_>>(), ["2001:db8::1 2001:db8::2 0xc1a2b3c4 esp transport aead rfc4106(gcm(aes)) 0x0102 128"]);
         assert_eq!(spis(&sad), [0xc1a2_b3c4].into());
