@@ -174,6 +174,14 @@ impl<'a> World<'a> {
         &self.lines
     }
 
+    /// Drop counters of every kernel that is not zero, in words.
+    pub fn counters(&self) -> Vec<String> {
+        let of = |host: &Host| {
+            host.mirror.counters().iter().map(|(counter, value)| format!("{} {counter} {value}", host.name)).collect::<Vec<_>>()
+        };
+        self.hosts.iter().flat_map(of).collect()
+    }
+
     fn schedule(&mut self, at: Duration, event: Event) {
         self.created = self.created.saturating_add(1);
         self.queue.insert((at.max(self.now), self.created), event);

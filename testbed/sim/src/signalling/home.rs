@@ -11,7 +11,7 @@ use watari_mip6::message::{AckFlags, UpdateFlags};
 use watari_policies::Mode;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 
-use super::spd::{self, End};
+use super::spd::{self, Bound, End};
 use super::{Agenda, Agreement, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, SignalEvent, icmp_packet, mobility_packet};
 
 /// Duplicate address detection for a home address before its first binding (measured 1.03 s).
@@ -167,7 +167,7 @@ impl HomeAgent {
             for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address) {
                 self.agenda.put(Output::SetPolicy(policy.entry));
             }
-            for policy in spd::bound(agreement, End::HomeAgent) {
+            for policy in bound(agreement) {
                 self.agenda.put(Output::SetPolicy(policy));
             }
             self.agenda.put(Output::Proxy { home_address, on: true });
@@ -199,7 +199,7 @@ impl HomeAgent {
         for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address) {
             self.delete(&policy.entry);
         }
-        for policy in spd::bound(agreement, End::HomeAgent) {
+        for policy in bound(agreement) {
             self.delete(&policy);
         }
         for state in spd::states(agreement, old) {
@@ -229,4 +229,8 @@ impl HomeAgent {
         };
         self.agenda.put(Output::Send(mobility_packet(agreement.home_agent, agreement.home_address, &message)));
     }
+}
+
+fn bound(agreement: &Agreement) -> impl Iterator<Item = PolicyEntry> + use<> {
+    [Bound::Signalling, Bound::Data].map(|what| spd::bound(agreement, End::HomeAgent, what)).into_iter().flatten()
 }

@@ -11,7 +11,7 @@ use watari_mip6::option::alternate_care_of;
 use watari_policies::Mode;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 
-use super::spd::{self, End};
+use super::spd::{self, Bound, End};
 use super::{Agenda, Agreement, HomeAddressAt, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, SignalEvent};
 use super::{icmp_packet, mobility_packet, v6};
 
@@ -99,9 +99,10 @@ impl MobileNode {
         }
     }
 
-    /// Whether a binding is acknowledged and nothing is under way.
-    pub const fn is_settled(&self) -> bool {
-        self.pending.is_none() && self.candidate.is_none() && !matches!(self.place, Place::Nowhere)
+    /// Whether nothing is under way but perhaps the renewal of a binding.
+    pub fn is_settled(&self) -> bool {
+        let renews = |update: Update| self.registered == Some(update.care_of);
+        self.pending.is_none_or(renews) && self.candidate.is_none() && self.place != Place::Nowhere
     }
 
     /// Takes an input; `now` is boot time.
@@ -117,6 +118,9 @@ impl MobileNode {
                     self.candidate = None;
                     self.agenda.clear(&Timer::Decide);
                     self.agenda.clear(&Timer::Recognise);
+                }
+                if self.place != Place::Nowhere {
+                    self.block(true);
                 }
             }
             Input::Packet(packet) => self.packet(now, &packet),
@@ -177,6 +181,8 @@ impl MobileNode {
             self.return_home(now);
         } else if self.place != Place::Away(address) || self.registered != Some(address) {
             self.move_away(now, address);
+        } else {
+            self.block(false);
         }
     }
 
@@ -194,7 +200,7 @@ impl MobileNode {
             }
         };
         self.block(true);
-        for policy in spd::bound(&agreement, End::MobileNode) {
+        for policy in spd::bound(&agreement, End::MobileNode, Bound::Signalling) {
             self.agenda.put(Output::SetPolicy(policy));
         }
         for state in spd::states(&agreement, care_of) {
@@ -217,8 +223,10 @@ impl MobileNode {
                 self.delete(&policy.entry);
             }
             self.migrate(&agreement, Mode::Transport, old, home);
-            for policy in spd::bound(&agreement, End::MobileNode) {
-                self.delete(&policy);
+            // The block policy has the selector of the data policy.
+            self.block(false);
+            for policy in [Bound::Signalling, Bound::Data].map(|what| spd::bound(&agreement, End::MobileNode, what)).as_flattened() {
+                self.delete(policy);
             }
             for state in spd::states(&agreement, old) {
                 self.agenda.put(Output::DeleteState(state));
@@ -230,11 +238,10 @@ impl MobileNode {
         let bound = self.registered.is_some() || self.pending.is_some_and(|update| update.repeats > 0);
         self.pending = None;
         self.agenda.clear(&Timer::Repeat);
+        // At home nothing is blocked: without the policy for binding messages the update itself would be.
+        self.block(false);
         if bound {
-            self.block(true);
             self.update(now, home, true);
-        } else {
-            self.block(false);
         }
     }
 
@@ -257,6 +264,8 @@ impl MobileNode {
         self.agenda.put(Output::DeletePolicy { selector, direction, kind });
     }
 
+    /// Blocks everything but signalling, or lets data flow again. The block towards the home agent has the selector of the policy for
+    /// data with home address option: one takes the other's place.
     fn block(&mut self, on: bool) {
         if self.blocked == on {
             return;
@@ -267,6 +276,11 @@ impl MobileNode {
                 self.agenda.put(Output::SetPolicy(policy));
             } else {
                 self.agenda.put(Output::DeletePolicy { selector: policy.selector, direction: policy.direction, kind: PolicyKind::Sub });
+            }
+        }
+        if !on && matches!(self.place, Place::Away(_)) {
+            for policy in spd::bound(&self.settings.agreement, End::MobileNode, Bound::Data) {
+                self.agenda.put(Output::SetPolicy(policy));
             }
         }
     }

@@ -172,21 +172,31 @@ pub(super) fn home_start(home_agent: IpAddr) -> Vec<PolicyEntry> {
     ]
 }
 
-/// Sub policies between home address and home agent while a binding stands: home address option one way, routing header the other.
-pub(super) fn bound(agreement: &Agreement, end: End) -> Vec<PolicyEntry> {
+/// Traffic between home address and home agent that carries home address option and routing header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// Mobility Header messages, from the first binding update on.
+    Signalling,
+    /// Everything, once the binding is acknowledged: until then the mobile node's block policy has this selector.
+    Data,
+}
+
+/// Sub policies between home address and home agent: home address option one way, routing header the other.
+pub(super) fn bound(agreement: &Agreement, end: End, what: Bound) -> [PolicyEntry; 2] {
     let there = Selector::between(agreement.home_address.into(), agreement.home_agent.into());
+    let (there, priority) = match what {
+        Bound::Signalling => (there.protocol(MOBILITY_HEADER), 2),
+        Bound::Data => (there, 6),
+    };
     let back = there.reversed_addresses();
     let (out, incoming) = match end {
         End::MobileNode => ((there, HAO), (back, ROUTE2)),
         End::HomeAgent => ((back, ROUTE2), (there, HAO)),
     };
-    let mut policies = Vec::new();
-    for priority in [2, 6] {
-        let narrow = |selector: Selector| if priority == 2 { selector.protocol(MOBILITY_HEADER) } else { selector };
-        policies.push(entry(PolicyKind::Sub, narrow(out.0), Direction::Out, priority, vec![mobility_template(out.1, false)]));
-        policies.push(entry(PolicyKind::Sub, narrow(incoming.0), Direction::In, priority, vec![mobility_template(incoming.1, true)]));
-    }
-    policies
+    [
+        entry(PolicyKind::Sub, out.0, Direction::Out, priority, vec![mobility_template(out.1, false)]),
+        entry(PolicyKind::Sub, incoming.0, Direction::In, priority, vec![mobility_template(incoming.1, true)]),
+    ]
 }
 
 /// States between home address and home agent while a binding stands.

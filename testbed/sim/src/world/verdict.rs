@@ -107,6 +107,9 @@ impl World<'_> {
             prefixes >= expect.prefix_advertisements,
             format!("{prefixes} prefix advertisements, {} expected", expect.prefix_advertisements),
         );
+        let returns = report.handovers.iter().filter(|handover| handover.to == crate::scenario::Link::Home.name()).count();
+        let ends = self.lines.iter().filter(|line| matches!(line.what, Happening::Signal(SignalEvent::Ended { .. }))).count();
+        must(ends >= returns, format!("{ends} bindings ended, {returns} returns home"));
         for host in &self.hosts {
             let Role::Mobile(_) = host.role else { continue };
             let settled = matches!(&host.node, Some(crate::signalling::Node::Mobile(node)) if node.is_settled());
