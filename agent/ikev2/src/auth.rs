@@ -96,13 +96,16 @@ impl Ikev2 {
         let mut payloads = vec![Payload::IdInitiator(identity::to_wire(&config.local_identity))];
         //= rfc7296#2.4
         //# INITIAL_CONTACT is sent in the first IKE_AUTH after a start, and when this is the only IKE SA there will be
+        let mut initial_contact = false;
         let peer_lost_ours = sa.supersedes.iter().any(|(_, polite)| !polite);
         if config.initial_contact && (peer_lost_ours || !self.contacted.contains(&remote)) {
             payloads.push(notify(NotifyType::INITIAL_CONTACT));
+            initial_contact = true;
         }
         payloads.push(Payload::IdResponder(identity::to_wire(&config.remote_identity)));
         payloads.push(Payload::Authentication { method: AuthMethod::SHARED_KEY, data: proof.clone() });
         payloads.extend(build.offer_payloads());
+        sa.only_one = initial_contact;
         self.send_request(context, ike, ExchangeType::IKE_AUTH, &payloads);
     }
 

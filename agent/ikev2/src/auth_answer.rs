@@ -1,7 +1,7 @@
 //! IKE_AUTH as responder: who calls, may it, its first child SA, our answer (RFC 7296 1.2, 2.21.2; RFC 4301 4.4.3).
 //! Invariant: nobody learns anything, and nothing of anybody changes, before the peer's proof is right.
 
-use watari_sa::{Cause, Context, IkeId, KeyingEvent};
+use watari_sa::{Context, IkeId, KeyingEvent};
 use watari_wire::ikev2::{AuthMethod, NotifyType, Payload};
 
 use crate::auth::proof_work;
@@ -96,11 +96,10 @@ impl Ikev2 {
             self.drop_message(path, refusal.cause(), refusal.detail());
         }
         self.answer(context, ike, &payloads);
-        let contact = Payloads(&received).notify(NotifyType::INITIAL_CONTACT).is_some();
-        self.establish(context, ike);
-        if contact {
-            self.initial_contact(context, ike);
+        if let Some(sa) = self.sas.get_mut(&ike) {
+            sa.only_one = Payloads(&received).notify(NotifyType::INITIAL_CONTACT).is_some();
         }
+        self.establish(context, ike);
     }
 
     /// Refuses the peer: it could not prove who it is, or nobody here knows it.
@@ -117,18 +116,5 @@ impl Ikev2 {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         sa.state = State::Gone(Box::new(crypt));
         self.timers.set(Timer::HalfOpen(ike), context.now.boot.saturating_add(LINGER));
-    }
-
-    /// The peer says that it knows of no other IKE SA with us (RFC 7296 2.4).
-    fn initial_contact(&mut self, context: &mut Context<'_>, ike: IkeId) {
-        let Some(sa) = self.sas.get(&ike) else { return };
-        let (Some(remote), created) = (sa.remote, sa.created) else { return };
-        for other in self.ike_ids(remote) {
-            //= rfc7296#2.4
-            //# other IKE SAs with the same authenticated identity are dropped without a word
-            if other != ike && !self.crossed(other, created, false) {
-                self.abandon(context, other, Cause::PEER_RESTARTED);
-            }
-        }
     }
 }

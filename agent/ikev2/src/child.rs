@@ -146,6 +146,8 @@ pub(crate) struct ChildBuild {
     pub(crate) nr: Vec<u8>,
     /// The peer's crossing exchange about the same policy or child SA.
     pub(crate) competing: Option<Competing>,
+    /// SPIs that the peer deleted while its answer was under way: a delete that overtook the answer.
+    pub(crate) withdrawn: Vec<Spi>,
 }
 
 impl ChildBuild {
@@ -277,6 +279,7 @@ impl Ikev2 {
             ni,
             nr: Vec::new(),
             competing: None,
+            withdrawn: Vec::new(),
         };
         self.builds.insert(id, build);
         self.reserve_spi(context, id, reqid_in);
@@ -371,6 +374,9 @@ impl Ikev2 {
         if let Err(refusal) = read_answer(build, payloads) {
             return self.child_failed(context, child, &refusal);
         }
+        if build.withdrawn.contains(&build.peer_spi) {
+            return self.child_withdrawn(context, child);
+        }
         match (build.group, &build.private, payloads.key_exchange()) {
             (None, ..) => self.install_inbound(context, child),
             (Some(group), Some(private), Some((sent, value))) if sent == group.transform_id() => {
@@ -422,6 +428,7 @@ impl Ikev2 {
             ni: asked.ni,
             nr: asked.nr,
             competing: None,
+            withdrawn: Vec::new(),
         };
         self.builds.insert(id, build);
         self.reserve_spi(context, id, reqid_in);

@@ -80,6 +80,7 @@ impl Ikev2 {
             answer: None,
             moved: None,
             supersedes,
+            only_one: false,
             hint: None,
             hinted: None,
             nat: Nat::default(),

@@ -157,6 +157,7 @@ impl Ikev2 {
             answer: None,
             moved: None,
             supersedes: Vec::new(),
+            only_one: false,
             hint: None,
             hinted: None,
             nat: seen,

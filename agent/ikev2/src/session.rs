@@ -56,12 +56,26 @@ impl Ikev2 {
                 self.abandon(context, old, Cause::PEER_RESTARTED);
             }
         }
+        self.drop_others(context, ike);
         self.settle_crossing(context, ike);
         let wants = self.sas.get_mut(&ike).map(|sa| std::mem::take(&mut sa.wants)).unwrap_or_default();
         for want in wants {
             self.push_task(ike, Task::create(want));
         }
         self.run_tasks(context, ike);
+    }
+
+    /// INITIAL_CONTACT was said: there is no other IKE SA between these two (RFC 7296 2.4).
+    fn drop_others(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get(&ike).filter(|sa| sa.only_one) else { return };
+        let (Some(remote), created, initiator) = (sa.remote, sa.created, sa.initiator) else { return };
+        for other in self.ike_ids(remote) {
+            //= rfc7296#2.4
+            //# other IKE SAs with the same authenticated identity are dropped without a word; not one that was being made at the same time
+            if other != ike && !self.crossed(other, created, initiator) {
+                self.abandon(context, other, Cause::PEER_RESTARTED);
+            }
+        }
     }
 
     /// Whether another IKE SA with the same peer was being made by the other side while one that began at `created` was.

@@ -103,6 +103,22 @@ impl Ikev2 {
         self.run_tasks(context, ike);
     }
 
+    /// The peer deleted the child SA before its answer arrived here.
+    pub(crate) fn child_withdrawn(&mut self, context: &mut Context<'_>, child: ChildId) {
+        let Some(build) = self.builds.get(&child) else { return };
+        let (ike, policy) = (build.ike, build.policy);
+        self.cancel_build(context, child);
+        let detail = "the peer closed the child SA at once".to_owned();
+        self.out.event(KeyingEvent::WantFailed { policy, cause: Cause::PEER_CLOSED, detail });
+        self.task_done(context, ike);
+    }
+
+    /// The child SA that our unanswered request is about to make.
+    pub(super) fn in_the_making(&mut self, ike: IkeId) -> Option<&mut ChildBuild> {
+        let child = self.sas.get(&ike)?.current.as_ref()?.child()?;
+        self.builds.get_mut(&child).filter(|build| matches!(build.step, Step::Sent | Step::Agree))
+    }
+
     fn child_lost(&mut self, context: &mut Context<'_>, build: &ChildBuild, error: &Notify) {
         let detail = format!("the peer answered {error}");
         self.out.event(KeyingEvent::WantFailed { policy: build.policy, cause: cause_of(error), detail });

@@ -95,7 +95,10 @@ impl Ikev2 {
         for spi in delete.child_spis() {
             //= rfc7296#2.25.1
             //# a request to close a child SA that does not exist is answered without a delete payload
-            let Some(child) = self.named_by_peer(context, ike, delete.protocol, spi) else { continue };
+            let Some(child) = self.named_by_peer(context, ike, delete.protocol, spi) else {
+                self.delete_overtakes(context, ike, Spi(spi));
+                continue;
+            };
             //= rfc7296#1.4.1
             //# so is one for a child SA that we are closing: both halves are on their way out already
             let closing = self.sas.get(&ike).and_then(|sa| sa.current.as_ref());
@@ -106,6 +109,16 @@ impl Ikev2 {
             self.child_closed_by_peer(context, child);
         }
         ours
+    }
+
+    /// A delete for an unknown SPI may be about the child SA that our unanswered request makes.
+    fn delete_overtakes(&mut self, context: &mut Context<'_>, ike: IkeId, spi: Spi) {
+        let Some(build) = self.in_the_making(ike) else { return };
+        let (child, known) = (build.id, build.peer_spi == spi);
+        build.withdrawn.push(spi);
+        if known {
+            self.child_withdrawn(context, child);
+        }
     }
 
     fn child_closed_by_peer(&mut self, context: &mut Context<'_>, child: ChildId) {

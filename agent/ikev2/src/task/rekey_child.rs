@@ -86,7 +86,13 @@ impl Ikev2 {
         let spi = rekey.child_spi().ok_or_else(|| Refusal::Syntax("REKEY_SA without an SPI".to_owned()))?;
         //= rfc7296#2.25.1
         //# a request to rekey a child SA that does not exist gets CHILD_SA_NOT_FOUND
-        let old = self.named_by_peer(context, ike, rekey.protocol, spi).ok_or(Refusal::ChildNotFound(rekey.protocol, spi))?;
+        let Some(old) = self.named_by_peer(context, ike, rekey.protocol, spi) else {
+            // The request may have overtaken the answer that makes the child SA known here.
+            return Err(match self.in_the_making(ike) {
+                Some(_) => Refusal::Temporary("a child SA is being made"),
+                None => Refusal::ChildNotFound(rekey.protocol, spi),
+            });
+        };
         let state = context.children.get(old).map(|sa| sa.state);
         //= rfc7296#2.25.1
         //# a request to rekey a child SA that is being closed gets TEMPORARY_FAILURE

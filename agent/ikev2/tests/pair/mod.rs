@@ -213,6 +213,8 @@ pub struct Pair {
     pub now: Duration,
     pub wire: VecDeque<Flying>,
     pub filter: Option<Filter>,
+    /// Everything in order, for the message of a failed test.
+    pub log: Vec<String>,
 }
 
 pub fn retransmit() -> Retransmit {
@@ -331,7 +333,7 @@ impl Pair {
         };
         let a = make_host(ours, remote("b", "a.example", "b.example"), seed, at(A, B, transport));
         let b = make_host(mirrored, remote("a", "b.example", "a.example"), seed.wrapping_add(100), at(B, A, transport.reversed()));
-        Self { a, b, now: Duration::from_secs(1000), wire: VecDeque::new(), filter: None }
+        Self { a, b, now: Duration::from_secs(1000), wire: VecDeque::new(), filter: None, log: Vec::new() }
     }
 
     pub fn host(&mut self, side: Side) -> &mut Host {
@@ -371,7 +373,12 @@ impl Pair {
                         host.handle(now, KeyingInput::WorkDone(id, done));
                     }
                 }
-                Action::Event(event) => self.host(side).events.push(event),
+                Action::Event(event) => {
+                    if !matches!(event, KeyingEvent::Keys { .. }) {
+                        self.log.push(format!("{:>9.3} {side:?} {event:?}", now.as_secs_f64()));
+                    }
+                    self.host(side).events.push(event);
+                }
             }
         }
         any
@@ -384,6 +391,7 @@ impl Pair {
             return self.host(side).handle(now, KeyingInput::Undeliverable(transmit.id, Undeliverable::Tentative));
         }
         self.host(side).sent.push(transmit.clone());
+        self.log.push(format!("{:>9.3} {side:?} sends {} via {}", now.as_secs_f64(), name(&transmit.octets), transmit.path));
         let path = Path { local: transmit.path.remote, remote: transmit.path.local, interface: 0 };
         let to = self.side_of(path.local.ip());
         self.wire.push_back(Flying { to, datagram: Datagram { path, octets: transmit.octets } });
@@ -407,7 +415,10 @@ impl Pair {
     /// Delivers one datagram.
     pub fn deliver(&mut self, flying: Flying) {
         let (now, to) = (self.now, flying.to);
-        if self.filter.as_mut().is_none_or(|filter| filter(to, &flying.datagram)) {
+        let passes = self.filter.as_mut().is_none_or(|filter| filter(to, &flying.datagram));
+        let verb = if passes { "gets" } else { "misses" };
+        self.log.push(format!("{:>9.3} {to:?} {verb} {}", now.as_secs_f64(), name(&flying.datagram.octets)));
+        if passes {
             self.host(to).handle(now, KeyingInput::Datagram(flying.datagram));
         }
         self.settle();
@@ -516,18 +527,14 @@ impl Pair {
 
     /// What happened on both sides, for the message of a failed test.
     pub fn story(&self) -> String {
-        let events = |host: &Host| {
-            let told = host.events.iter().filter(|event| !matches!(event, KeyingEvent::Keys { .. }));
-            told.map(|event| format!("  {event:?}\n")).collect::<String>()
-        };
         let statuses = |host: &Host| {
             let row = |status: watari_sa::IkeStatus| {
                 format!("  {:?} {:?} {} {:?} {}\n", status.id, status.state, status.initiator, status.tasks, status.path)
             };
-            host.ike.statuses().into_iter().map(row).collect::<String>()
+            let child = |sa: &ChildSa| format!("  {:?} {:?} {:?} {:?} in {} out {}\n", sa.id, sa.policy, sa.state, sa.owner, sa.inbound.spi, sa.outbound.spi);
+            host.ike.statuses().into_iter().map(row).chain(host.children.iter().map(child)).collect::<String>()
         };
-        let (a, b) = (&self.a, &self.b);
-        format!("\nat {:?}\nA:\n{}{}B:\n{}{}", self.now, events(a), statuses(a), events(b), statuses(b))
+        format!("\n{}\nat {:?}\nA:\n{}B:\n{}", self.log.join("\n"), self.now, statuses(&self.a), statuses(&self.b))
     }
 
     pub fn first_child(&self, side: Side) -> ChildId {
@@ -539,6 +546,14 @@ impl Pair {
 /// Kind of an IKE message: exchange type, message id, whether it is a response.
 pub fn kind(octets: &[u8]) -> (u8, u32, bool) {
     (octets[18], u32::from_be_bytes(octets[20..24].try_into().unwrap()), octets[19] & 0x20 != 0)
+}
+
+/// An IKE message in a log line.
+fn name(octets: &[u8]) -> String {
+    let (exchange, id, response) = kind(octets);
+    let exchange = ["INIT", "AUTH", "CREATE_CHILD", "INFORMATIONAL"].get(usize::from(exchange) - 34).unwrap_or(&"?");
+    let plain = if octets[16] == 46 { "" } else { " plain" };
+    format!("{exchange} {id} {} of {:02x}{:02x}{plain}", if response { "response" } else { "request" }, octets[0], octets[8])
 }
 
 /// Does the work of a host that was held back.
