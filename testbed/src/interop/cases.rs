@@ -29,6 +29,11 @@ fn invalid(case: Case) -> Case {
     Case { excused: &["INVAL_KE", "INVALID_KE", "didn't accept", "unacceptable"], ..case }
 }
 
+/// A case in which Watari answers so fast that charon, still at the first answer, may drop the second and has to ask again.
+fn hasty(case: Case) -> Case {
+    Case { excused: &["already processing", "retransmit", "INVAL_KE", "INVALID_KE", "didn't accept"], ..case }
+}
+
 /// Every case, in the order in which they run.
 pub(super) fn all() -> Vec<Case> {
     [control(), lifecycles(), rekeys(), ends(), liveness(), selectors(), suites()].concat()
@@ -155,9 +160,9 @@ fn suites() -> Vec<Case> {
         same("null-sha256", "aes128-sha256-x25519", "null-sha256"),
         same("gcm128-esn", "aes128gcm16-prfsha256-x25519", "aes128gcm16-esn"),
         invalid(inits(2, case("group-by-us", "Watari's first group is not strongSwan's", we_guess, [Initiate(Us), Ping]))),
-        invalid(inits(2, case("group-by-peer", "strongSwan's first group is not Watari's", peer_guesses, [Initiate(Peer), Ping]))),
+        hasty(inits(2, case("group-by-peer", "strongSwan's first group is not Watari's", peer_guesses, [Initiate(Peer), Ping]))),
         inits(3, case("cookie-by-peer", "strongSwan asks for a cookie", busy, [patience, HalfOpen, Initiate(Us), Ping])),
-        inits(2, case("cookie-by-us", "Watari asks for a cookie", cookies, [Initiate(Peer), Ping])),
+        hasty(inits(2, case("cookie-by-us", "Watari asks for a cookie", cookies, [Initiate(Peer), Ping]))),
     ]
 }
 

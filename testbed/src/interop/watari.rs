@@ -1,5 +1,7 @@
 //! Watari at one end: watarid with its configuration, steered with `watari`, its log on its own output.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::case::{Mode, Terms, Traffic, Who};
@@ -32,8 +34,10 @@ impl Watari {
             keys.display()
         );
         let daemon = host.spawn(&format!("watarid-{label}"), &words)?;
-        let end = Self { daemon, control: format!("{programs}/watari --control /run/watari.vici") };
-        end.daemon.exec("for i in $(seq 500); do test -S /run/watari.vici && exit 0; sleep 0.02; done; exit 1").map_err(|_| {
+        let mut end = Self { daemon, control: format!("{programs}/watari --control /run/watari.vici") };
+        // A command run before the daemon has its namespaces would look elsewhere for ever.
+        end.daemon.wait_for("kernel probed", Duration::from_secs(20))?;
+        end.daemon.exec("for i in $(seq 200); do test -S /run/watari.vici && exit 0; sleep 0.02; done; exit 1").map_err(|_| {
             Failure(format!("watarid does not listen on its control socket:\n{}", crate::uml::boot::last_lines(&end.daemon.log)))
         })?;
         Ok(end)
