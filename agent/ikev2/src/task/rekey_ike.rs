@@ -181,15 +181,17 @@ impl Ikev2 {
             sa.current = None;
         }
         let ours = lowest(&ni, &nr);
-        let theirs = rival.and_then(|rival| self.sas.get(&rival)).and_then(|sa| sa.session()).map(|session| session.lowest_nonce.clone());
+        let theirs = rival.and_then(|rival| self.sas.get(&rival)).filter(|sa| sa.is_established());
+        let theirs = theirs.and_then(|sa| sa.session()).map(|session| session.lowest_nonce.clone());
         //= rfc7296#2.8.2
         //# the new IKE SA with the lowest of the four nonces is deleted by its creator, the other inherits the children
-        match rival.filter(|_| theirs.as_ref().is_some_and(|theirs| ours < *theirs)) {
+        // A rival that has been rekeyed in its turn has shown that the peer chose it.
+        match rival.filter(|_| theirs.as_ref().is_none_or(|theirs| ours < *theirs)) {
             Some(rival) => {
-                self.retire(context, ike, rival);
                 if let Some(sa) = self.sas.get_mut(&new) {
                     sa.state.replace();
                 }
+                self.retire(context, ike, rival);
                 self.push_task_first(new, Task::DeleteIke { cause: Cause::REPLACED });
                 self.run_tasks(context, new);
             }
@@ -299,6 +301,11 @@ impl Ikev2 {
 
     /// The old IKE SA is over, `new` made by the peer has taken its place; the peer deletes the old one.
     fn retire(&mut self, context: &mut Context<'_>, old: IkeId, new: IkeId) {
+        // The new one may have been replaced in its turn.
+        let standing = |ike: &IkeId| *ike != old && self.sas.get(ike).is_some_and(|sa| sa.is_established());
+        let remote = self.sas.get(&old).and_then(|sa| sa.remote);
+        let latest = remote.and_then(|remote| self.ike_ids(remote).into_iter().rev().find(standing));
+        let new = if standing(&new) { new } else { latest.unwrap_or(new) };
         if let Some(session) = self.sas.get_mut(&new).and_then(|sa| sa.session_mut()) {
             session.predecessor = None;
         }
@@ -346,7 +353,9 @@ impl Ikev2 {
 
     /// An IKE SA is going away that may have been given the children of another whose own rekey is still undecided: they return.
     pub(super) fn hand_children_back(&mut self, context: &mut Context<'_>, ike: IkeId) {
-        let Some(old) = self.sas.get(&ike).and_then(|sa| sa.session()).and_then(|session| session.predecessor) else { return };
+        // One that was rekeyed in its turn was the peer's choice: its children are elsewhere.
+        let standing = self.sas.get(&ike).filter(|sa| sa.is_established());
+        let Some(old) = standing.and_then(|sa| sa.session()).and_then(|session| session.predecessor) else { return };
         let undecided = self.rekey_task(old).is_some_and(|task| task.competing == Some(ike));
         if undecided {
             self.inherit(context, ike, old);
