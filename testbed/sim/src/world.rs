@@ -146,10 +146,8 @@ impl<'a> World<'a> {
             }
             self.now = self.now.max(next);
             let due = self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= self.now);
-            if due {
-                if let Some((_, event)) = self.queue.pop_first() {
-                    self.take(event);
-                }
+            if due && let Some((_, event)) = self.queue.pop_first() {
+                self.take(event);
             }
             for host in 0..self.hosts.len() {
                 self.tick(host);

@@ -120,10 +120,10 @@ impl HomeAgent {
         }
         let Ok(message) = Message::decode(&upper.payload) else { return };
         let care_of = message.alternate_care_of().map_or(packet.src, IpAddr::V6);
-        if let Message::Update { sequence, flags, lifetime, .. } = message {
-            if flags.has(UpdateFlags::HOME) {
-                self.update(now, &agreement, Request { care_of, sequence, lifetime });
-            }
+        if let Message::Update { sequence, flags, lifetime, .. } = message
+            && flags.has(UpdateFlags::HOME)
+        {
+            self.update(now, &agreement, Request { care_of, sequence, lifetime });
         }
     }
 

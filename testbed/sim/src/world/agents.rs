@@ -16,7 +16,6 @@ const WORK_TIME: Duration = Duration::from_millis(1);
 
 impl World<'_> {
     pub(super) fn start_agent(&mut self, host: usize) {
-        let now = self.clock();
         let seed = self.seed;
         let (provider, options) = (self.setting.provider.clone(), AgentOptions { reveal_keys: true, ..AgentOptions::default() });
         let Some(this) = self.hosts.get_mut(host) else { return };
@@ -35,7 +34,6 @@ impl World<'_> {
         if !first {
             self.say(host, Happening::DaemonStarted);
         }
-        let _ = now;
         self.drain_agent(host);
         self.pump(host);
     }
@@ -84,13 +82,11 @@ impl World<'_> {
     pub(super) fn tick(&mut self, host: usize) {
         let Some((agent, mirror, node)) = self.hosts.get(host).map(|host| host.has_due(self.now)) else { return };
         let now = self.clock();
-        if mirror {
-            if let Some(this) = self.hosts.get_mut(host) {
+        if let Some(this) = self.hosts.get_mut(host) {
+            if mirror {
                 this.mirror.timeout(now);
             }
-        }
-        if agent {
-            if let Some(this) = self.hosts.get_mut(host) {
+            if agent {
                 this.agent_deadline = None;
                 this.inputs.push_back(Input::Timeout);
             }
@@ -126,11 +122,11 @@ impl World<'_> {
             let Some(this) = self.hosts.get_mut(host) else { return };
             match this.mirror.poll() {
                 BackendOutput::Event(event) => {
-                    if let KernelEvent::Migrate(migrate) = &event {
-                        if migrate.source == MigrateSource::Netlink {
-                            this.burst.messages = this.burst.messages.saturating_add(1);
-                            self.migrate_heard(host);
-                        }
+                    if let KernelEvent::Migrate(migrate) = &event
+                        && migrate.source == MigrateSource::Netlink
+                    {
+                        this.burst.messages = this.burst.messages.saturating_add(1);
+                        self.migrate_heard(host);
                     }
                     if let Some(this) = self.hosts.get_mut(host) {
                         this.inputs.push_back(Input::Kernel(event));
