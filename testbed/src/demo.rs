@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{real, run};
 
 /// The scenario shown.
-const SCENARIO: &str = "demo";
+const SCENARIO: &str = "roam";
 
 /// Shows it on the simulated or on a real kernel.
 pub(crate) fn run(on_real_kernel: bool, seed: u64) -> Result<bool, String> {
@@ -13,10 +13,14 @@ pub(crate) fn run(on_real_kernel: bool, seed: u64) -> Result<bool, String> {
     println!("{}", scenario.sentence);
     println!("seconds   host  what happened\n");
     let begin = Instant::now();
-    let report = if on_real_kernel { real::demo(&scenario, seed)? } else { run::simulated(&scenario, seed, true)? };
+    let report = if on_real_kernel { real::demo(&scenario, seed)? } else { run::simulated(&scenario, seed, run::Timeline::Story)? };
     for line in run::summary(&report) {
         println!("{line}");
     }
-    println!("({} kernel, seed {seed}, shown in {:.1} s)", if on_real_kernel { "real" } else { "simulated" }, begin.elapsed().as_secs_f64());
+    println!(
+        "({} kernel, seed {seed}, shown in {:.1} s)",
+        if on_real_kernel { "real" } else { "simulated" },
+        begin.elapsed().as_secs_f64()
+    );
     Ok(report.passed)
 }

@@ -58,6 +58,9 @@ enum Verb {
         /// End with one JSON object.
         #[structopt(long)]
         json: bool,
+        /// Print also what changed nothing.
+        #[structopt(long)]
+        verbose: bool,
     },
     /// Run the scenarios against a real peer: strongswan.
     Interop {
@@ -96,7 +99,9 @@ fn main() -> ExitCode {
         Verb::Demo { real, seed } => demo::run(real, seed),
         Verb::Check { long, only } => check::run(long, only.as_deref()),
         Verb::List { json } => run::list(json),
-        Verb::Run { name, seed, backend, json } => run::one(&name, backend, seed, json),
+        Verb::Run { name, seed, backend, json, verbose } => {
+            run::one(&name, backend, seed, json, if verbose { run::Timeline::Everything } else { run::Timeline::Story })
+        }
         Verb::Interop { peer, only } => interop::run(&peer, only.as_deref()),
         Verb::Bench { name } => bench::run(name.as_deref()),
         Verb::Kernel => uml::build::kernel().map(|()| true).map_err(|failure| failure.to_string()),

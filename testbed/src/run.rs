@@ -1,15 +1,39 @@
 //! Scenarios by name and back end: `list`, `run`, and every one of them for `check`.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use watari_sim::report::Report;
-use watari_sim::scenario::{RunsOn, Scenario};
-use watari_sim::scenarios;
+use watari_crypto::RustCryptoProvider;
+use watari_kernel::mirror::Model;
+use watari_sim::scenario::RunsOn;
+use watari_sim::timeline::{Happening, Line};
+use watari_sim::{Report, Scenario, Setting, World, scenarios};
 
 use crate::real;
 use crate::uml::boot::Kernel;
+
+/// How much of what happened is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timeline {
+    /// Nothing.
+    None,
+    /// What a person wants to read.
+    Story,
+    /// Also what only somebody who looks for a fault wants to read.
+    Everything,
+}
+
+impl Timeline {
+    fn shows(self, line: &Line) -> bool {
+        match self {
+            Self::None => false,
+            Self::Story => !matches!(&line.what, Happening::Agent(words) if words.detail),
+            Self::Everything => true,
+        }
+    }
+}
 
 /// Where a scenario runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +112,7 @@ pub(crate) fn named(name: &str) -> Result<Scenario, String> {
 }
 
 /// Runs one scenario and prints what it came to.
-pub(crate) fn one(name: &str, backend: BackendName, seed: u64, as_json: bool) -> Result<bool, String> {
+pub(crate) fn one(name: &str, backend: BackendName, seed: u64, as_json: bool, timeline: Timeline) -> Result<bool, String> {
     let scenario = named(name)?;
     if !backend.suits(&scenario) {
         return Err(format!("`{name}` does not run on {}; `testbed list` shows where it does", backend.name()));
@@ -96,7 +120,7 @@ pub(crate) fn one(name: &str, backend: BackendName, seed: u64, as_json: bool) ->
     if !as_json {
         println!("{}: {} ({}, seed {seed})", scenario.name, scenario.sentence, backend.name());
     }
-    let report = report(&scenario, backend, seed, !as_json)?;
+    let report = report(&scenario, backend, seed, if as_json { Timeline::None } else { timeline })?;
     if as_json {
         println!("{}", report.to_json());
     } else {
@@ -112,7 +136,7 @@ pub(crate) fn every(backend: BackendName, seed: u64) -> Result<(usize, Vec<Strin
     let all: Vec<Scenario> = scenarios::all().into_iter().filter(|scenario| backend.suits(scenario)).collect();
     let mut failures = Vec::new();
     let reports = match backend.kernel() {
-        None => all.iter().map(|scenario| simulated(scenario, seed, false)).collect::<Result<Vec<_>, _>>()?,
+        None => all.iter().map(|scenario| simulated(scenario, seed, Timeline::None)).collect::<Result<Vec<_>, _>>()?,
         Some(kernel) => real::scenarios(&all, kernel, seed)?,
     };
     for report in &reports {
@@ -131,7 +155,7 @@ pub(crate) fn every(backend: BackendName, seed: u64) -> Result<(usize, Vec<Strin
     Ok((reports.len(), failures))
 }
 
-fn report(scenario: &Scenario, backend: BackendName, seed: u64, timeline: bool) -> Result<Report, String> {
+fn report(scenario: &Scenario, backend: BackendName, seed: u64, timeline: Timeline) -> Result<Report, String> {
     match backend.kernel() {
         None => simulated(scenario, seed, timeline),
         Some(kernel) => {
@@ -142,16 +166,16 @@ fn report(scenario: &Scenario, backend: BackendName, seed: u64, timeline: bool) 
 }
 
 /// Runs a scenario in the simulator, wall time taken by this process's clock.
-pub(crate) fn simulated(scenario: &Scenario, seed: u64, timeline: bool) -> Result<Report, String> {
+pub(crate) fn simulated(scenario: &Scenario, seed: u64, timeline: Timeline) -> Result<Report, String> {
     let start = Instant::now();
     let mut stopwatch = || -> Duration { start.elapsed() };
-    let outcome = watari_sim::run(scenario, seed, &mut stopwatch);
-    if timeline {
-        for line in &outcome.timeline {
-            println!("{line}");
-        }
+    let setting = Setting { provider: Arc::new(RustCryptoProvider), model: Model::Linux6_1 };
+    let mut world = World::new(scenario, seed, setting, &mut stopwatch);
+    let report = world.run();
+    for line in world.timeline().iter().filter(|line| timeline.shows(line)) {
+        println!("{line}");
     }
-    Ok(outcome.report)
+    Ok(report)
 }
 
 fn in_short(report: &Report) -> String {
@@ -163,16 +187,36 @@ fn in_short(report: &Report) -> String {
 
 /// What a run came to, for people.
 pub(crate) fn summary(report: &Report) -> Vec<String> {
-    let mut lines = vec![String::new(), in_short(report)];
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "{} IKE_SA_INIT in all, {} SAs lost, {} packets in clear that had to be protected",
+            report.ike_sa_init, report.sas_lost, report.cleartext_packets
+        ),
+        format!(
+            "{} pings: {} without answer while there was no link or no binding, {} for want of a key",
+            report.pings_sent, report.pings_lost, report.pings_lost_for_key
+        ),
+    ];
     for handover in &report.handovers {
-        let first = handover.event_to_first_ike_us.map_or_else(|| "no IKE packet needed".to_owned(), |us| format!("first IKE packet after {us} us in the agent"));
-        let wait = if handover.address_wait_us > 0 { format!(", {} ms for the address", handover.address_wait_us / 1000) } else { String::new() };
+        let first = handover
+            .event_to_first_ike_us
+            .map_or_else(|| "no IKE packet needed".to_owned(), |us| format!("first IKE packet after {us} us in the agent"));
+        let wait = if handover.address_wait_us > 0 {
+            format!(" ({} ms were spent waiting for the address)", handover.address_wait_us / 1000)
+        } else {
+            String::new()
+        };
         lines.push(format!(
-            "  {} -> {}: {} MIGRATE messages, {} child SAs followed, {first}{wait}",
+            "  {} -> {}: {} MIGRATE messages, tunnel SA pairs that followed: {}, {first}{wait}",
             handover.from, handover.to, handover.migrate_events, handover.children_moved
         ));
     }
-    lines.push(if report.sad_matches_kernel { "agents and kernels hold the same SAs".to_owned() } else { "AGENTS AND KERNELS DIFFER".to_owned() });
+    lines.push(if report.sad_matches_kernel {
+        "agents and kernels hold the same SAs".to_owned()
+    } else {
+        "AGENTS AND KERNELS DIFFER".to_owned()
+    });
     lines.extend(report.reasons.iter().map(|reason| format!("  not as expected: {reason}")));
     lines.push(if report.passed { "passed".to_owned() } else { "FAILED".to_owned() });
     lines
