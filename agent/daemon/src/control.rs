@@ -60,11 +60,11 @@ impl Control {
 
     /// Tells connections that registered for it.
     pub(crate) fn publish(&self, event: &Event) {
-        if self.events.receiver_count() > 0 {
-            if let Some((name, section)) = control_event(event) {
-                // Nobody listening is no error.
-                let _ = self.events.send((name.to_owned(), section));
-            }
+        if self.events.receiver_count() > 0
+            && let Some((name, section)) = control_event(event)
+        {
+            // Nobody listening is no error.
+            let _ = self.events.send((name.to_owned(), section));
         }
     }
 
