@@ -178,7 +178,7 @@ impl Ikev2 {
         let response = message.header.flags.response();
         let payloads = match opened {
             Ok(payloads) => Ok(payloads),
-            Err(Unreadable::Plain) => return self.hinted(ike, datagram.path, message),
+            Err(Unreadable::Plain) => return self.hinted(context, ike, datagram.path, message),
             Err(Unreadable::Forged(error)) => return self.drop_message(datagram.path, Cause::INTEGRITY, error.to_string()),
             Err(Unreadable::Malformed(malformed)) => Err(malformed),
         };

@@ -127,7 +127,6 @@ impl Ikev2 {
             return self.peer_silent(context, ike);
         }
         self.resend(context, ike);
-        self.follow_hint(context, ike);
     }
 
     /// A transmission could not leave because its source address is not usable yet.

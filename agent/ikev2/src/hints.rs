@@ -62,7 +62,7 @@ impl Ikev2 {
     }
 
     /// An unprotected message about an IKE SA that stands.
-    pub(crate) fn hinted(&mut self, ike: IkeId, path: Path, message: &Message) {
+    pub(crate) fn hinted(&mut self, context: &mut Context<'_>, ike: IkeId, path: Path, message: &Message) {
         let unknown_there = Payloads(&message.payloads).notify(NotifyType::INVALID_IKE_SPI).is_some();
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let asked = sa.window.outstanding.as_ref().is_some_and(|request| {
@@ -73,21 +73,17 @@ impl Ikev2 {
             return self.drop_message(path, Cause::UNEXPECTED, "an unprotected message about an IKE SA with keys".to_owned());
         }
         //= rfc7296#2.4
-        //# an unprotected message is no proof of anything: it counts only if the peer stays silent until the next repeat is due,
+        //# an unprotected message is no proof of anything: it counts only if it comes again for a repeat of the request,
         //# and even then the IKE SA stays until another one is authenticated
-        if sa.hint.replace(message.header.message_id).is_none() {
-            let detail = "the peer says it does not know the IKE SA; if it stays silent another one is tried".to_owned();
-            self.drop_message(path, Cause::PEER_RESTARTED, detail);
-        }
-    }
-
-    /// A repeat is due: if the peer said that it does not know the IKE SA, another one is tried beside it.
-    pub(crate) fn follow_hint(&mut self, context: &mut Context<'_>, ike: IkeId) {
-        let Some(sa) = self.sas.get_mut(&ike) else { return };
-        let outstanding = sa.window.outstanding.as_ref().map(|request| request.id);
+        let sends = sa.window.outstanding.as_ref().map_or(0, |request| request.sends);
+        let first = *sa.hint.get_or_insert((message.header.message_id, sends));
         let rested = sa.hinted.is_none_or(|since| context.now.boot.saturating_sub(since) >= HINT_PAUSE);
-        if sa.hint.take().is_some_and(|id| Some(id) == outstanding) && sa.is_established() && rested {
+        if first.0 != message.header.message_id {
+            sa.hint = Some((message.header.message_id, sends));
+        } else if sends > first.1 && rested {
             sa.hinted = Some(context.now.boot);
+            let detail = "the peer does not know the IKE SA; another one is tried beside it".to_owned();
+            self.drop_message(path, Cause::PEER_RESTARTED, detail);
             self.renew(context, ike, Cause::PEER_RESTARTED);
         }
     }

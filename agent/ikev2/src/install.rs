@@ -63,7 +63,7 @@ impl Ikev2 {
         };
         // Read again: the peer or we may have moved since the SPI was reserved.
         let endpoints = context.whereabouts.sa_endpoints(build.policy, addresses);
-        let visible = context.capability.inbound_mh_type != Some(false);
+        let visible = inbound_types_visible(context, build.remote);
         let parameters = agreed.inbound(endpoints, visible);
         let allocated = build.reserved_for == endpoints.reversed();
         if !allocated {
@@ -309,7 +309,7 @@ impl Ikev2 {
     /// Installs both halves of a child SA again at its present end points: the kernel left them behind at a move (FACTS 3.1).
     pub(crate) fn install_again(&mut self, context: &mut Context<'_>, child: ChildId) {
         let Some((sa, kid)) = context.children.get(child).zip(self.kids.get(&child)) else { return };
-        let visible = context.capability.inbound_mh_type != Some(false);
+        let visible = inbound_types_visible(context, sa.remote);
         let inbound = kid.agreed.inbound(sa.outbound.endpoints, visible);
         let outbound = kid.agreed.outbound(sa.outbound.endpoints);
         let (inbound_id, outbound_id) = (inbound.id, outbound.id);
@@ -317,6 +317,13 @@ impl Ikev2 {
         self.out.kernel(context, add(inbound), RequestFor::Inbound(child, inbound_id));
         self.out.kernel(context, add(outbound), RequestFor::Outbound(child, outbound_id));
     }
+}
+
+/// Whether an inbound SA may carry a Mobility Header type. Even a kernel that reads the type does so only behind exactly one extension
+/// header (FACTS A2): a binding update sent at home and a Home Test inside its tunnel have none and would be dropped.
+fn inbound_types_visible(context: &Context<'_>, remote: RemoteId) -> bool {
+    let governed = context.config.remote(remote).is_some_and(|remote| remote.role != MobilityRole::None);
+    !governed && context.capability.inbound_mh_type != Some(false)
 }
 
 /// Whether a notify says that no further child SA can be made over this IKE SA.

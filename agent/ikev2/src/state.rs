@@ -53,8 +53,8 @@ pub(crate) struct IkeSa {
     pub(crate) supersedes: Vec<(IkeId, bool)>,
     /// Whether INITIAL_CONTACT was said or heard in it, so that both sides drop every other IKE SA with this peer.
     pub(crate) only_one: bool,
-    /// Message id of our request that was answered with an unprotected INVALID_IKE_SPI.
-    pub(crate) hint: Option<u32>,
+    /// Message id of our request that was answered with an unprotected INVALID_IKE_SPI, and how often it had been sent then.
+    pub(crate) hint: Option<(u32, u32)>,
     /// When an unprotected hint last made us start another IKE SA beside it.
     pub(crate) hinted: Option<Duration>,
     /// NATs seen.

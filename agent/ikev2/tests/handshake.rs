@@ -4,8 +4,10 @@
 mod pair;
 
 use pair::*;
-use watari_policies::{Mode, PolicyId, Secret, SecretId, Selector};
-use watari_sa::{Cause, KeyingEvent};
+use watari_crypto::FakeProvider;
+use watari_policies::pad::PadEntry;
+use watari_policies::{Identity, Mode, Pad, PolicyId, Ports, Secret, SecretId, Selector, Traffic, TrafficItem};
+use watari_sa::{Cause, Datagram, Keying, KeyingEvent, KeyingInput};
 
 #[test]
 fn transport_child_in_ike_auth() {
@@ -66,4 +68,294 @@ fn packet_that_asked_comes_first_and_is_narrowed_to_the_policy() {
     pair.run();
     pair.assert_healthy(1, 1);
     assert_eq!(pair.a.installed()[0].policy, PolicyId(2));
+}
+
+/// Both ends with the fake provider, under which the plaintext can be read on the wire.
+fn readable() -> Pair {
+    let mut pair = Pair::new();
+    pair.a.provider = Box::new(FakeProvider);
+    pair.b.provider = Box::new(FakeProvider);
+    pair
+}
+
+fn holds(octets: &[u8], wanted: &[u8]) -> bool {
+    octets.windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[test]
+fn mobility_header_types_stand_in_the_high_octet() {
+    let mut pair = readable();
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    let auth = &pair.a.sent[1].octets;
+    let (home, agent) = (
+        "2001:db8:1::abcd".parse::<std::net::Ipv6Addr>().unwrap().octets(),
+        "2001:db8:1::1".parse::<std::net::Ipv6Addr>().unwrap().octets(),
+    );
+    // TSi: one selector, IPv6 range, Mobility Header, 40 octets, type 5 (binding update), the home address.
+    let tsi = [&[1, 0, 0, 0, 0x08, 0x87, 0x00, 0x28, 0x05, 0x00, 0x05, 0x00][..], &home, &home].concat();
+    // TSr: type 6 (binding acknowledgement), the home agent.
+    let tsr = [&[1, 0, 0, 0, 0x08, 0x87, 0x00, 0x28, 0x06, 0x00, 0x06, 0x00][..], &agent, &agent].concat();
+    assert!(holds(auth, &tsi) && holds(auth, &tsr));
+    assert!(holds(&pair.b.sent[1].octets, &tsi) && holds(&pair.b.sent[1].octets, &tsr));
+}
+
+#[test]
+fn a_packet_that_says_no_more_than_the_policy_adds_nothing() {
+    let mut pair = readable();
+    let net = |address: &str| format!("{address}/128").parse().unwrap();
+    pair.acquire(Side::A, 0, Selector::between(net(HOA), net(HA)).protocol(135).message_type(5));
+    pair.run();
+    pair.assert_healthy(1, 1);
+    assert!(holds(&pair.a.sent[1].octets, &[1, 0, 0, 0, 0x08, 0x87, 0x00, 0x28, 0x05, 0x00, 0x05, 0x00]), "one selector, not two");
+}
+
+#[test]
+fn low_octet_of_the_range_and_unshifted_first_selector_are_taken() {
+    // As strongSwan sends it: the packet's type unshifted, then every type.
+    let mut pair = Pair::new();
+    let policy = &mut pair.a.config.policies[0];
+    let item = |address: &str, ports| TrafficItem { range: host(address), protocol: 135, ports };
+    policy.traffic = Traffic {
+        local: vec![item(HOA, Ports::one(5)), item(HOA, Ports::ANY)],
+        remote: vec![item(HA, Ports::one(0)), item(HA, Ports::ANY)],
+    };
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    assert_eq!(pair.b.installed()[0].traffic, pair.b.config.policies[0].traffic, "narrowed to B's types");
+    // A peer that counts the low octet as part of the type.
+    let mut pair = Pair::new();
+    pair.a.config.policies[0].traffic =
+        Traffic::new(item(HOA, Ports { start: 0x0500, end: 0x05ff }), item(HA, Ports { start: 0x0600, end: 0x06ff }));
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    assert_eq!(pair.b.installed()[0].policy, PolicyId(0));
+}
+
+#[test]
+fn protocol_only_and_opaque_selectors_interoperate() {
+    for ports in [Ports::ANY, Ports::OPAQUE] {
+        let mut pair = Pair::new();
+        let item = |address: &str, ports| TrafficItem { range: host(address), protocol: 135, ports };
+        pair.b.config.policies[0].traffic = Traffic::new(item(HA, Ports::ANY), item(HOA, Ports::ANY));
+        pair.a.config.policies[0].traffic = Traffic::new(item(HOA, Ports::mh_type(5)), item(HA, ports));
+        pair.want(Side::A, 0);
+        pair.run();
+        pair.assert_healthy(1, 1);
+    }
+}
+
+#[test]
+fn kernels_that_do_not_see_the_type_get_protocol_only_inbound_selectors() {
+    let mut pair = Pair::new();
+    pair.a.capability.inbound_mh_type = Some(false);
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    let sa = pair.a.installed()[0];
+    assert_eq!((sa.inbound.selector.protocol, sa.inbound.selector.sport.mask), (135, 0));
+    assert_eq!((sa.outbound.selector.sport.value, sa.outbound.selector.sport.mask), (5, 0xffff));
+}
+
+#[test]
+fn the_pad_decides_who_may_have_what() {
+    let mut pair = Pair::new();
+    let identity = pair.b.config.remotes[0].remote_identity.clone();
+    pair.b.config.pad = Pad::from_iter([PadEntry { identity: Some(identity), prefixes: vec!["2001:db8:77::/48".parse().unwrap()] }]);
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 0);
+    let refused = pair.b.events.iter().find_map(|event| match event {
+        KeyingEvent::Dropped { cause, detail, .. } if *cause == Cause::NOT_AUTHORISED => Some(detail.clone()),
+        _ => None,
+    });
+    let detail = refused.expect("B tells why");
+    assert!(detail.contains("a.example") && detail.contains(HOA), "{detail}");
+    assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::WantFailed { cause, .. } if *cause == Cause::TRAFFIC_UNACCEPTABLE)), 1);
+}
+
+#[test]
+fn cookies_are_asked_for_and_shown_and_kept_through_another_group() {
+    let mut pair = Pair::new();
+    pair.b.config.settings.cookie_threshold = 0;
+    pair.b.config.remotes[0].proposals = vec!["aes128gcm16-prfsha256-ecp256".parse().unwrap()];
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    assert_eq!(pair.a.inits(), 1);
+    assert_eq!(pair.a.sent.len(), 4, "plain, with cookie, with cookie and the other group, IKE_AUTH");
+    assert_eq!((pair.a.sent[1].octets[16], pair.a.sent[2].octets[16]), (41, 41));
+    assert_eq!(pair.a.sent[0].octets[..8], pair.a.sent[2].octets[..8], "the SPI stays");
+}
+
+#[test]
+fn endless_demands_for_cookies_end() {
+    let mut pair = Pair::new();
+    pair.b.config.settings.cookie_threshold = 0;
+    // Somebody changes every cookie on its way back.
+    pair.want(Side::A, 0);
+    for _ in 0..50 {
+        pair.settle();
+        let Some(mut flying) = pair.wire.pop_front() else { break };
+        if flying.to == Side::B && flying.datagram.octets[16] == 41 {
+            flying.datagram.octets[40] ^= 1;
+        }
+        pair.deliver(flying);
+    }
+    assert!(pair.a.sent.len() <= 7, "{}", pair.a.sent.len());
+    pair.pass_secs(5);
+    assert!(pair.a.ike.statuses().is_empty());
+    assert_eq!(pair.b.ike.statuses().len(), 0, "and B kept nothing");
+}
+
+#[test]
+fn too_many_half_open_ike_sas_are_dropped() {
+    let mut pair = Pair::new();
+    pair.b.config.settings.half_open_limit = 3;
+    for round in 0u8..5 {
+        let mut one = Pair::seeded(round + 50);
+        one.want(Side::A, 0);
+        one.settle();
+        let flying = one.wire.pop_front().unwrap();
+        pair.deliver(flying);
+    }
+    assert_eq!(pair.b.ike.statuses().len(), 3);
+    assert_eq!(pair.b.count(|event| matches!(event, KeyingEvent::Dropped { cause, .. } if *cause == Cause::HALF_OPEN_LIMIT)), 2);
+    pair.wire.clear();
+    pair.pass_secs(40);
+    assert!(pair.b.ike.statuses().is_empty(), "half-open IKE SAs do not stay");
+}
+
+#[test]
+fn a_mismatch_names_both_sides() {
+    let mut pair = Pair::new();
+    pair.b.config.remotes[0].proposals = vec!["aes256-sha512-x25519".parse().unwrap()];
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.pass_secs(5);
+    pair.assert_healthy(0, 0);
+    let detail = pair.b.events.iter().find_map(|event| match event {
+        KeyingEvent::Dropped { cause, detail, .. } if *cause == Cause::SUITES_DIFFER => Some(detail.clone()),
+        _ => None,
+    });
+    let detail = detail.expect("B tells");
+    assert!(detail.contains("encr ours aes256 | peer aes128gcm16, aes128 -> none in common"), "{detail}");
+    assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::WantFailed { cause, .. } if *cause == Cause::SUITES_DIFFER)), 1);
+    // The same for a child.
+    let mut pair = Pair::up();
+    pair.b.config.ipsecs[0].proposals = vec!["aes256gcm16".parse().unwrap()];
+    pair.want(Side::A, 2);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    assert!(
+        pair.b.events.iter().any(|event| matches!(event, KeyingEvent::Dropped { detail, .. } if detail.contains("encr ours aes256gcm16")))
+    );
+}
+
+#[test]
+fn a_forged_refusal_does_not_end_an_attempt() {
+    let mut pair = Pair::new();
+    pair.want(Side::A, 0);
+    pair.settle();
+    let request = pair.wire[0].datagram.clone();
+    // NO_PROPOSAL_CHOSEN from somebody on the path, before the real answer.
+    let mut forged = request.octets[..16].to_vec();
+    forged.extend([41, 0x20, 34, 0x20, 0, 0, 0, 0, 0, 0, 0, 36, 0, 0, 0, 8, 0, 0, 0, 14]);
+    let path = watari_sa::Path { local: request.path.remote, remote: request.path.local, interface: 0 };
+    let now = pair.now;
+    pair.a.handle(now, KeyingInput::Datagram(Datagram { path, octets: forged }));
+    pair.run();
+    pair.assert_healthy(1, 1);
+}
+
+#[test]
+fn mode_must_agree() {
+    let mut pair = Pair::new();
+    pair.b.config.policies[0].mode = Mode::Tunnel;
+    pair.b.places.modes.insert(PolicyId(0), Mode::Tunnel);
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 0);
+    assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::WantFailed { cause, .. } if *cause == Cause::TRANSPORT_REFUSED)), 1);
+    let mut pair = Pair::new();
+    pair.b.config.policies[2].mode = Mode::Transport;
+    pair.b.config.policies[1].mode = Mode::Transport;
+    pair.want(Side::A, 2);
+    pair.run();
+    pair.assert_healthy(1, 0);
+}
+
+#[test]
+fn nobody_calls_under_a_name_that_is_not_known() {
+    let mut pair = Pair::new();
+    pair.a.config.remotes[0].local_identity = Identity::Fqdn("mallory.example".to_owned());
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(0, 0);
+    assert_eq!(pair.b.count(|event| matches!(event, KeyingEvent::IkeDown { cause, .. } if *cause == Cause::IDENTITY_UNKNOWN)), 1);
+    // And the initiator does not take anybody else for its peer.
+    let mut pair = Pair::new();
+    pair.b.config.remotes[0].local_identity = Identity::Fqdn("mallory.example".to_owned());
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.pass_secs(60);
+    pair.assert_healthy(0, 0);
+    assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::IkeDown { cause, .. } if *cause == Cause::IDENTITY_UNKNOWN)), 1);
+    // Names of hosts are compared without case.
+    let mut pair = Pair::new();
+    pair.a.config.remotes[0].local_identity = Identity::Fqdn("A.Example".to_owned());
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 1);
+}
+
+#[test]
+fn every_suite_and_group() {
+    let suites = [
+        "aes128-sha1-modp2048",
+        "aes256-sha384-ecp384",
+        "aes192-sha512-x25519",
+        "aes256gcm8-prfsha384-ecp256",
+        "aes128gcm12-prfsha1-x25519",
+        "aes256gcm16-prfsha512-x25519",
+        "chacha20poly1305-prfsha256-x25519",
+    ];
+    for suite in suites {
+        let mut pair = Pair::new();
+        for host in [&mut pair.a, &mut pair.b] {
+            host.config.remotes[0].proposals = vec![suite.parse().unwrap()];
+            host.config.ipsecs[0].proposals = vec!["aes256-sha512-esn".parse().unwrap(), "chacha20poly1305".parse().unwrap()];
+        }
+        pair.want(Side::A, 0);
+        pair.run();
+        pair.assert_healthy(1, 1);
+        let line = pair.a.events.iter().find_map(|event| match event {
+            KeyingEvent::Keys { line } => Some(line.clone()),
+            _ => None,
+        });
+        assert_eq!(line.unwrap().split(',').count(), 8, "{suite}");
+    }
+}
+
+#[test]
+fn nat_sends_the_initiator_to_port_4500() {
+    let mut pair = Pair::new();
+    pair.want(Side::A, 0);
+    pair.settle();
+    // The network changes the source port on the way.
+    let mut flying = pair.wire.pop_front().unwrap();
+    flying.datagram.path.remote.set_port(1024);
+    pair.deliver(flying);
+    let mut flying = pair.wire.pop_front().unwrap();
+    assert_eq!(flying.datagram.path.local.port(), 1024);
+    flying.datagram.path.local.set_port(500);
+    pair.deliver(flying);
+    let auth = pair.a.sent.last().unwrap();
+    assert_eq!((auth.path.local.port(), auth.path.remote.port()), (4500, 4500));
+    pair.run();
+    pair.assert_healthy(1, 1);
+    assert_eq!(pair.b.ike.statuses()[0].path.local.port(), 4500);
 }

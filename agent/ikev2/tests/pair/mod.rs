@@ -62,7 +62,7 @@ impl Whereabouts for Places {
 pub struct Kernel {
     pub sas: BTreeMap<SaId, SaParameters>,
     pub larval: BTreeSet<SaId>,
-    next: u32,
+    pub next: u32,
     /// How many further `AddSa` succeed before one is refused.
     pub refuse_add: Option<u32>,
     /// Answers are held back while set.
@@ -531,7 +531,9 @@ impl Pair {
             let row = |status: watari_sa::IkeStatus| {
                 format!("  {:?} {:?} {} {:?} {}\n", status.id, status.state, status.initiator, status.tasks, status.path)
             };
-            let child = |sa: &ChildSa| format!("  {:?} {:?} {:?} {:?} in {} out {}\n", sa.id, sa.policy, sa.state, sa.owner, sa.inbound.spi, sa.outbound.spi);
+            let child = |sa: &ChildSa| {
+                format!("  {:?} {:?} {:?} {:?} in {} out {}\n", sa.id, sa.policy, sa.state, sa.owner, sa.inbound.spi, sa.outbound.spi)
+            };
             host.ike.statuses().into_iter().map(row).chain(host.children.iter().map(child)).collect::<String>()
         };
         format!("\n{}\nat {:?}\nA:\n{}B:\n{}", self.log.join("\n"), self.now, statuses(&self.a), statuses(&self.b))
