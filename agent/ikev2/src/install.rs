@@ -3,7 +3,7 @@
 
 use watari_crypto::ChildKeys;
 use watari_kernel::{Endpoints, KernelError, KernelReply, KernelRequest, SaId, Spi};
-use watari_policies::Direction;
+use watari_policies::{Direction, MobilityRole, RemoteId};
 use watari_sa::{Agreed, Cause, ChildId, ChildSa, ChildState, Context, KeyingEvent, Owner, SaHalf, lifetimes};
 use watari_wire::ikev2::{ExchangeType, Notify, NotifyType};
 

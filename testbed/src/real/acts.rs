@@ -115,10 +115,7 @@ fn topology() -> Topology {
     };
     Topology {
         links: vec!["wire".into()],
-        hosts: vec![
-            host("mn", &[HOA, COA1, COA2], &["2001:db8::/32 dev eth0"]),
-            host("ha", &[HA], &["2001:db8::/32 dev eth0"]),
-        ],
+        hosts: vec![host("mn", &[HOA, COA1, COA2], &["2001:db8::/32 dev eth0"]), host("ha", &[HA], &["2001:db8::/32 dev eth0"])],
     }
 }
 
@@ -141,9 +138,8 @@ impl Linux {
             let open = |groups: &[u32]| NetlinkSocket::open(NetlinkFamily::Xfrm, groups, 1 << 20).context("opening NETLINK_XFRM");
             Ok((open(&[])?, open(&GROUPS)?, Kernel::open()?, MobilitySocket::open().context("raw MH socket")?))
         })??;
-        let (peer_signalling, link) = home_agent.enter(|| -> Result<_> {
-            Ok((MobilitySocket::open().context("raw MH socket")?, Sniffer::open()?))
-        })??;
+        let (peer_signalling, link) =
+            home_agent.enter(|| -> Result<_> { Ok((MobilitySocket::open().context("raw MH socket")?, Sniffer::open()?)) })??;
         let backend = XfrmBackend::new(requests.port().context("netlink port")?);
         let mut linux = Self {
             model,
@@ -175,8 +171,7 @@ impl Linux {
         self.next += 1;
         let now = self.now();
         self.backend.probe(now, RequestId(self.next), release);
-        self.finish("probe")
-            .map_err(|error| Failure(format!("probing the kernel: {error}")))?;
+        self.finish("probe").map_err(|error| Failure(format!("probing the kernel: {error}")))?;
         Ok(())
     }
 
@@ -185,10 +180,7 @@ impl Linux {
         loop {
             let now = self.now();
             while self.drain(now) {}
-            let waiting = [
-                (Channel::XfrmRequest, self.requests.receive()),
-                (Channel::XfrmEvent, self.broadcasts.receive()),
-            ];
+            let waiting = [(Channel::XfrmRequest, self.requests.receive()), (Channel::XfrmEvent, self.broadcasts.receive())];
             let mut anything = false;
             for (channel, received) in waiting {
                 match received {

@@ -1,6 +1,6 @@
 //! What a guest saw in one scenario, for the host to judge together with the captures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -28,8 +28,10 @@ pub(super) struct Facts {
     pub(super) sas: BTreeMap<String, Vec<String>>,
     /// Child SA pairs of each mobile node in the end.
     pub(super) children: BTreeMap<String, u32>,
-    /// Binding updates handed to a kernel.
-    pub(super) updates: u32,
+    /// SPIs of the SAs that binding updates travel under.
+    pub(super) update_spis: BTreeSet<u32>,
+    /// Every drop counter that is not zero, by host.
+    pub(super) drops: BTreeMap<String, Vec<String>>,
     /// Home Tests that came back.
     pub(super) home_tests: u32,
     /// Prefix advertisements that came back.

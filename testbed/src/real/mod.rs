@@ -53,7 +53,9 @@ pub(crate) fn scenarios(scenarios: &[Scenario], kernel: Kernel, seed: u64) -> st
     let next = AtomicUsize::new(0);
     let work = || {
         let mut reports = Vec::new();
-        while let Some((index, scenario)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, scenarios.get(index)?))) {
+        while let Some((index, scenario)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, scenarios.get(index)?)))
+        {
             reports.push((index, one(scenario, kernel, seed, &programs).map(|(report, _)| report)));
         }
         reports

@@ -93,6 +93,9 @@ impl<'a> Network<'a> {
         home_agent.ip_batch(&format!("link set {INTERFACE} address {ROUTER_LINK_ADDRESS}\n"))?;
         let lines: String = (1..=3).map(|number| format!("link set eth{number} address {ROUTER_LINK_ADDRESS}\n")).collect();
         router.ip_batch(&lines)?;
+        for interface in ["eth0", "eth1"] {
+            home_agent.sysctl(&format!("net.ipv6.conf.{interface}.proxy_ndp"), "1")?;
+        }
         let conditions = scenario.conditions;
         let percent = |permille: u64| f64::from(u32::try_from(permille).unwrap_or(u32::MAX)) / 10.0;
         let delay_ms = u32::try_from(conditions.delay.as_millis()).unwrap_or_default();
@@ -102,6 +105,10 @@ impl<'a> Network<'a> {
             loss_percent: percent(conditions.loss),
             duplicate_percent: percent(conditions.duplicates),
         };
+        // What mobile nodes send is impaired on its way into the router, what they get on its way out of the link: captures show what was sent.
+        for number in 1..=3 {
+            guest.impair_towards(&router, &format!("eth{number}"), &impairment)?;
+        }
         Ok(Self { guest, home_agent, correspondent: guest.namespace(CN)?, impairment })
     }
 
@@ -119,24 +126,18 @@ impl<'a> Network<'a> {
         Ok(node)
     }
 
-    /// A mobile node leaves its link: carrier gone, addresses gone, routes gone.
+    /// A mobile node leaves its link: carrier gone, address gone, routes gone. The home address stays where it is until the Mobile IPv6
+    /// daemon moves it.
     pub(super) fn detach(&self, node: &Namespace, plan: &MobilePlan, from: Link) -> Result<()> {
         self.guest.unplug(node, INTERFACE)?;
-        let mut lines = format!("addr del {}/64 dev {INTERFACE}\n", plan.care_of(from));
-        if from == Link::Home && node.exec(&format!("ip addr show dev {INTERFACE}"))?.contains(&plan.home_address().to_string()) {
-            // A carrier loss alone leaves the home address where it is; the Mobile IPv6 daemon moves it when it moves.
-            lines += &format!("route del default via {}\n", gateway(from));
-        } else {
-            lines += &format!("route del ::/0 via {}\n", gateway(from));
-        }
-        node.ip_batch(&lines.replace("default", "::/0"))
+        node.ip_batch(&format!("addr del {}/64 dev {INTERFACE}\nroute del ::/0 via {}\n", plan.care_of(from), gateway(from)))
     }
 
     /// A mobile node comes up on a link: carrier, router, address (tentative until the kernel's detection is over).
     pub(super) fn attach(&self, node: &Namespace, plan: &MobilePlan, link: Link) -> Result<()> {
         self.guest.move_link(node, INTERFACE, link.name())?;
         let impairment = if link.is_foreign() { self.impairment } else { Impairment { delay_ms: 1, ..Impairment::default() } };
-        self.guest.impair(node, INTERFACE, &impairment)?;
+        self.guest.impair_towards(node, INTERFACE, &impairment)?;
         let router = gateway(link);
         node.ip_batch(&format!(
             "neigh replace {router} lladdr {ROUTER_LINK_ADDRESS} dev {INTERFACE} nud permanent\n\

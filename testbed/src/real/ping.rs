@@ -25,6 +25,8 @@ pub(super) struct Ping {
 pub(super) struct Pinger {
     /// The mobile node at one end.
     pub(super) node: &'static str,
+    /// Whether it is the mobile node that sends.
+    pub(super) sent_by_node: bool,
     socket: Socket,
     target: SocketAddr,
     identifier: u16,
@@ -48,7 +50,7 @@ pub(super) fn icmp_socket(source: Option<IpAddr>) -> Result<Socket> {
 impl Pinger {
     /// Opens the socket in the calling thread's namespace.
     pub(super) fn open(
-        node: &'static str,
+        (node, sent_by_node): (&'static str, bool),
         source: IpAddr,
         target: IpAddr,
         identifier: u16,
@@ -56,7 +58,7 @@ impl Pinger {
         now: Duration,
     ) -> Result<Self> {
         let target = SocketAddr::new(target, 0);
-        Ok(Self { node, socket: icmp_socket(Some(source))?, target, identifier, every, next: now, pings: Vec::new() })
+        Ok(Self { node, sent_by_node, socket: icmp_socket(Some(source))?, target, identifier, every, next: now, pings: Vec::new() })
     }
 
     /// Sends what is due (unless `quiet`) and takes answers.

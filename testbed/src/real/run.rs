@@ -58,6 +58,8 @@ struct Mobile {
     moves: u32,
     ears: Sniffer,
     ambush: Option<(u8, Link)>,
+    /// Just booted: applications run once the Mobile IPv6 daemon has found out where it is.
+    idle: bool,
     /// Since when everything ought to work.
     window: Option<Duration>,
     windows: Vec<(Duration, Duration)>,
@@ -93,10 +95,7 @@ pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
     let order: Order = serde_json::from_value(guest.plan.argument.clone()).context("order")?;
     let scenario = watari_sim::scenarios::find(&order.scenario).ok_or_else(|| Failure(format!("no scenario {}", order.scenario)))?;
     let network = Network::build(guest, &scenario)?;
-    let captures = Link::ALL
-        .iter()
-        .map(|link| guest.capture(link.name(), &format!("{link}.pcap")))
-        .collect::<Result<Vec<Capture>>>()?;
+    let captures = Link::ALL.iter().map(|link| guest.capture(link.name(), &format!("{link}.pcap"))).collect::<Result<Vec<Capture>>>()?;
     let mut runner = Runner::new(guest, &scenario, network, &order)?;
     runner.run()?;
     let facts = runner.finish()?;
@@ -136,6 +135,7 @@ impl<'a> Runner<'a> {
                 moves: 0,
                 ears: space.enter(Sniffer::open)??,
                 ambush: None,
+                idle: true,
                 window: None,
                 windows: Vec::new(),
             };
@@ -274,9 +274,7 @@ impl<'a> Runner<'a> {
         match (what, &host.mobile) {
             (Rekeyed::Child(what), _) => host.agent.tell(&["rekey", what.name()]),
             (Rekeyed::Ike, Some(_)) => host.agent.tell(&["rekey", "--ike", agent::REMOTE]),
-            (Rekeyed::Ike, None) => {
-                self.scenario.mobile_nodes.iter().try_for_each(|plan| host.agent.tell(&["rekey", "--ike", plan.name]))
-            }
+            (Rekeyed::Ike, None) => self.scenario.mobile_nodes.iter().try_for_each(|plan| host.agent.tell(&["rekey", "--ike", plan.name])),
         }
     }
 
@@ -290,7 +288,7 @@ impl<'a> Runner<'a> {
             PingTarget::Correspondent => (&mobile, home, CORRESPONDENT),
             PingTarget::FromCorrespondent => (&self.network.correspondent, CORRESPONDENT, home),
         };
-        let pinger = space.enter(|| Pinger::open(node, source, destination, identifier, every, now))??;
+        let pinger = space.enter(|| Pinger::open((node, target != PingTarget::FromCorrespondent), source, destination, identifier, every, now))??;
         self.pingers.push(pinger);
         Ok(())
     }
@@ -322,18 +320,20 @@ impl<'a> Runner<'a> {
         }
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         host.agent.kill();
-        host.signalling.flush()?;
-        host.standing.clear();
-        let plan = host.mobile.as_ref().map(|mobile| mobile.plan.clone());
-        host.signalling = Signalling::new(&host.space, signalling_node(self.scenario, plan.as_ref()), plan.as_ref().map(MobilePlan::home_address))?;
         if let Some(mobile) = &mut host.mobile {
             mobile.close_window(now);
             mobile.moves += 1;
+            mobile.idle = true;
             if let Some(link) = mobile.link.take() {
                 self.network.detach(&host.space, &mobile.plan, link)?;
             }
             self.network.place_home_address(&host.space, mobile.plan.home_address(), false)?;
         }
+        host.signalling.flush()?;
+        host.standing.clear();
+        let plan = host.mobile.as_ref().map(|mobile| mobile.plan.clone());
+        let home_address = plan.as_ref().map(MobilePlan::home_address);
+        host.signalling = Signalling::new(&host.space, signalling_node(self.scenario, plan.as_ref()), home_address)?;
         Ok(())
     }
 
@@ -399,8 +399,10 @@ impl<'a> Runner<'a> {
         }
         self.correspondent.turn()?;
         let now = self.begin.elapsed();
-        let quiet = now + QUIET > self.scenario.duration;
+        let over = now + QUIET > self.scenario.duration;
         for pinger in &mut self.pingers {
+            let sender_is_down = |mobile: &Mobile| mobile.idle && pinger.sent_by_node && mobile.plan.name == pinger.node;
+            let quiet = over || self.hosts.iter().filter_map(|host| host.mobile.as_ref()).any(sender_is_down);
             pinger.turn(now, quiet);
         }
         Ok(())
@@ -428,7 +430,11 @@ impl<'a> Runner<'a> {
 
     fn count(&mut self, index: usize, now: Duration, event: SignalEvent) {
         match event {
-            SignalEvent::UpdateSent { .. } => self.facts.updates += 1,
+            SignalEvent::UpdateSent { .. } => {
+                if let Some(mobile) = self.hosts.get_mut(index).and_then(|host| host.mobile.as_mut()) {
+                    mobile.idle = false;
+                }
+            }
             SignalEvent::HomeTested => self.facts.home_tests += 1,
             SignalEvent::PrefixAdvertised => self.facts.prefix_advertisements += 1,
             SignalEvent::Acknowledged { .. } => {
@@ -458,8 +464,10 @@ impl<'a> Runner<'a> {
         /// Octet of the exchange type and of the flags, and the flag of a response (RFC 7296 3.1).
         const EXCHANGE: usize = 18;
         const RESPONSE: u8 = 0x20;
-        let is_it = |message: &[u8]| matches!(message.get(EXCHANGE..), Some([exchange, flags, ..]) if *exchange == wanted && flags & RESPONSE == 0);
-        let own = |source: IpAddr| source == mobile.plan.home_address() || Link::ALL.iter().any(|link| source == mobile.plan.care_of(*link));
+        let is_it =
+            |message: &[u8]| matches!(message.get(EXCHANGE..), Some([exchange, flags, ..]) if *exchange == wanted && flags & RESPONSE == 0);
+        let own =
+            |source: IpAddr| source == mobile.plan.home_address() || Link::ALL.iter().any(|link| source == mobile.plan.care_of(*link));
         let sent = mobile.ears.packets().iter().any(|packet| match &packet.kind {
             Kind::Ike { message } => own(packet.source) && is_it(message),
             _ => false,
@@ -481,6 +489,9 @@ impl<'a> Runner<'a> {
             }
             let mut standing = BTreeMap::new();
             for sa in host.signalling.kernel().esp_sas()? {
+                if !sa.tunnel && sa.selector.1 == HOME_AGENT {
+                    self.facts.update_spis.insert(sa.spi);
+                }
                 *standing.entry((sa.reqid, sa.selector.0, sa.selector.1)).or_default() += 1;
             }
             for (key, _) in host.standing.iter().filter(|(key, _)| !standing.contains_key(*key)) {
@@ -524,7 +535,8 @@ impl<'a> Runner<'a> {
             host.monitor.kill();
         }
         for host in self.hosts.iter().filter(|host| host.mobile.is_some()) {
-            let ups = host.agent.log().iter().filter(|line| line.get("msg").and_then(serde_json::Value::as_str) == Some("IKE SA up")).count();
+            let ups =
+                host.agent.log().iter().filter(|line| line.get("msg").and_then(serde_json::Value::as_str) == Some("IKE SA up")).count();
             self.facts.established += u32::try_from(ups).unwrap_or(u32::MAX);
         }
         self.tell_timeline();
@@ -557,6 +569,11 @@ impl<'a> Runner<'a> {
     }
 
     fn judge_counters(&mut self) -> Result<()> {
+        for host in &self.hosts {
+            let drops = host.space.exec("grep -v '[[:blank:]]0$' /proc/thread-self/net/xfrm_stat || true")?;
+            let lines = drops.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+            self.facts.drops.insert(host.space.name.clone(), lines);
+        }
         let Some(baseline) = &self.baseline else { return Ok(()) };
         for (host, before) in self.hosts.iter().zip(baseline) {
             let after = network::counters(&host.space)?;
@@ -618,7 +635,8 @@ impl<'a> Runner<'a> {
 
     fn tell_timeline(&mut self) {
         let troubles = std::mem::take(&mut self.facts.timeline);
-        let mut lines: Vec<(String, String)> = self.lines.iter().map(|line| (format!("{:012}", line.at.as_micros()), line.to_string())).collect();
+        let mut lines: Vec<(String, String)> =
+            self.lines.iter().map(|line| (format!("{:012}", line.at.as_micros()), line.to_string())).collect();
         lines.extend(troubles.into_iter().map(|line| {
             let seconds: f64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default();
             (format!("{:012.0}", seconds * 1e6), line)
@@ -645,7 +663,8 @@ fn recorded(status: &serde_json::Value) -> BTreeSet<String> {
     let rows = |value: &serde_json::Value, key: &str| value.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     let mut records = BTreeSet::new();
     for remote in rows(status, "remotes") {
-        let owned = rows(&remote, "ike_sas").iter().flat_map(|ike| rows(ike, "children")).chain(rows(&remote, "adopted")).collect::<Vec<_>>();
+        let owned =
+            rows(&remote, "ike_sas").iter().flat_map(|ike| rows(ike, "children")).chain(rows(&remote, "adopted")).collect::<Vec<_>>();
         for half in owned.iter().flat_map(|child| [child.get("inbound"), child.get("outbound")]).flatten() {
             let word = |key: &str| half.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
             if half.get("installed").and_then(serde_json::Value::as_bool) == Some(true) {

@@ -143,7 +143,6 @@ impl Signalling {
     }
 
     fn proxy(&self, home_address: IpAddr, on: bool) -> Result<()> {
-        self.host.sysctl(&format!("net.ipv6.conf.{INTERFACE}.proxy_ndp"), "1")?;
         let word = if on { "replace" } else { "del" };
         self.host.ip_batch(&format!("neigh {word} proxy {home_address} dev {INTERFACE}\n"))
     }

@@ -1,4 +1,4 @@
-//! An ear on one host's interfaces (AF_PACKET): what crosses, as soon as it crosses, in the judge's words.
+//! An ear on one host's interfaces (AF_PACKET): what comes and goes, as soon as it does, in the judge's words.
 
 use std::io::Read;
 
@@ -7,17 +7,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::judge::pcap::{Capture, Packet};
 use crate::uml::{Context, Result};
 
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// ETH_P_ALL: an ear for one ethertype would not hear what its own host sends.
+const EVERY_ETHERTYPE: u16 = 3;
 const LINK_TYPE_ETHERNET: u32 = 1;
 const LARGEST_FRAME: usize = 65_536;
 
-/// A socket that hears every IPv6 packet its host sends or receives.
+/// A socket that hears every frame its host sends or receives.
 pub(crate) struct Sniffer(Socket);
 
 impl Sniffer {
     /// Opens it in the calling thread's network namespace.
     pub(crate) fn open() -> Result<Self> {
-        let protocol = Protocol::from(i32::from(ETHERTYPE_IPV6.to_be()));
+        let protocol = Protocol::from(i32::from(EVERY_ETHERTYPE.to_be()));
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).context("AF_PACKET socket")?;
         socket.set_nonblocking(true).context("AF_PACKET socket")?;
         Ok(Self(socket))

@@ -109,6 +109,12 @@ impl Guest {
         host.exec(&format!("tc {}", words(interface))).map(|_| ())
     }
 
+    /// The same only for what comes to the interface: what it sends stays untouched on the link, where captures see it.
+    pub(crate) fn impair_towards(&self, host: &Namespace, interface: &str, impairment: &Impairment) -> Result<()> {
+        let words = format!("qdisc replace dev {} root {}", port_name(&host.name, interface)?, impairment.netem());
+        output_of(tool("tc").args(words.split_whitespace())).map(|_| ())
+    }
+
     /// Records everything that crosses a link into `FILE` in the output directory, until the capture is stopped.
     pub(crate) fn capture(&self, link: &str, file: &str) -> Result<Capture> {
         let pcap = self.output.join(file);
