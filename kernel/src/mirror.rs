@@ -197,9 +197,18 @@ impl Mirror {
             spi = spi.checked_add(1).unwrap_or(0x100);
         }
         self.next_spi = spi.checked_add(1).unwrap_or(0x100);
-        let mut state = State::larval(endpoints, protocol, mode, reqid, now.boot.saturating_add(LARVAL_LIFETIME), now);
-        state.spi = Spi(spi);
-        self.states.insert(state);
+        // Like Linux: the state of an unanswered ACQUIRE with the same parameters gets the SPI instead of a new one.
+        let asked = |state: &State| {
+            let same = state.mode == Some(mode) && state.reqid == reqid && state.ip_protocol == ip_protocol(protocol);
+            state.is_larval() && state.spi == Spi(0) && same && state.has_endpoints(endpoints)
+        };
+        if let Some(state) = self.states.position(asked).and_then(|at| self.states.get_mut(at)) {
+            state.spi = Spi(spi);
+        } else {
+            let mut state = State::larval(endpoints, protocol, mode, reqid, now.boot.saturating_add(LARVAL_LIFETIME), now);
+            state.spi = Spi(spi);
+            self.states.insert(state);
+        }
         Spi(spi)
     }
 

@@ -11,6 +11,11 @@ pub(super) const ACTS: &[Act] = &[
     },
     Act { name: "acquire-answered", sentence: "The SA that answers an ACQUIRE takes the larval state's place.", run: acquire_answered },
     Act { name: "acquire-per-reqid", sentence: "Suppression is per template: another reqid asks for itself.", run: acquire_per_reqid },
+    Act {
+        name: "acquire-withdrawn",
+        sentence: "An unanswered ACQUIRE of a tunnel blocks its MIGRATE (ENODATA) until its state got an SPI and was deleted; then the tunnel moves.",
+        run: acquire_withdrawn,
+    },
     Act { name: "sub-blocks", sentence: "A sub policy that blocks wins over a main policy that allows.", run: sub_blocks },
     Act { name: "sub-and-main", sentence: "A sub policy that allows leaves the main policy's templates in force.", run: sub_and_main },
     Act { name: "priority", sentence: "The lower priority number wins; of equals, the older policy.", run: priority },
@@ -102,6 +107,27 @@ fn acquire_per_reqid(kernel: &mut dyn KernelUnderTest) -> Vec<String> {
     let _ = kernel.send(&udp_packet(HOA, HA, 4000));
     let asked: Vec<Reqid> = acquires(&kernel.events()).iter().map(|acquire| acquire.template.reqid).collect();
     seen.expect("ACQUIREs", asked, vec![Reqid(1), Reqid(3)]);
+    seen.0
+}
+
+fn acquire_withdrawn(kernel: &mut dyn KernelUnderTest) -> Vec<String> {
+    let mut seen = Differences::default();
+    kernel.reset();
+    let (selector, old, new) = (host_pair(HOA, HA), ends(COA1, HA), ends(COA2, HA));
+    let _ = kernel.set_policy(&policy(selector, OUT, 13, vec![tunnel(7, old)]));
+    let _ = kernel.send(&udp_packet(HOA, HA, 4000));
+    seen.expect("ACQUIREs", acquires(&kernel.events()).len(), 1);
+    let request = migrate(selector, OUT, step(Mode::Tunnel, 7, old, new));
+    seen.expect("under the larval state", kernel.migrate(&request), Err(crate::mirror::ENODATA));
+    let reserve = KernelRequest::AllocateSpi { endpoints: old, protocol: Protocol::Esp, mode: Mode::Tunnel, reqid: Reqid(7) };
+    if let Ok(KernelReply::Spi(spi)) = kernel.request(reserve) {
+        let _ = kernel.request(KernelRequest::DeleteSa(SaId { dst: HA, protocol: Protocol::Esp, spi }));
+    }
+    seen.expect("after it was deleted", kernel.migrate(&request), Ok(()));
+    let _ = kernel.events();
+    let _ = kernel.send(&udp_packet(HOA, HA, 4000));
+    let asked: Vec<Endpoints> = acquires(&kernel.events()).iter().map(|acquire| acquire.endpoints).collect();
+    seen.expect("the next ACQUIRE", asked, vec![new]);
     seen.0
 }
 
