@@ -116,10 +116,12 @@ impl Ikev2 {
         let State::AwaitAuth(attempt) = &mut sa.state else { return };
         let payloads = Payloads(&received);
         let (Some(id), Some((method, _))) = (payloads.id_responder(), payloads.authentication()) else {
-            let what = payloads.error().map_or_else(|| "no proof of identity".to_owned(), ToString::to_string);
-            let cause = payloads.error().map_or(Cause::MALFORMED, crate::refusal::cause_of);
-            let detail = format!("{} answered {what} to us, {}", config.remote_identity, config.local_identity);
-            return self.attempt_failed(context, ike, cause, detail);
+            let who = format!("{} to us, {}", config.remote_identity, config.local_identity);
+            return match payloads.error() {
+                Some(error) => self.attempt_failed(context, ike, crate::refusal::cause_of(error), format!("{error} from {who}")),
+                // The peer believes that the IKE SA stands: it must be told.
+                None => self.peer_unproven(context, ike, Cause::MALFORMED, format!("no proof of identity from {who}")),
+            };
         };
         let claimed = identity::from_wire(id);
         if identity::comparable(&claimed) != identity::comparable(&config.remote_identity) {

@@ -358,9 +358,16 @@ impl Ikev2 {
         if !build.initiator {
             return self.install_inbound(context, child);
         }
-        build.step = Step::Sent;
-        let ike = build.ike;
-        if build.in_auth { self.send_auth(context, ike) } else { self.send_create_child(context, child) }
+        let (ike, in_auth) = (build.ike, build.in_auth);
+        if !in_auth && self.peer_was_first(child) {
+            // Nothing of ours has left: the peer's exchange serves as well.
+            self.cancel_build(context, child);
+            return self.task_done(context, ike);
+        }
+        if let Some(build) = self.builds.get_mut(&child) {
+            build.step = Step::Sent;
+        }
+        if in_auth { self.send_auth(context, ike) } else { self.send_create_child(context, child) }
     }
 
     /// The peer's answer to our offer of a child SA. `nr` is the responder's nonce.

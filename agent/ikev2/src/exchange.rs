@@ -52,7 +52,7 @@ impl Ikev2 {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let transmit = self.out.transmit_request(context, ike, sa.path, octets.clone());
         sa.window.next_request = id;
-        let outstanding = Outstanding { id, exchange, octets, sends: 1, repeats: 0, transmit, unsent: false };
+        let outstanding = Outstanding { id, exchange, octets, sends: 1, failures: 0, repeats: 0, transmit, unsent: false };
         if let Some(old) = sa.window.outstanding.replace(outstanding) {
             self.out.forget_transmit(old.transmit);
         }
@@ -135,12 +135,15 @@ impl Ikev2 {
         let mobile = sa.remote.and_then(|remote| context.config.remote(remote)).is_some_and(|remote| remote.role.home_address().is_some());
         let Some(outstanding) = &mut sa.window.outstanding else { return };
         outstanding.unsent = true;
+        // What did not leave neither counts nor makes the next wait longer.
+        outstanding.sends = outstanding.sends.saturating_sub(1);
+        outstanding.failures = outstanding.failures.saturating_add(1);
         self.awaiting.insert((sa.path.local.ip(), ike));
-        if !mobile && outstanding.sends > ADDRESS_PATIENCE {
+        if !mobile && outstanding.failures > ADDRESS_PATIENCE {
             return;
         }
         // Slower after a minute: the address may be gone for good.
-        let slow = if outstanding.sends > ADDRESS_PATIENCE { 10 } else { 1 };
+        let slow = if outstanding.failures > ADDRESS_PATIENCE { 10 } else { 1 };
         self.timers.clear(Timer::Retransmit(ike));
         self.timers.set(Timer::AwaitAddress(ike), context.now.boot.saturating_add(ADDRESS_POLL.saturating_mul(slow)));
     }

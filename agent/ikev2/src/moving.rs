@@ -25,7 +25,7 @@ impl Ikev2 {
         self.awaiting.remove(&(old.local.ip(), ike));
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         if let Some(outstanding) = &mut sa.window.outstanding {
-            (outstanding.repeats, outstanding.sends) = (0, 0);
+            (outstanding.repeats, outstanding.sends, outstanding.failures) = (0, 0, 0);
         }
         let unanswered_init = matches!(&sa.state, State::AwaitInit(attempt) if attempt.answered.is_none());
         let encrypted = sa.window.outstanding.is_some() && sa.state.crypt().is_some();

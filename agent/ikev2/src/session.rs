@@ -320,6 +320,9 @@ impl Ikev2 {
         if let State::Replaced(_) | State::Closing(_) = sa.state {
             return self.end(context, ike, Cause::PEER_SILENT, detail);
         }
+        if let Some(Task::DeleteIke { cause }) = sa.current {
+            return self.end(context, ike, cause, detail);
+        }
         let mut wants = self.unserved(context, ike);
         // RFC 7296 2.4: no DELETE is sent to a peer that does not answer.
         if mobile {

@@ -101,10 +101,11 @@ impl IkeSa {
     }
 
     /// Its state as others see it; `None` for one that has ended and only answers repeats.
-    pub(crate) const fn visible_state(&self) -> Option<IkeState> {
+    pub(crate) fn visible_state(&self) -> Option<IkeState> {
         match self.state {
             State::AwaitInit(_) | State::Answering(_) => Some(IkeState::AwaitInit),
             State::AwaitAuth(_) => Some(IkeState::AwaitAuth),
+            State::Established(_) if matches!(self.current, Some(Task::DeleteIke { .. })) => Some(IkeState::Closing),
             State::Established(_) => Some(IkeState::Established),
             State::Replaced(_) => Some(IkeState::Replaced),
             State::Closing(_) => Some(IkeState::Closing),
@@ -297,6 +298,8 @@ pub(crate) struct Outstanding {
     pub(crate) octets: Vec<u8>,
     /// How often it was sent.
     pub(crate) sends: u32,
+    /// How often it could not leave because the source address was not usable.
+    pub(crate) failures: u32,
     /// Repeats that count towards giving up.
     pub(crate) repeats: u32,
     /// The last transmission.

@@ -302,3 +302,33 @@ fn chaos_settles() {
         chaos(seed);
     }
 }
+
+#[test]
+fn what_the_peer_begins_while_ours_is_being_prepared_serves_both() {
+    for what in [Begin::Create, Begin::RekeyChild] {
+        let mut pair = up(3);
+        pair.a.kernel.held = true;
+        begin(&mut pair, Side::A, what);
+        pair.settle();
+        begin(&mut pair, Side::B, what);
+        pair.run();
+        release_kernel(&mut pair, Side::A);
+        pair.run();
+        pair.pass_secs(20);
+        pair.assert_healthy(1, if what == Begin::Create { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn the_operator_closes_an_ike_sa_whose_peer_is_dead() {
+    let mut pair = up(3);
+    pair.a.config.remotes[0].role = watari_policies::MobilityRole::MobileNode { home_address: ip(HOA) };
+    pair.filter = Some(Box::new(|_, _| false));
+    let ike = pair.a.established()[0];
+    pair.close(Side::A, Target::Ike(ike));
+    pair.settle();
+    assert_eq!(pair.a.ike.statuses()[0].state, watari_sa::IkeState::Closing);
+    pair.pass_secs(200);
+    assert!(pair.a.ike.statuses().is_empty() && pair.a.children.is_empty());
+    assert_eq!(pair.a.inits(), 1, "closed means closed");
+}

@@ -165,6 +165,19 @@ impl Ikev2 {
         }
     }
 
+    /// Whether the peer has begun the same while our request was being prepared.
+    pub(crate) fn peer_was_first(&self, ours: ChildId) -> bool {
+        let Some(build) = self.builds.get(&ours) else { return false };
+        if let Some((old, _)) = build.replaces {
+            return self.has_heir(old);
+        }
+        let answering = self.sas.get(&build.ike).and_then(|sa| match &sa.answer {
+            Some(Answer::Child(child)) => self.builds.get(child),
+            _ => None,
+        });
+        answering.is_some_and(|theirs| theirs.policy == build.policy && theirs.replaces.is_none())
+    }
+
     /// Whether the peer may make or replace child SAs now.
     pub(super) fn may_touch_children(&self, ike: IkeId) -> Result<(), Refusal> {
         let sa = self.sas.get(&ike).ok_or(Refusal::Temporary("the IKE SA is gone"))?;

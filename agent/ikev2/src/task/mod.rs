@@ -20,7 +20,7 @@ pub(crate) use rekey_ike::{RekeyAnswer, RekeyIke};
 
 use crate::Ikev2;
 use crate::payloads::Payloads;
-use crate::state::State;
+use crate::state::{Answer, State};
 use crate::timers::Timer;
 
 /// How long a peer may answer TEMPORARY_FAILURE before the IKE SA is given up (RFC 7296 2.25: several minutes).
@@ -183,7 +183,8 @@ impl Ikev2 {
                 State::Replaced(_) => true,
                 _ => return,
             };
-            if sa.current.is_some() || sa.window.outstanding.is_some() {
+            // While the peer replaces the IKE SA everything waits for the new one (FACTS E 6).
+            if sa.current.is_some() || sa.window.outstanding.is_some() || matches!(sa.answer, Some(Answer::RekeyIke(_))) {
                 return;
             }
             let now = context.now.boot;

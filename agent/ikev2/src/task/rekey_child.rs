@@ -16,7 +16,7 @@ impl Ikev2 {
     pub(super) fn start_rekey_child(&mut self, context: &mut Context<'_>, ike: IkeId, mut task: RekeyChild) {
         let Some(old) = context.children.get(task.old) else { return };
         // Replaced by the peer, or being closed, while the task waited.
-        if old.owner != Owner::Ike(ike) || old.state != ChildState::Installed || self.has_successor(task.old) {
+        if old.owner != Owner::Ike(ike) || old.state != ChildState::Installed || self.has_heir(task.old) {
             return;
         }
         let plan = ChildPlan { group: task.group, ..ChildPlan::successor(old.policy, old.id) };
@@ -27,6 +27,12 @@ impl Ikev2 {
     }
 
     /// Whether another child SA takes or has taken the place of this one.
+    pub(super) fn has_heir(&self, child: ChildId) -> bool {
+        let heir = self.kids.get(&child).and_then(|kid| kid.heir);
+        self.has_successor(child) || heir.is_some_and(|heir| self.builds.contains_key(&heir))
+    }
+
+    /// Whether another child SA has taken the place of this one.
     fn has_successor(&self, child: ChildId) -> bool {
         self.kids.get(&child).is_some_and(|kid| kid.successor.is_some())
     }
@@ -100,8 +106,7 @@ impl Ikev2 {
             return Err(Refusal::Temporary("this child SA is being replaced or closed"));
         }
         // Never two successors (FACTS E 4): the first one may still wait for its outbound half.
-        let heir = self.kids.get(&old).and_then(|kid| kid.heir);
-        if self.has_successor(old) || heir.is_some_and(|heir| self.builds.contains_key(&heir)) {
+        if self.has_heir(old) {
             return Err(Refusal::Temporary("this child SA has been replaced already"));
         }
         let child = self.child_for_peer(context, ike, payloads, Some(old))?;

@@ -252,7 +252,10 @@ impl Ikev2 {
     pub(crate) fn rekey_answer_ready(&mut self, context: &mut Context<'_>, ike: IkeId, done: WorkDone) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let Some(Answer::RekeyIke(answer)) = sa.answer.take() else { return };
-        let refuse = |endpoint: &mut Self, context: &mut Context<'_>, refusal: Refusal| endpoint.answer(context, ike, &[refusal.notify()]);
+        let refuse = |endpoint: &mut Self, context: &mut Context<'_>, refusal: Refusal| {
+            endpoint.answer(context, ike, &[refusal.notify()]);
+            endpoint.run_tasks(context, ike);
+        };
         let (public, shared) = match done {
             WorkDone::KeyAndShared { public, shared } => (public, shared),
             WorkDone::Failed { why, .. } => return refuse(self, context, Refusal::Crypto(why)),
