@@ -2,8 +2,9 @@
 //! Invariant: the response of the responder leaves only after the kernel has taken the SA; what fails is undone on both sides.
 
 use watari_crypto::ChildKeys;
-use watari_kernel::{Endpoints, KernelError, KernelReply, KernelRequest, SaId, Spi};
-use watari_policies::{Direction, MobilityRole, RemoteId};
+use watari_kernel::{Endpoints, KernelError, KernelReply, KernelRequest, SaId, SaParameters, Spi};
+use watari_policies::selector::{ICMPV6, MOBILITY_HEADER, PortMask};
+use watari_policies::{MobilityRole, Mode, RemoteId, Selector};
 use watari_sa::{Agreed, Cause, ChildId, ChildSa, ChildState, Context, KeyingEvent, Owner, SaHalf, lifetimes};
 use watari_wire::ikev2::{ExchangeType, Notify, NotifyType};
 
@@ -63,8 +64,7 @@ impl Ikev2 {
         };
         // Read again: the peer or we may have moved since the SPI was reserved.
         let endpoints = context.whereabouts.sa_endpoints(build.policy, addresses);
-        let visible = inbound_types_visible(context, build.remote);
-        let parameters = agreed.inbound(endpoints, visible);
+        let parameters = inbound_half(context, build.remote, &agreed, endpoints);
         let allocated = build.reserved_for == endpoints.reversed();
         if !allocated {
             let id = SaId { dst: build.reserved_for.dst, ..parameters.id };
@@ -80,7 +80,12 @@ impl Ikev2 {
             mode: build.mode,
             traffic: build.traffic.clone(),
             inbound: half(agreed.inbound_spi, endpoints.reversed(), parameters.selector, agreed.reqid_in),
-            outbound: half(agreed.outbound_spi, endpoints, agreed.selector(Direction::Out, true), agreed.reqid_out),
+            outbound: half(
+                agreed.outbound_spi,
+                endpoints,
+                outbound_half(context, build.remote, &agreed, endpoints).selector,
+                agreed.reqid_out,
+            ),
             suite: agreed.suite,
             encapsulation: agreed.encapsulation,
             created: context.now.boot,
@@ -127,7 +132,7 @@ impl Ikev2 {
         self.timers.clear(Timer::Switch(child));
         let addresses = watari_kernel::KmAddress { local: sa.path.local.ip(), remote: sa.path.remote.ip() };
         let endpoints = context.whereabouts.sa_endpoints(build.policy, addresses);
-        let parameters = kid.agreed.outbound(endpoints);
+        let parameters = outbound_half(context, build.remote, &kid.agreed, endpoints);
         build.step = Step::InstallOutbound;
         context.children.update(child, |sa| sa.outbound.endpoints = endpoints);
         let id = parameters.id;
@@ -309,9 +314,8 @@ impl Ikev2 {
     /// Installs both halves of a child SA again at its present end points: the kernel left them behind at a move (FACTS 3.1).
     pub(crate) fn install_again(&mut self, context: &mut Context<'_>, child: ChildId) {
         let Some((sa, kid)) = context.children.get(child).zip(self.kids.get(&child)) else { return };
-        let visible = inbound_types_visible(context, sa.remote);
-        let inbound = kid.agreed.inbound(sa.outbound.endpoints, visible);
-        let outbound = kid.agreed.outbound(sa.outbound.endpoints);
+        let inbound = inbound_half(context, sa.remote, &kid.agreed, sa.outbound.endpoints);
+        let outbound = outbound_half(context, sa.remote, &kid.agreed, sa.outbound.endpoints);
         let (inbound_id, outbound_id) = (inbound.id, outbound.id);
         let add = |parameters| KernelRequest::AddSa { parameters: Box::new(parameters), allocated: false, sequence: 0 };
         self.out.kernel(context, add(inbound), RequestFor::Inbound(child, inbound_id));
@@ -319,11 +323,34 @@ impl Ikev2 {
     }
 }
 
-/// Whether an inbound SA may carry a Mobility Header type. Even a kernel that reads the type does so only behind exactly one extension
-/// header (FACTS A2): a binding update sent at home and a Home Test inside its tunnel have none and would be dropped.
-fn inbound_types_visible(context: &Context<'_>, remote: RemoteId) -> bool {
-    let governed = context.config.remote(remote).is_some_and(|remote| remote.role != MobilityRole::None);
-    !governed && context.capability.inbound_mh_type != Some(false)
+fn governed(context: &Context<'_>, remote: RemoteId) -> bool {
+    context.config.remote(remote).is_some_and(|remote| remote.role != MobilityRole::None)
+}
+
+/// The inbound SA as the kernel can check it. Even a kernel that reads Mobility Header types does so only behind exactly one extension
+/// header, and ICMPv6 types only behind none (FACTS A2): what a mobile peer sends has an extension header away, none at home or in a tunnel.
+fn inbound_half(context: &Context<'_>, remote: RemoteId, agreed: &Agreed, endpoints: Endpoints) -> SaParameters {
+    let mut parameters = agreed.inbound(endpoints, context.capability.inbound_mh_type != Some(false));
+    if governed(context, remote) {
+        parameters.selector = without_types(parameters.selector);
+    }
+    parameters
+}
+
+/// The outbound SA as the kernel can choose it: what a home agent forwards into a tunnel is read like a packet that arrives.
+fn outbound_half(context: &Context<'_>, remote: RemoteId, agreed: &Agreed, endpoints: Endpoints) -> SaParameters {
+    let mut parameters = agreed.outbound(endpoints);
+    if agreed.mode == Mode::Tunnel && governed(context, remote) {
+        parameters.selector = without_types(parameters.selector);
+    }
+    parameters
+}
+
+fn without_types(mut selector: Selector) -> Selector {
+    if matches!(selector.protocol, MOBILITY_HEADER | ICMPV6) {
+        (selector.sport, selector.dport) = (PortMask::ANY, PortMask::ANY);
+    }
+    selector
 }
 
 /// Whether a notify says that no further child SA can be made over this IKE SA.

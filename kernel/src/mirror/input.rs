@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use watari_policies::selector::MOBILITY_HEADER;
+use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 use watari_policies::{Direction, Mode, Reqid};
 
 use crate::mirror::packet::{Body, Esp, Inner, Packet};
@@ -139,6 +139,10 @@ impl Mirror {
         let type_is_read = self.model == Model::Linux6_1 && headers == 1;
         if upper.protocol == MOBILITY_HEADER && !type_is_read {
             flow.sport = 0;
+        }
+        // Linux 6.1 looks for the ICMPv6 type where a packet without extension headers has it.
+        if upper.protocol == ICMPV6 && headers > 0 && self.model == Model::Linux6_1 {
+            (flow.sport, flow.dport) = (u16::MAX, u16::MAX);
         }
         if applied.iter().any(|state| state.selector.is_some_and(|selector| !flow.fits(&selector))) {
             return Err(Counter::XfrmInStateMismatch);

@@ -1,6 +1,7 @@
 //! Packets that leave: policies, SA lookup by template, ACQUIRE, ESP and Mobile IPv6 headers.
 
 use watari_policies::Mode;
+use watari_policies::selector::MOBILITY_HEADER;
 
 use crate::mirror::packet::{Body, Esp, Inner, Packet};
 use crate::mirror::policies::{Flow, Verdict};
@@ -47,7 +48,11 @@ impl Mirror {
     pub fn output(&mut self, now: Now, packet: Packet) -> Departure {
         crate::Backend::timeout(self, now);
         let Body::Clear(upper) = &packet.body else { return Departure::Pass(packet) };
-        let flow = Flow { src: packet.src, dst: packet.dst, protocol: upper.protocol, sport: upper.sport, dport: upper.dport };
+        let mut flow = Flow { src: packet.src, dst: packet.dst, protocol: upper.protocol, sport: upper.sport, dport: upper.dport };
+        // A socket of this host names the type it sends; of a packet on its way through it is not read.
+        if upper.protocol == MOBILITY_HEADER && !self.addresses.contains_key(&packet.src) {
+            flow.sport = 0;
+        }
         let templates = match self.policies.verdict(watari_policies::Direction::Out, &flow) {
             Verdict::Nothing => return Departure::Pass(packet),
             Verdict::Block => return self.dropped(Counter::XfrmOutPolBlock, false),

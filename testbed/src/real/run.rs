@@ -72,7 +72,10 @@ struct Host {
     mobile: Option<Mobile>,
     /// SAs by reqid and selector that stood when last looked.
     standing: BTreeMap<(u32, IpAddr, IpAddr), u32>,
+    /// Tells when addresses become usable; ahead of every other process, so that its time stamps are those of the kernel.
     monitor: Daemon,
+    /// Keeps what the kernel told of SAs and policies, for whoever looks for a fault.
+    record: Daemon,
 }
 
 struct Runner<'a> {
@@ -117,11 +120,13 @@ impl<'a> Runner<'a> {
     fn new(guest: &'a Guest, scenario: &'a Scenario, network: Network<'a>, order: &Order) -> Result<Self> {
         let home_agent = network.home_agent.clone();
         let mut hosts = Vec::new();
-        let monitor = |space: &Namespace| space.spawn("addresses", "ip -ts monitor address");
+        let monitor = |space: &Namespace| space.spawn("addresses", "chrt -f 50 ip -ts monitor address");
+        let record = |space: &Namespace| space.spawn("xfrm", "ip -ts xfrm monitor all");
         hosts.push(Host {
             agent: Agent::new(guest, home_agent.clone(), &order.programs, order.seed, &agent::home_configuration(scenario))?,
             signalling: Signalling::new(&home_agent, signalling_node(scenario, None), None)?,
             monitor: monitor(&home_agent)?,
+            record: record(&home_agent)?,
             space: home_agent,
             mobile: None,
             standing: BTreeMap::new(),
@@ -143,6 +148,7 @@ impl<'a> Runner<'a> {
                 agent: Agent::new(guest, space.clone(), &order.programs, order.seed, &agent::mobile_configuration(scenario, plan))?,
                 signalling: Signalling::new(&space, signalling_node(scenario, Some(plan)), Some(plan.home_address()))?,
                 monitor: monitor(&space)?,
+                record: record(&space)?,
                 mobile: Some(mobile),
                 space,
                 standing: BTreeMap::new(),
@@ -533,6 +539,7 @@ impl<'a> Runner<'a> {
         for host in &mut self.hosts {
             host.agent.kill();
             host.monitor.kill();
+            host.record.kill();
         }
         for host in self.hosts.iter().filter(|host| host.mobile.is_some()) {
             let ups =
@@ -596,6 +603,7 @@ impl<'a> Runner<'a> {
             self.guest.write(&format!("{}-status.json", host.space.name), status.to_string())?;
             let agent = recorded(&status);
             let name = &host.space.name;
+            self.guest.write(&format!("{name}-policies.txt"), host.space.exec("ip xfrm policy; ip xfrm state | grep -v 'aead\\|auth\\|enc'")?)?;
             let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, who: &str| {
                 one.difference(other).map(|sa| format!("{name}: only the {who} knows SA {sa}")).collect::<Vec<_>>()
             };
