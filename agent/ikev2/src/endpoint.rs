@@ -239,7 +239,10 @@ impl Ikev2 {
             }
             return;
         }
-        let dead = matches!(sa.state, State::Gone(_));
+        // Before both sides are proved only IKE_AUTH of the initiator has a place; a peer whose IKE_AUTH response is still under way
+        // will repeat what it wants.
+        let unproven = matches!(sa.state, State::AwaitAuth(_)) && (sa.initiator || header.exchange != ExchangeType::IKE_AUTH);
+        let dead = unproven || matches!(sa.state, State::Gone(_));
         //= rfc7296#2.3
         //# a message id outside the window is dropped
         if id != sa.window.expected || sa.window.answering.is_some() || dead {

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use watari_sa::{Cause, Context, IkeId, Path};
+use watari_sa::{Cause, Context, IkeId, KeyingEvent, Path};
 use watari_wire::ikev2::{Flags, Header, Message, NotifyType};
 
 use crate::Ikev2;
 use crate::payloads::{Payloads, notify, notify_with};
+use crate::state::State;
 
 /// How often one IKE SA may be made to start another beside it.
 const HINT_PAUSE: Duration = Duration::from_secs(30);
@@ -68,13 +69,14 @@ impl Ikev2 {
         let asked = sa.window.outstanding.as_ref().is_some_and(|request| {
             request.id == message.header.message_id && request.exchange == message.header.exchange && message.header.flags.response()
         });
-        let confirmed = sa.session().is_some_and(|session| session.confirmed);
-        if !(unknown_there && asked && sa.is_established() && confirmed) {
+        let unproven = sa.initiator && matches!(sa.state, State::AwaitAuth(_));
+        let confirmed = sa.is_established() && sa.session().is_some_and(|session| session.confirmed);
+        if !(unknown_there && asked && (confirmed || unproven)) {
             return self.drop_message(path, Cause::UNEXPECTED, "an unprotected message about an IKE SA with keys".to_owned());
         }
         //= rfc7296#2.4
         //# an unprotected message is no proof of anything: it counts only if it comes again for a repeat of the request,
-        //# and even then the IKE SA stays until another one is authenticated
+        //# and even then an IKE SA that was authenticated stays until another one is
         let sends = sa.window.outstanding.as_ref().map_or(0, |request| request.sends);
         let first = *sa.hint.get_or_insert((message.header.message_id, sends));
         let rested = sa.hinted.is_none_or(|since| context.now.boot.saturating_sub(since) >= HINT_PAUSE);
@@ -84,7 +86,22 @@ impl Ikev2 {
             sa.hinted = Some(context.now.boot);
             let detail = "the peer does not know the IKE SA; another one is tried beside it".to_owned();
             self.drop_message(path, Cause::PEER_RESTARTED, detail);
-            self.renew(context, ike, Cause::PEER_RESTARTED);
+            if unproven { self.attempt_again(context, ike) } else { self.renew(context, ike, Cause::PEER_RESTARTED) }
+        }
+    }
+
+    /// IKE_AUTH finds nobody who remembers IKE_SA_INIT: the handshake starts again, or another IKE SA serves the wishes.
+    fn attempt_again(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let (wants, supersedes) = (std::mem::take(&mut sa.wants), std::mem::take(&mut sa.supersedes));
+        let Some(remote) = sa.remote else { return };
+        let detail = "the peer has forgotten the handshake".to_owned();
+        self.out.event(KeyingEvent::IkeDown { ike, remote: Some(remote), cause: Cause::PEER_RESTARTED, detail });
+        self.remove(context, ike);
+        if supersedes.is_empty() {
+            wants.into_iter().for_each(|want| self.want_child(context, want));
+        } else {
+            self.start_ike(context, remote, wants, supersedes);
         }
     }
 }

@@ -280,8 +280,13 @@ impl Ikev2 {
 
     /// Ends a child SA whose delete exchange is over: what was replaced goes on receiving for a moment.
     pub(crate) fn finish_child(&mut self, context: &mut Context<'_>, child: ChildId, cause: Cause) {
-        let replaced = self.kids.get(&child).and_then(|kid| kid.successor).is_some_and(|new| context.children.get(new).is_some());
-        if !replaced {
+        let successor = self.kids.get(&child).and_then(|kid| kid.successor).is_some_and(|new| context.children.get(new).is_some());
+        // The redundant one of two from crossing exchanges has no successor, but packets on it may still be under way all the same.
+        let twin = context.children.get(child).is_some_and(|sa| {
+            let serves = |other: &ChildSa| other.id != sa.id && other.state == ChildState::Installed && other.outbound.installed;
+            context.children.of_policy(sa.policy).any(serves)
+        });
+        let _ = twin; if !successor {
             return self.remove_child(context, child, cause);
         }
         self.builds.remove(&child);

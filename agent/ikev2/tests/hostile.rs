@@ -13,25 +13,6 @@ fn dropped(cause: Cause) -> impl Fn(&KeyingEvent) -> bool {
     move |event| matches!(event, KeyingEvent::Dropped { cause: why, .. } if *why == cause)
 }
 
-/// B as it is after a restart of the host (nothing remains) or of the daemon (kernel SAs remain and are adopted).
-fn restart(pair: &mut Pair, side: Side, kernel_too: bool) {
-    let mut fresh = Pair::seeded(77);
-    let new = if side == Side::A { &mut fresh.a } else { &mut fresh.b };
-    let old = pair.host(side);
-    std::mem::swap(&mut old.ike, &mut new.ike);
-    old.rng = watari_sa::Rng::new([78; 32]);
-    if kernel_too {
-        old.children = watari_sa::SaTable::default();
-        // A kernel of another life, which chooses other SPIs.
-        old.kernel = Kernel { next: 1000, ..Kernel::default() };
-    } else {
-        let ids: Vec<_> = old.children.iter().map(|sa| sa.id).collect();
-        for id in ids {
-            old.children.update(id, |sa| sa.owner = Owner::None);
-        }
-    }
-}
-
 #[test]
 fn initial_contact_replaces_make_before_break() {
     for kernel_too in [false, true] {

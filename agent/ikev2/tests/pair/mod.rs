@@ -506,6 +506,9 @@ impl Pair {
             both.map(|(inbound, outbound)| if swap { (outbound, inbound) } else { (inbound, outbound) }).collect()
         };
         assert_eq!(spis(&self.a, false), spis(&self.b, true), "SPIs of the two ends");
+        if !self.a.kernel.larval.is_empty() || !self.b.kernel.larval.is_empty() {
+            println!("{}", self.story());
+        }
         self.a.assert_kernel_matches();
         self.b.assert_kernel_matches();
         for sa in self.a.installed() {
@@ -577,5 +580,33 @@ pub fn release_kernel(pair: &mut Pair, side: Side) {
     for (id, request) in std::mem::take(&mut host.kernel.waiting) {
         let reply = host.kernel.answer(request);
         host.handle(now, KeyingInput::Done(id, reply));
+    }
+}
+
+/// A side as it is after a restart of the host (nothing remains) or of the daemon (kernel SAs remain and are adopted).
+pub fn restart(pair: &mut Pair, side: Side, kernel_too: bool) {
+    pair.settle();
+    let mut fresh = Pair::new();
+    let new = if side == Side::A { &mut fresh.a } else { &mut fresh.b };
+    let old = pair.host(side);
+    std::mem::swap(&mut old.ike, &mut new.ike);
+    old.rng = Rng::new(old.rng.octets(32).try_into().unwrap());
+    if kernel_too {
+        old.children = SaTable::default();
+        // A kernel of another life, which chooses other SPIs.
+        old.kernel = Kernel { next: old.kernel.next + 1000, ..Kernel::default() };
+    } else {
+        // Larval states die by themselves; half an SA is not adopted.
+        old.kernel.larval.clear();
+        let all: Vec<_> = old.children.iter().cloned().collect();
+        for sa in all {
+            if sa.inbound.installed && sa.outbound.installed {
+                old.children.update(sa.id, |sa| sa.owner = watari_sa::Owner::None);
+            } else {
+                old.children.remove(sa.id);
+                old.kernel.sas.remove(&sa.inbound_id());
+                old.kernel.sas.remove(&sa.outbound_id());
+            }
+        }
     }
 }
