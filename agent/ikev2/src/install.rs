@@ -286,7 +286,7 @@ impl Ikev2 {
             let serves = |other: &ChildSa| other.id != sa.id && other.state == ChildState::Installed && other.outbound.installed;
             context.children.of_policy(sa.policy).any(serves)
         });
-        let _ = twin; if !successor {
+        if !(successor || twin) {
             return self.remove_child(context, child, cause);
         }
         self.builds.remove(&child);
