@@ -325,6 +325,10 @@ impl Ikev2 {
             std::mem::take(&mut sa.tasks).into_iter().filter(|queued| !matches!(queued.task, Task::RekeyIke(_))).collect();
         let (moved, supersedes) = (sa.moved, std::mem::take(&mut sa.supersedes));
         sa.state.replace();
+        // A redundant IKE SA stays redundant under its new keys.
+        if let Some(at) = self.timers.get(Timer::CloseRedundant(old)) {
+            self.timers.set(Timer::CloseRedundant(new), at);
+        }
         for timer in [Timer::RekeyIke(old), Timer::Liveness(old), Timer::Tasks(old), Timer::CloseRedundant(old)] {
             self.timers.clear(timer);
         }
