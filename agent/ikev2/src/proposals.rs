@@ -198,3 +198,63 @@ pub(crate) fn ike_spi(proposals: &[Proposal], number: u8) -> Option<u64> {
     let spi = u64::from_be_bytes(<[u8; 8]>::try_from(proposal.spi.as_slice()).ok()?);
     (spi != 0).then_some(spi)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use watari_wire::ikev2::{Attribute, AttributeType, AttributeValue};
+
+    fn ours() -> Vec<IkeProposal> {
+        vec!["aes128gcm16-prfsha256-x25519-ecp256".parse().unwrap(), "aes256-aes128-sha256-x25519".parse().unwrap()]
+    }
+
+    #[test]
+    fn an_offer_read_back_is_what_was_offered() {
+        let offer = offer_ike(&ours(), &[]);
+        assert_eq!(offer.iter().map(|proposal| proposal.number).collect::<Vec<_>>(), [1, 2]);
+        let read = offered(&offer, ProtocolId::IKE, 0);
+        assert_eq!(read[0].groups, [Group::Curve25519, Group::Ecp256]);
+        assert_eq!(read[1].ciphers, [Cipher::AES256, Cipher::AES128]);
+        assert!(offered(&offer, ProtocolId::ESP, 4).is_empty() && offered(&offer, ProtocolId::IKE, 8).is_empty());
+    }
+
+    #[test]
+    fn only_what_was_offered_is_accepted() {
+        let suite: IkeSuite =
+            IkeSuite { cipher: Cipher::AES128, integrity: Some(Integrity::HmacSha256_128), prf: Prf::HmacSha256, group: Group::Curve25519 };
+        assert_eq!(chosen_ike(&ours(), &answer_ike(2, &suite, &[]), 0).map(|found| found.0), Some(suite));
+        assert_eq!(chosen_ike(&ours(), &answer_ike(1, &suite, &[]), 0), None, "a number of another proposal");
+        assert_eq!(chosen_ike(&ours(), &answer_ike(3, &suite, &[]), 0), None, "a number that was not offered");
+        let other = IkeSuite { group: Group::Ecp384, ..suite };
+        assert_eq!(chosen_ike(&ours(), &answer_ike(2, &other, &[]), 0), None);
+        let mut two = answer_ike(2, &suite, &[]);
+        two[0].transforms.push(group(Group::Curve25519));
+        assert_eq!(chosen_ike(&ours(), &two, 0), None, "two of one kind");
+        assert_eq!(chosen_ike(&ours(), &offer_ike(&ours(), &[]), 0), None, "two proposals");
+    }
+
+    #[test]
+    fn integrity_none_beside_an_aead_means_nothing() {
+        let suite = ChildSuite { cipher: Cipher::AES128GCM16, integrity: None, esn: false };
+        let ours = vec!["aes128gcm16".parse().unwrap()];
+        let mut answer = answer_child(1, &suite, None, Protocol::Esp, 7);
+        answer[0].transforms.push(Transform::new(TransformType::INTEG, 0));
+        assert_eq!(chosen_child(&ours, &answer, Protocol::Esp), Some((suite, None, 7)));
+        assert_eq!(chosen_child(&ours, &answer_child(1, &suite, None, Protocol::Esp, 0), Protocol::Esp), None, "SPI 0 is none");
+    }
+
+    #[test]
+    fn unknown_transforms_are_named_and_unknown_kinds_spoil_the_proposal() {
+        let mut offer = offer_child(&["aes128gcm16".parse().unwrap()], Protocol::Esp, 9, true);
+        offer[0].transforms.push(Transform::new(TransformType::ENCR, 3));
+        let attribute = Attribute { attribute_type: AttributeType(99), value: AttributeValue::Short(1) };
+        let mut odd = Transform::with_key_length(TransformType::ENCR, 20, 256);
+        odd.attributes.push(attribute);
+        offer[0].transforms.push(odd);
+        let read = offered(&offer, ProtocolId::ESP, 4).remove(0);
+        assert_eq!(read.unknown.len(), 2, "{:?}", read.unknown);
+        assert!(read.no_group && !read.unusable);
+        offer[0].transforms.push(Transform::new(TransformType(200), 1));
+        assert!(offered(&offer, ProtocolId::ESP, 4)[0].unusable);
+    }
+}

@@ -96,3 +96,82 @@ pub(crate) fn narrowed(offered: &Traffic, answered: &Traffic) -> Option<Traffic>
 pub(crate) fn describe(items: &[TrafficItem]) -> String {
     to_wire(items).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipnet::IpNet;
+    use watari_policies::model::Endpoints;
+    use watari_policies::{Action, Installer, IpsecId, Mode, RemoteId, Reqid};
+
+    fn net(text: &str) -> AddressRange {
+        AddressRange::from(text.parse::<IpNet>().unwrap())
+    }
+
+    fn item(range: &str, protocol: u8, ports: Ports) -> TrafficItem {
+        TrafficItem { range: net(range), protocol, ports }
+    }
+
+    fn policy(traffic: Traffic) -> Policy {
+        Policy {
+            name: String::new(),
+            traffic,
+            action: Action::Protect,
+            mode: Mode::Tunnel,
+            reqid_out: Reqid(0),
+            reqid_in: Reqid(0),
+            priority: 0,
+            endpoints: Endpoints::Ike,
+            installer: Installer::Other,
+            ipsec: IpsecId(0),
+            remote: RemoteId(0),
+            line: 0,
+        }
+    }
+
+    #[test]
+    fn the_packet_comes_first_unless_it_says_no_more() {
+        let wide = Traffic::new(item("2001:db8:1::/64", 0, Ports::ANY), item("::/0", 0, Ports::ANY));
+        let packet =
+            Selector::between("2001:db8:1::7/128".parse().unwrap(), "2001:db8:9::1/128".parse().unwrap()).protocol(58).message_type(128);
+        let offer = proposal(&wide, Some(&packet));
+        assert_eq!(offer.local.len(), 2);
+        assert_eq!((offer.local[0].range, offer.local[0].protocol), (net("2001:db8:1::7/128"), 58));
+        assert_eq!((offer.remote[0].range, offer.remote[0].protocol), (net("2001:db8:9::1/128"), 58));
+        assert_eq!(offer.local[1], wide.local[0]);
+        // A packet that is none of the policy's, and no packet at all.
+        let stranger = Selector::between("2001:db8:2::7/128".parse().unwrap(), "2001:db8:9::1/128".parse().unwrap());
+        assert_eq!(proposal(&wide, Some(&stranger)), wide);
+        assert_eq!(proposal(&wide, None), wide);
+    }
+
+    #[test]
+    fn the_policy_that_fits_exactly_is_preferred_then_the_one_for_the_packet() {
+        let hosts = ("2001:db8:1::1/128", "2001:db8:1::abcd/128");
+        let any_type = policy(Traffic::new(item(hosts.0, 135, Ports::ANY), item(hosts.1, 135, Ports::ANY)));
+        let typed = policy(Traffic::new(item(hosts.0, 135, Ports::mh_type(6)), item(hosts.1, 135, Ports::mh_type(5))));
+        let everything = policy(Traffic::new(item("::/0", 0, Ports::ANY), item(hosts.1, 0, Ports::ANY)));
+        let policies = [(1, &everything), (2, &any_type), (3, &typed)];
+        let choose = |proposed: &Traffic| best_policy(policies.into_iter(), proposed).map(|(id, _)| id);
+        assert_eq!(choose(&typed.traffic), Some(3));
+        assert_eq!(choose(&any_type.traffic), Some(2));
+        assert_eq!(choose(&everything.traffic), Some(1));
+        // A first selector for TCP, then anything: only the wide policy serves the packet.
+        let tcp = Traffic {
+            local: vec![item(hosts.0, 6, Ports::one(80)), item(hosts.0, 0, Ports::ANY)],
+            remote: vec![item(hosts.1, 6, Ports::one(4000)), item(hosts.1, 0, Ports::ANY)],
+        };
+        assert_eq!(choose(&tcp), Some(1));
+        let nothing = Traffic::new(item("2001:db8:5::/64", 0, Ports::ANY), item("2001:db8:6::/64", 0, Ports::ANY));
+        assert_eq!(choose(&nothing), None);
+    }
+
+    #[test]
+    fn an_answer_may_narrow_but_not_widen() {
+        let offered = Traffic::new(item("2001:db8:1::/64", 0, Ports::ANY), item("::/0", 0, Ports::ANY));
+        let narrow = Traffic::new(item("2001:db8:1::7/128", 17, Ports::one(53)), item("2001:db8:9::/64", 17, Ports::ANY));
+        assert_eq!(narrowed(&offered, &narrow), Some(narrow.clone()));
+        assert_eq!(narrowed(&narrow, &offered), None);
+        assert_eq!(narrowed(&offered, &Traffic { local: Vec::new(), remote: Vec::new() }), None);
+    }
+}
