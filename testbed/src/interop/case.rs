@@ -107,6 +107,12 @@ pub(super) struct Terms {
     pub(super) liveness: Option<Who>,
     /// The peer holds a trap policy and negotiates at the first packet.
     pub(super) peer_traps: bool,
+    /// Who accepts and proposes the whole network where the other one speaks of one address: the negotiation narrows it.
+    pub(super) wide: Option<Who>,
+    /// Lifetimes of seconds at both ends, so that each rekeys by itself, often both at once.
+    pub(super) short_lived: bool,
+    /// The peer has another secret.
+    pub(super) wrong_secret: bool,
     /// Who asks initiators for a cookie: Watari always, strongSwan as soon as one IKE SA is half-open.
     pub(super) cookies: Option<Who>,
 }
@@ -116,6 +122,8 @@ pub(super) struct Terms {
 pub(super) enum Step {
     /// Bring the child SA up.
     Initiate(Who),
+    /// Try to bring the child SA up: this end must be told that it cannot be, and no more than so many IKE SAs remain.
+    Refused(Who, usize),
     /// Send protected traffic until the kernel's request made SAs and it passes.
     Acquire(Who),
     /// Echo requests both ways: all answered, all in ESP.
@@ -141,12 +149,18 @@ pub(super) enum Step {
     Crash(Who),
     /// Start a program that crashed.
     Restart(Who),
+    /// Wait until one IKE SA and one child SA stand again, by nobody's command.
+    Recovered,
     /// Wait until this end has noticed that the other is gone and holds no SA any more.
     NoticeDeath(Who),
     /// A stranger's IKE_SA_INIT that stays half-open at the peer, so that the next one has to bring a cookie.
     HalfOpen,
     /// Let time pass.
     Wait(Duration),
+    /// Echo requests for so long while lifetimes run out; none may be lost, and both SAs are new at the end.
+    Outlive(Duration),
+    /// The link loses so many per cent from now on, both ways; what is lost of echo requests does not count then.
+    Lossy(u32),
 }
 
 /// One thing to prove.

@@ -14,8 +14,8 @@ use crate::uml::{Failure, Result};
 
 /// How long a step may take to show its result.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// Echo requests during a rekey: 1.6 s of them.
-const PINGS: usize = 80;
+/// Echo requests during a rekey: 1.2 s of them at least.
+const PINGS: usize = 60;
 
 /// A case under way.
 pub(super) struct Drive<'a> {
@@ -24,12 +24,13 @@ pub(super) struct Drive<'a> {
     us: Option<Box<dyn End>>,
     peer: Option<Box<dyn End>>,
     starts: usize,
+    losing: bool,
 }
 
 impl<'a> Drive<'a> {
     /// Runs a case from its first to its last step; returns what went wrong, nothing if it passed.
     pub(super) fn run(guest: &Guest, hosts: &'a Hosts, case: &'a Case) -> Vec<String> {
-        let mut drive = Self { hosts, case, us: None, peer: None, starts: 0 };
+        let mut drive = Self { hosts, case, us: None, peer: None, starts: 0, losing: false };
         drive.run_captured(guest).unwrap_or_else(|failure| vec![failure.to_string()])
     }
 
@@ -41,6 +42,7 @@ impl<'a> Drive<'a> {
         if let Err(failure) = self.walk() {
             complaints.push(failure.to_string());
         }
+        self.lossy(0)?;
         // What they say to each other while they are stopped one after the other is not part of the case.
         capture.stop()?;
         for who in [Who::Us, Who::Peer] {
@@ -108,6 +110,7 @@ impl<'a> Drive<'a> {
                 self.end(who)?.initiate()?;
                 self.settle(1, 1).map(|_| ())
             }
+            Step::Refused(who, ike_sas) => self.refused(who, ike_sas),
             Step::Acquire(who) => self.acquire(who),
             Step::Ping => self.ping(),
             Step::Mobility(who, kind) => mobility(self.hosts, who, kind, Duration::from_secs(2)),
@@ -138,13 +141,43 @@ impl<'a> Drive<'a> {
                 }
             }
             Step::Restart(who) => self.begin(who),
+            Step::Recovered => self.settle(1, 1).map(|_| ()),
             Step::NoticeDeath(who) => self.notice_death(who),
+            Step::Outlive(time) => self.outlive(time),
+            Step::Lossy(percent) => self.lossy(percent),
             Step::Wait(time) => {
                 sleep(time);
                 Ok(())
             }
             Step::HalfOpen => half_open(self.hosts, &self.case.terms),
         }
+    }
+
+    fn refused(&self, who: Who, ike_sas: usize) -> Result<()> {
+        match self.end(who)?.initiate() {
+            Ok(()) => Err(Failure(format!("{} was not told of a failure", who.host()))),
+            Err(_) => self.settle(ike_sas, 0).map(|_| ()),
+        }
+    }
+
+    fn outlive(&self, time: Duration) -> Result<()> {
+        let before = self.settle(1, 1)?;
+        let count = usize::try_from(time.as_millis() / 20).unwrap_or(0);
+        Pings::start(self.hosts, &self.case.terms, Who::Us, count)?.all_answered()?;
+        // There may be no moment in which nothing is being replaced: only what is new counts.
+        let after = self.end(Who::Us)?.view()?;
+        match before.children != after.children && before.ike_sas != after.ike_sas {
+            true => Ok(()),
+            false => Err(Failure(format!("nothing was rekeyed in {} s: before {before:?}, after {after:?}", time.as_secs()))),
+        }
+    }
+
+    fn lossy(&mut self, percent: u32) -> Result<()> {
+        for who in [Who::Us, Who::Peer] {
+            self.hosts.of(who).exec(&format!("tc qdisc replace dev eth0 root netem loss {percent}%"))?;
+        }
+        self.losing = percent > 0;
+        Ok(())
     }
 
     /// Waits until both ends and both kernels hold the same SAs, so many of each.
@@ -154,10 +187,13 @@ impl<'a> Drive<'a> {
             let (us, peer) = (self.end(Who::Us)?.view()?, self.end(Who::Peer)?.view()?);
             let (here, there) = (sad(self.hosts.of(Who::Us))?, sad(self.hosts.of(Who::Peer))?);
             let counted = us.ike_sas.len() == ike_sas && us.children.len() == children && us.mirrors(&peer);
-            if counted && here == there && spis(&here) == view_spis(&us) {
+            // With lifetimes of seconds something is being replaced all the time.
+            let started = self.case.terms.short_lived && children > 0 && !us.children.is_empty();
+            if started || (counted && here == there && spis(&here) == view_spis(&us)) {
                 return Ok(us);
             }
-            if begin.elapsed() > PATIENCE {
+            let patience = if self.losing { PATIENCE * 3 } else { PATIENCE };
+            if begin.elapsed() > patience {
                 return Err(Failure(format!(
                     "wanted {ike_sas} IKE SA and {children} child SA at both ends; us {us:?}, kernel {here:#?}; peer {peer:?}, kernel {there:#?}"
                 )));
@@ -197,8 +233,10 @@ impl<'a> Drive<'a> {
         };
         sleep(Duration::from_millis(300));
         start(&Ends { us: self.end(Who::Us)?, peer: self.end(Who::Peer)? })?;
-        if let Some(pings) = pings {
-            pings.all_answered()?;
+        match pings {
+            Some(pings) if self.losing => drop(pings.answered()?),
+            Some(pings) => pings.all_answered()?,
+            None => {}
         }
         let after = self.settle(1, 1)?;
         let (child, ike) = (before.children != after.children, before.ike_sas != after.ike_sas);

@@ -52,9 +52,23 @@ const fn prefix(family: Family) -> u8 {
     }
 }
 
-/// A host's protected address as a prefix of one address.
-pub(super) fn protected_prefix(who: Who, terms: &Terms) -> String {
-    format!("{}/{}", protected(who, terms), prefix(terms.family))
+/// What `holder` is configured to protect on the side of `who`: that host's address, or its network if the holder is the wide one.
+pub(super) fn protected_prefix(who: Who, holder: Who, terms: &Terms) -> String {
+    let length = match (terms.wide == Some(holder), terms.family) {
+        (false, family) => prefix(family),
+        (true, Family::V6) => 64,
+        (true, Family::V4) => 24,
+    };
+    format!("{}/{length}", network(protected(who, terms), length))
+}
+
+/// The address, or the network it is in for a prefix that ends where a group of its text does.
+fn network(address: &str, length: u8) -> String {
+    match length {
+        64 => format!("{}::", address.split("::").next().unwrap_or_default()),
+        24 => format!("{}.0", address.rsplit_once('.').map_or(address, |(network, _)| network)),
+        _ => address.to_owned(),
+    }
 }
 
 /// The two hosts.
@@ -71,12 +85,8 @@ impl Hosts {
     /// Builds the network. Neighbours are entered by hand, so that no discovery runs into a policy for every protocol.
     pub(super) fn build(guest: &Guest, programs: PathBuf) -> Result<Self> {
         Topology { links: vec![LINK.into()], hosts: vec![plan(Who::Us), plan(Who::Peer)] }.build(guest)?;
-        let hosts = Self {
-            us: guest.namespace(Who::Us.host())?,
-            peer: guest.namespace(Who::Peer.host())?,
-            programs,
-            output: guest.output.clone(),
-        };
+        let hosts =
+            Self { us: guest.namespace(Who::Us.host())?, peer: guest.namespace(Who::Peer.host())?, programs, output: guest.output.clone() };
         for who in [Who::Us, Who::Peer] {
             let other = who.other();
             let shown = hosts.of(other).exec("ip -o link show eth0")?;
@@ -125,5 +135,17 @@ fn plan(who: Who) -> HostPlan {
             ..InterfacePlan::default()
         }],
         ..HostPlan::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_its_address_without_the_host_part() {
+        assert_eq!(network("2001:db8:a::1", 64), "2001:db8:a::");
+        assert_eq!(network("198.51.100.1", 24), "198.51.100.0");
+        assert_eq!(network("2001:db8:a::1", 128), "2001:db8:a::1");
     }
 }

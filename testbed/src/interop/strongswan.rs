@@ -16,8 +16,24 @@ const PLUGINS: &str = "random nonce openssl aes sha1 sha2 hmac kdf curve25519 gc
 
 /// Words that make a line of charon's log a complaint.
 const COMPLAINTS: &[&str] = &[
-    "error", "failed", "unable", "invalid", "unexpected", "not found", "retransmit", "giving up", "mismatch", "ignor", "not supported", "unacceptable",
-    "no acceptable", "deleting half", "discard", "malformed", "NO_PROP", "N(TS_UNACCEPT",
+    "error",
+    "failed",
+    "unable",
+    "invalid",
+    "unexpected",
+    "not found",
+    "retransmit",
+    "giving up",
+    "mismatch",
+    "ignor",
+    "not supported",
+    "unacceptable",
+    "no acceptable",
+    "deleting half",
+    "discard",
+    "malformed",
+    "NO_PROP",
+    "N(TS_UNACCEPT",
 ];
 
 /// A running charon.
@@ -120,7 +136,7 @@ fn connection(who: Who, terms: &Terms) -> String {
     let other = who.other();
     let (local, remote) = (outer(who, terms.family), outer(other, terms.family));
     let yes = |truth: bool| if truth { "yes" } else { "no" };
-    let selectors = format!("local_ts = {}\n      remote_ts = {}", selector(who, terms), selector(other, terms));
+    let selectors = format!("local_ts = {}\n      remote_ts = {}", selector(who, who, terms), selector(other, who, terms));
     let liveness = if terms.liveness == Some(who) { "dpd_delay = 2s\n  " } else { "" };
     // In Watari's place it holds policies from the start, as Watari does.
     let start = if terms.peer_traps || who == Who::Us { "trap" } else { "none" };
@@ -128,6 +144,11 @@ fn connection(who: Who, terms: &Terms) -> String {
         Mode::Transport => "transport",
         Mode::Tunnel => "tunnel",
     };
+    let (ike_life, child_life) = match terms.short_lived {
+        true => ("5s\n  over_time = 20s\n  rand_time = 1s", "3s\n      life_time = 20s\n      rand_time = 1s"),
+        false => ("0s", "0s"),
+    };
+    let secret = if terms.wrong_secret && who == Who::Peer { "another secret" } else { super::end::SECRET };
     let suite = terms.suite;
     let (ike, esp) = if who == Who::Us { (suite.our_ike, suite.our_esp) } else { (suite.peer_ike, suite.peer_esp) };
     format!(
@@ -138,7 +159,7 @@ fn connection(who: Who, terms: &Terms) -> String {
   proposals = {ike}
   mobike = {}
   fragmentation = no
-  rekey_time = 0s
+  rekey_time = {ike_life}
   {liveness}local {{ auth = psk
     id = {}.example }}
   remote {{ auth = psk
@@ -147,22 +168,21 @@ fn connection(who: Who, terms: &Terms) -> String {
       mode = {mode}
       {selectors}
       esp_proposals = {esp}
-      rekey_time = 0s
+      rekey_time = {child_life}
       start_action = {start} }} }}
 }} }}
-secrets {{ ike-1 {{ secret = \"{}\" }} }}
+secrets {{ ike-1 {{ secret = \"{secret}\" }} }}
 ",
         yes(terms.mobike),
         who.host(),
         other.host(),
-        super::end::SECRET,
     )
 }
 
-fn selector(who: Who, terms: &Terms) -> String {
+fn selector(who: Who, holder: Who, terms: &Terms) -> String {
     let range = match terms.mode {
         Mode::Transport => "dynamic".into(),
-        Mode::Tunnel => protected_prefix(who, terms),
+        Mode::Tunnel => protected_prefix(who, holder, terms),
     };
     match terms.traffic {
         Traffic::Any => range,

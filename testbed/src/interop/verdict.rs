@@ -66,9 +66,9 @@ fn unchecked(step: Step, terms: &Terms, messages: &[IkeMessage]) -> Option<Strin
     let empty = |message: &IkeMessage| message.exchange == INFORMATIONAL && message.payloads == [ENCRYPTED];
     let asked = messages.iter().find(|message| empty(message) && !message.response && message.source == outer(who, terms.family));
     let Some(asked) = asked else { return Some(format!("no liveness check by {} crossed the link", who.host())) };
-    let answered = messages.iter().any(|message| {
-        empty(message) && message.response && message.message_id == asked.message_id && message.destination == asked.source
-    });
+    let answered = messages
+        .iter()
+        .any(|message| empty(message) && message.response && message.message_id == asked.message_id && message.destination == asked.source);
     (!answered).then(|| format!("the liveness check by {} was not answered", who.host()))
 }
 
@@ -86,7 +86,8 @@ fn keys(case: &Case, directory: &Path) -> Result<Vec<DecryptionKeys>> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == "keys")) {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let ours = stem.strip_prefix(&case.name).is_some_and(|rest| rest.trim_start_matches(['-']).parse::<u32>().is_ok() || rest.is_empty());
+        let ours =
+            stem.strip_prefix(&case.name).is_some_and(|rest| rest.trim_start_matches(['-']).parse::<u32>().is_ok() || rest.is_empty());
         if ours && case.terms.suite.readable {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             for line in text.lines() {

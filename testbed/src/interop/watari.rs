@@ -104,6 +104,11 @@ fn configuration(who: Who, terms: &Terms) -> String {
         Mode::Tunnel => "tunnel",
     };
     let liveness = if terms.liveness == Some(who) { "2s" } else { "off" };
+    let life = |hard, soft| match terms.short_lived {
+        true => format!("lifetime = {{ hard = \"{hard}\", soft = \"{soft}\", jitter = \"1s\" }}\n"),
+        false => String::new(),
+    };
+    let (ike_life, child_life) = (life("20s", "6s"), life("15s", "4s"));
     let settings = if terms.cookies == Some(who) { "[watari]\ncookie_threshold = 0\n\n" } else { "" };
     format!(
         "{settings}[sa.esp]
@@ -111,7 +116,7 @@ proposal = \"{}\"
 
 [ipsec.esp]
 sa = \"esp\"
-
+{child_life}
 [remote.{REMOTE}]
 local_address = \"{local}\"
 remote_address = \"{remote}\"
@@ -120,7 +125,7 @@ remote_identity = \"{}.example\"
 psk = \"{SECRET}\"
 ike = \"{}\"
 liveness = \"{liveness}\"
-retransmit = {{ initial = \"500ms\", factor = 1.8, cap = \"4s\", tries = 5 }}
+{ike_life}retransmit = {{ initial = \"500ms\", factor = 1.8, cap = \"4s\", tries = 5 }}
 
 [policy.{mode}]
 installed_by = \"watari\"
@@ -137,8 +142,8 @@ policy = \"{mode}\"
         who.host(),
         other.host(),
         terms.suite.our_ike,
-        protected_prefix(who, terms),
-        protected_prefix(other, terms),
+        protected_prefix(who, who, terms),
+        protected_prefix(other, who, terms),
     )
 }
 
@@ -192,7 +197,8 @@ mod tests {
 
     #[test]
     fn what_is_leaving_is_not_in_the_view() {
-        let child = |state: &str, spi: &str| serde_json::json!({ "state": state, "inbound": { "spi": spi }, "outbound": { "spi": "0x000000c2" } });
+        let child =
+            |state: &str, spi: &str| serde_json::json!({ "state": state, "inbound": { "spi": spi }, "outbound": { "spi": "0x000000c2" } });
         let status = serde_json::json!({ "remotes": [{ "ike_sas": [
             { "state": "ESTABLISHED", "initiator_spi": "0a", "responder_spi": "0b", "children": [child("INSTALLED", "0x000000c1"), child("REKEYED", "0x1")] },
             { "state": "REKEYED", "initiator_spi": "1", "responder_spi": "2", "children": [] },
