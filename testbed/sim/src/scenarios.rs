@@ -127,8 +127,8 @@ fn loss() -> Scenario {
     let sentence = "Of ten packets on a foreign link three are lost, at every crossing.";
     let conditions = Conditions { loss: 300, ..Conditions::GOOD };
     let scenario = Scenario { conditions, ..Scenario::new("loss", sentence) };
-    let scenario = scenario.then(5_000, ping(PingTarget::HomeAgent)).then(30_000, go(Link::F2)).then(60_000, go(Link::F3));
-    lasting(scenario, 120, answered(100))
+    let scenario = scenario.then(5_000, ping(PingTarget::HomeAgent)).then(45_000, go(Link::F2)).then(75_000, go(Link::F3));
+    lasting(scenario, 120, answered(30))
 }
 
 fn three_nodes() -> Scenario {
@@ -181,13 +181,14 @@ fn home_test() -> Scenario {
 }
 
 fn prefix_discovery() -> Scenario {
+    // Not beside the payload tunnel: Linux 6.1 misreads an ICMPv6 type behind a home address option and would take that policy instead.
     let scenario = Scenario {
-        protect: vec![Protected::Binding, Protected::PrefixDiscovery, Protected::Payload],
+        protect: vec![Protected::Binding, Protected::PrefixDiscovery],
         runs_on: RunsOn::NotOnNewer,
         ..Scenario::new("prefix-discovery", "Mobile prefix solicitation and advertisement under transport ESP by ICMPv6 type.")
     };
     let scenario = scenario.then(6_000, ping(PingTarget::HomeAgent)).then(10_000, go(Link::F2));
-    lasting(scenario, 18, Expectation { prefix_advertisements: 1, children: 3, ..answered(60) })
+    lasting(scenario, 18, Expectation { prefix_advertisements: 1, ..answered(60) })
 }
 
 fn mh_range() -> Scenario {
