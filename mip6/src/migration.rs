@@ -177,7 +177,7 @@ pub fn plan_migration<A: Associations>(associations: &A, event: &Migrate, key_mo
     }
     planner.remotes(key_mobility);
     let Planner { mut plan, children, .. } = planner;
-    plan.children = children.into_values().collect();
+    plan.children = children.into_values().filter(|moved| moved.inbound.is_some() || moved.outbound.is_some()).collect();
     if plan.policies.is_empty() {
         return Outcome::Idle(Idle::NotOurs);
     }
@@ -226,8 +226,8 @@ impl<A: Associations> Planner<'_, A> {
 
     /// Transport steps never come here: those SAs stay between home address and home agent.
     fn tunnel(&mut self, policy: PolicyId, direction: Direction, outbound: Endpoints) {
-        if self.associations.tunnel(policy) != Some(outbound) && !self.plan.tunnels.contains(&(policy, outbound)) {
-            self.plan.tunnels.retain(|(other, _)| *other != policy);
+        self.plan.tunnels.retain(|(other, _)| *other != policy);
+        if self.associations.tunnel(policy) != Some(outbound) {
             self.plan.tunnels.push((policy, outbound));
         }
         for child in self.associations.children_of(policy).into_iter().filter(|child| child.mode == Mode::Tunnel) {
@@ -235,19 +235,19 @@ impl<A: Associations> Planner<'_, A> {
                 Direction::Out => (child.outbound, outbound),
                 Direction::In | Direction::Forward => (child.inbound, outbound.reversed()),
             };
-            if before == now {
-                continue;
-            }
+            // A later step of the same event may take back what an earlier one planned.
+            let news = (before != now).then_some(now);
             let moved = self.children.entry(child.id).or_insert(MovedChild { id: child.id, inbound: None, outbound: None });
             match direction {
-                Direction::Out => moved.outbound = Some(now),
-                Direction::In | Direction::Forward => moved.inbound = Some(now),
+                Direction::Out => moved.outbound = news,
+                Direction::In | Direction::Forward => moved.inbound = news,
             }
         }
     }
 
     fn remember(&mut self, policy: PolicyId, addresses: KmAddress) {
-        if self.associations.remembered(policy) != Some(addresses) && !self.plan.remember.contains(&(policy, addresses)) {
+        self.plan.remember.retain(|(other, _)| *other != policy);
+        if self.associations.remembered(policy) != Some(addresses) {
             self.plan.remember.push((policy, addresses));
         }
         if let Some(remote) = self.associations.remote_of(policy) {

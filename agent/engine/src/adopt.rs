@@ -142,6 +142,8 @@ impl Core {
             return;
         }
         let Some(child) = self.children.remove(id) else { return };
+        self.timers.clear(Timer::Verify(id));
+        self.remove_stale(id);
         let halves = [(child.inbound.installed, child.inbound_id()), (child.outbound.installed, child.outbound_id())];
         for (_, sa) in halves.into_iter().filter(|(installed, _)| *installed) {
             self.kept.remove(&sa);

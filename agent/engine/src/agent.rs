@@ -1,7 +1,7 @@
 //! The agent's face: takes inputs, gives outputs.
 //! Invariant: every input is answered completely before the next one; outputs leave in the order they were decided.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use watari_crypto::Provider;
@@ -66,6 +66,7 @@ impl Agent {
             outputs: VecDeque::new(),
             calls: VecDeque::new(),
             purposes: BTreeMap::new(),
+            acquired: BTreeMap::new(),
             kept: BTreeMap::new(),
             installing: BTreeMap::new(),
             movements: BTreeMap::new(),
@@ -74,6 +75,7 @@ impl Agent {
             moves: 0,
             moved: BTreeMap::new(),
             stale: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             installed: BTreeMap::new(),
             differences: Vec::new(),
             traffic: BTreeMap::new(),

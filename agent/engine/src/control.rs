@@ -10,11 +10,13 @@ use watari_sa::{Cause, ChildId, IkeId, KeyingEvent, Owner, Target, Trigger, Want
 use crate::agent::Agent;
 use crate::core::Call;
 use crate::timers::Timer;
-use crate::vici::Section;
+use crate::vici::{MAX_PACKET, Section};
 use crate::{Command, CommandId, Output, Reply};
 
 /// How long a command that waits for an outcome waits if it does not say.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Most octets of JSON in one answer: it goes as one packet, in pieces with a header each.
+const MAX_JSON: usize = MAX_PACKET - 16 * 1024;
 /// How long peers have to answer our farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -34,7 +36,7 @@ impl Agent {
     pub(crate) fn command(&mut self, now: Now, id: CommandId, command: Command) {
         match command {
             Command::Status => {
-                let json = self.status(now).to_json();
+                let json = self.status(now).into_json_within(MAX_JSON);
                 self.reply(id, Reply::Json(json));
             }
             Command::Reload(config) => {
@@ -69,7 +71,7 @@ impl Agent {
                 self.end(id, counters);
             }
             "watari-status" => {
-                let json = self.status(now).to_json();
+                let json = self.status(now).into_json_within(MAX_JSON);
                 self.reply(id, Reply::Json(json));
             }
             "initiate" => self.initiate(now, id, arguments),
@@ -123,6 +125,11 @@ impl Agent {
         }
         for target in ike.iter().map(|ike| Target::Ike(*ike)).chain(children.iter().map(|child| Target::Child(*child))) {
             self.close(target);
+        }
+        // Those without owner are gone already, and nobody will tell.
+        let children: Vec<_> = children.into_iter().filter(|child| self.core.children.get(*child).is_some()).collect();
+        if ike.is_empty() && children.is_empty() {
+            return self.end(id, terminated(count));
         }
         self.wait(now, id, Awaited::Gone { ike, children, count }, arguments);
     }
@@ -242,11 +249,11 @@ fn outcome_of(awaited: &mut Awaited, event: &KeyingEvent, children: &watari_sa::
         }
         (Awaited::Gone { ike, children, count }, KeyingEvent::IkeDown { ike: down, .. }) => {
             ike.retain(|waited| waited != down);
-            (ike.is_empty() && children.is_empty()).then(|| success().with("matches", *count).with("terminated", *count))
+            (ike.is_empty() && children.is_empty()).then(|| terminated(*count))
         }
         (Awaited::Gone { ike, children, count }, KeyingEvent::ChildDown { child, .. }) => {
             children.retain(|waited| waited != child);
-            (ike.is_empty() && children.is_empty()).then(|| success().with("matches", *count).with("terminated", *count))
+            (ike.is_empty() && children.is_empty()).then(|| terminated(*count))
         }
         _ => None,
     }
@@ -254,6 +261,10 @@ fn outcome_of(awaited: &mut Awaited, event: &KeyingEvent, children: &watari_sa::
 
 fn describe(cause: Cause, detail: &str) -> String {
     if detail.is_empty() { format!("{cause} {}", cause.help) } else { format!("{cause} {detail} {}", cause.help) }
+}
+
+fn terminated(count: usize) -> Section {
+    Section::new().with("success", "yes").with("matches", count).with("terminated", count)
 }
 
 fn failure(message: &str) -> Section {

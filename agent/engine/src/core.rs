@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use watari_crypto::Provider;
-use watari_kernel::{Capability, KernelRequest, KmAddress, Now, PolicyEntry, RequestId, SaId, SaParameters};
-use watari_policies::{Config, PolicyId, RemoteId};
+use watari_kernel::{Capability, Endpoints, KernelRequest, KmAddress, Now, PolicyEntry, RequestId, SaId, SaParameters, Template};
+use watari_policies::{Config, PolicyId, Protocol, RemoteId};
 use watari_sa::{ChildId, Context, Ids, Rng, SaTable, Target, TransmitId, Want};
 
 use crate::CommandId;
@@ -31,10 +31,12 @@ pub(crate) enum Purpose {
     AdoptSas,
     /// SAs, to be compared with the records.
     CompareSas { moves: u64 },
-    /// Whether the kernel moved an SA.
-    Verify { child: ChildId, inbound: bool },
+    /// Whether the kernel moved an SA to where it belonged when it was asked.
+    Verify { child: ChildId, inbound: bool, wanted: Endpoints },
     /// Packets of a child's two halves, for liveness.
     Traffic { child: ChildId, inbound: bool },
+    /// An SPI for the state of an unanswered ACQUIRE, so that it can be named and deleted.
+    Withdraw(Endpoints, Protocol),
     /// An SA made again.
     Recreate(ChildId),
     /// Something whose refusal is only worth a notice.
@@ -74,6 +76,8 @@ pub(crate) struct Core {
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) calls: VecDeque<Call>,
     pub(crate) purposes: BTreeMap<RequestId, Purpose>,
+    /// The last ACQUIRE of each tunnel policy: end points and template of the state that the kernel keeps for it.
+    pub(crate) acquired: BTreeMap<PolicyId, (Endpoints, Template)>,
     pub(crate) kept: BTreeMap<SaId, SaParameters>,
     pub(crate) installing: BTreeMap<RequestId, SaId>,
     pub(crate) movements: BTreeMap<RemoteId, Movement>,
@@ -84,6 +88,8 @@ pub(crate) struct Core {
     pub(crate) moved: BTreeMap<PolicyId, u64>,
     /// Where halves of a child stood before they moved.
     pub(crate) stale: BTreeMap<(ChildId, bool), BTreeSet<SaId>>,
+    /// Halves that the kernel did not show where they belong; they are looked for once more before anything is done.
+    pub(crate) doubted: BTreeSet<(ChildId, bool)>,
     pub(crate) copies: Copies,
     /// Policies of ours that are in the kernel.
     pub(crate) installed: BTreeMap<Entry, (PolicyId, PolicyEntry)>,

@@ -1,12 +1,14 @@
 //! What the kernel reports and what it means for policies, addresses and SAs.
 
-use watari_kernel::{Acquire, AddressEvent, Expire, KernelEvent, Now, PolicyEntry, SaId, Spi};
-use watari_policies::PolicyId;
+use std::net::IpAddr;
+
+use watari_kernel::{Acquire, AddressEvent, Expire, KernelEvent, KernelRequest, Now, PolicyEntry, SaId, Spi};
+use watari_policies::{Mode, PolicyId};
 use watari_sa::{Cause, ChildId, ChildState, KeyingInput, Owner, Target, Trigger, Want};
 
 use crate::Event;
 use crate::agent::Agent;
-use crate::core::Call;
+use crate::core::{Call, Purpose};
 use crate::movement::count;
 use crate::timers::Timer;
 
@@ -35,6 +37,9 @@ impl Agent {
         count(&mut self.core.counters.acquires);
         let policy = self.core.spd.acquired(&self.core.lookup, acquire);
         self.core.tell(Event::Acquired { policy });
+        if let Some(policy) = policy.filter(|_| acquire.template.mode == Mode::Tunnel) {
+            self.core.acquired.insert(policy, (acquire.endpoints, acquire.template));
+        }
         match policy {
             Some(policy) if !self.core.stopping => {
                 let trigger = Trigger::Acquire { packet: acquire.packet, sequence: acquire.sequence };
@@ -107,10 +112,34 @@ impl Agent {
     /// An address that went away ends nothing: for peers that Mobile IPv6 governs MIGRATE decides, for others liveness does.
     fn address(&mut self, now: Now, event: &AddressEvent) {
         let address = event.address;
-        let Some(usable) = self.core.places.address(event) else { return };
+        let changed = self.core.places.address(event);
+        if !event.present && !self.core.places.usable(address) {
+            self.withdraw(address);
+        }
+        let Some(usable) = changed else { return };
         self.core.tell(Event::Address { address, usable });
         if usable {
             self.keying_call(now, |keying, context| keying.handle(context, KeyingInput::AddressUsable(address)));
+        }
+    }
+
+    /// The kernel's state for an unanswered ACQUIRE is the newest that fits its tunnel policy: it has no keys, so MIGRATE would fail on it
+    /// (ENODATA) and the policy would stay at the old address for good. Before the Mobile IPv6 daemon moves the policy from an address that
+    /// vanished, that state is given an SPI, the only handle there is, and deleted. The negotiation itself goes on.
+    fn withdraw(&mut self, vanished: IpAddr) {
+        let core = &mut self.core;
+        let mut states = Vec::new();
+        core.acquired.retain(|_, state| {
+            let stays = state.0.src != vanished;
+            if !stays {
+                states.push(*state);
+            }
+            stays
+        });
+        for (endpoints, template) in states {
+            let Some(protocol) = template.protocol else { continue };
+            let request = KernelRequest::AllocateSpi { endpoints, protocol, mode: template.mode, reqid: template.reqid };
+            core.ask(Purpose::Withdraw(endpoints, protocol), request);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use watari_policies::{Config, Direction, Mode, PolicyId, RemoteId, Reqid, Selector};
+use watari_policies::{Config, Direction, Mode, Policy, PolicyId, RemoteId, Reqid, Selector};
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
@@ -37,10 +37,11 @@ pub(crate) struct Lookup {
 }
 
 impl Lookup {
-    /// Builds the index of a configuration.
+    /// Builds the index of a configuration. A policy without a remote is a retired record: nothing finds it.
     pub(crate) fn new(config: &Config) -> Self {
         let mut lookup = Self::default();
-        for (policy, id) in config.policies.iter().zip(0u32..) {
+        let alive = |policy: &Policy| config.remote(policy.remote).is_some();
+        for (policy, id) in config.policies.iter().zip(0u32..).filter(|(policy, _)| alive(policy)) {
             lookup.of_remote.entry(policy.remote).or_default().push(PolicyId(id));
             for (direction, reqid) in [(Direction::Out, policy.reqid_out), (Direction::In, policy.reqid_in)] {
                 for selector in policy.traffic.kernel_selectors(direction, true).policies {

@@ -17,6 +17,8 @@ use crate::timers::Timer;
 
 /// Quiet time after the last move of a child before its SAs are looked for in the kernel; mip6d sends its burst within a millisecond.
 const QUIET: Duration = Duration::from_millis(75);
+/// Wait before an SA that was not where it belongs is looked for again: a MIGRATE may be on its way on the other socket.
+const SECOND_LOOK: Duration = Duration::from_millis(25);
 /// Wait before a child is looked at again that is still being installed.
 const INSTALLING: Duration = Duration::from_millis(250);
 /// An outbound SA older than this has surely been used: it is rekeyed rather than made again, because its sequence numbers are lost.
@@ -154,35 +156,44 @@ impl Agent {
     /// Looks for the SAs of a moved child in the kernel.
     pub(crate) fn verify(&mut self, now: Now, id: ChildId) {
         let Some(child) = self.core.children.get(id).filter(|child| child.state != ChildState::Closing) else { return };
-        let halves = [(true, child.inbound.installed, child.inbound_id()), (false, child.outbound.installed, child.outbound_id())];
+        let halves = [(true, &child.inbound, child.inbound_id()), (false, &child.outbound, child.outbound_id())];
+        let installed = halves.into_iter().filter(|(_, half, _)| half.installed);
+        let installed: Vec<_> = installed.map(|(inbound, half, sa)| (inbound, half.endpoints, sa)).collect();
         if child.state == ChildState::Installing {
             // What the kernel has not answered yet may still have gone there with the old address.
             self.core.timers.set(Timer::Verify(id), now.boot.saturating_add(INSTALLING));
         }
-        for (inbound, _, sa) in halves.into_iter().filter(|(_, installed, _)| *installed) {
-            self.core.ask(Purpose::Verify { child: id, inbound }, KernelRequest::QuerySa(sa));
+        for (inbound, wanted, sa) in installed {
+            self.core.ask(Purpose::Verify { child: id, inbound, wanted }, KernelRequest::QuerySa(sa));
         }
     }
 
     /// The kernel said what it holds where a half of a child belongs.
-    pub(crate) fn verified(&mut self, now: Now, id: ChildId, inbound: bool, found: Option<&SaInfo>) {
+    pub(crate) fn verified(&mut self, now: Now, id: ChildId, (inbound, wanted): (bool, Endpoints), found: Option<&SaInfo>) {
         let Some(child) = self.core.children.get(id).filter(|child| child.state != ChildState::Closing) else { return };
         let (half, sa) = if inbound { (&child.inbound, child.inbound_id()) } else { (&child.outbound, child.outbound_id()) };
-        if !half.installed {
+        // An answer about a place the child has left since says nothing; it is looked for again when things are quiet.
+        if !half.installed || half.endpoints != wanted {
             return;
         }
         let (endpoints, state, age) = (half.endpoints, child.state, now.boot.saturating_sub(child.created));
         if found.is_some_and(|info| !info.larval && info.dst == endpoints.dst && info.src == endpoints.src) {
             self.core.stale.remove(&(id, inbound));
+            self.core.doubted.remove(&(id, inbound));
             return;
         }
+        if self.core.doubted.insert((id, inbound)) {
+            return self.core.verify_soon(now, id);
+        }
+        self.core.doubted.remove(&(id, inbound));
         for stale in self.core.stale.remove(&(id, inbound)).into_iter().flatten().chain(found.is_some().then_some(sa)) {
             self.core.ask(Purpose::Housekeeping("remove an SA left behind"), KernelRequest::DeleteSa(stale));
         }
         let parameters = self.core.kept.get(&sa).cloned();
+        let used = age > UNUSED || found.is_some_and(|info| info.packets > 0);
         match parameters {
             // Sequence numbers and IVs of a used outbound SA are lost with it: its keys must not serve again.
-            Some(_) if !inbound && age > UNUSED => {
+            Some(_) if !inbound && used => {
                 self.core.children.update(id, |child| child.outbound.installed = false);
                 if state == ChildState::Installed {
                     self.core.calls.push_back(Call::Rekey(Target::Child(id)));
@@ -243,7 +254,19 @@ impl Core {
             set(&mut child.inbound, moved.inbound);
             set(&mut child.outbound, moved.outbound);
         });
+        self.no_longer_doubted(moved.id);
         self.timers.set(Timer::Verify(moved.id), now.boot.saturating_add(QUIET));
+    }
+
+    /// Looks for the SAs of a child again in a moment.
+    pub(crate) fn verify_soon(&mut self, now: Now, id: ChildId) {
+        self.timers.set_once(Timer::Verify(id), now.boot.saturating_add(SECOND_LOOK));
+    }
+
+    fn no_longer_doubted(&mut self, id: ChildId) {
+        for inbound in [true, false] {
+            self.doubted.remove(&(id, inbound));
+        }
     }
 
     /// A child that was being installed while its tunnel moved: its records follow, and the kernel is looked at.
@@ -259,6 +282,7 @@ impl Core {
 
     /// A child ended before its move was verified: what the kernel may have left behind goes too.
     pub(crate) fn remove_stale(&mut self, id: ChildId) {
+        self.no_longer_doubted(id);
         for stale in [true, false].into_iter().filter_map(|inbound| self.stale.remove(&(id, inbound))).flatten().collect::<Vec<_>>() {
             self.ask(Purpose::Housekeeping("remove an SA left behind"), KernelRequest::DeleteSa(stale));
         }

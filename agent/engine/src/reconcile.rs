@@ -145,6 +145,7 @@ impl Agent {
         let mut differences = Vec::new();
         for remote in governed {
             let found = self.core.tunnel_addresses(remote).or_else(|| self.core.state_addresses(remote, &states));
+            let found = found.or_else(|| self.core.home_addresses(remote));
             let Some(addresses) = found.filter(|found| self.core.places.remembered(remote) != Some(*found)) else { continue };
             let name = self.core.config.remote(remote).map(|remote| remote.name.clone()).unwrap_or_default();
             differences.push(format!("{name}: IKE is between {} and {}, read from the kernel", addresses.local, addresses.remote));
@@ -204,6 +205,17 @@ impl Core {
             MobilityRole::HomeAgent { .. } => KmAddress { local: fixed, remote: care_of },
             _ => KmAddress { local: care_of, remote: fixed },
         })
+    }
+
+    /// Addresses for IKE of a mobile node whose care-of address is gone while the kernel holds neither tunnel nor Mobile IPv6 state for it
+    /// any more: it is at home.
+    fn home_addresses(&self, remote: RemoteId) -> Option<KmAddress> {
+        let MobilityRole::MobileNode { home_address } = self.config.remote(remote)?.role else { return None };
+        let known = self.places.remembered(remote)?;
+        let gone = known.local != home_address && !self.places.exists(known.local);
+        let mut tunnels = self.lookup.policies_of(remote).iter().filter(|policy| self.spd.present(**policy));
+        let away = tunnels.any(|policy| self.places.template(*policy).is_some_and(|tunnel| tunnel.src != home_address));
+        (gone && !away && self.places.usable(home_address)).then_some(KmAddress { local: home_address, remote: known.remote })
     }
 
     //= rfc4877#4.2

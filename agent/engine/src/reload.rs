@@ -38,6 +38,7 @@ impl Agent {
             self.core.calls.extend(ike.into_iter().map(|ike| Call::Close(Target::Ike(ike))));
         }
         self.core.config = merged.config;
+        self.keying.reconfigured();
         self.core.lookup = Lookup::new(&self.core.config);
         self.core.places = Places::new(&self.core.config, std::mem::take(&mut self.core.places));
         // Policies of another daemon that the new records stand for are found by reading the kernel again.

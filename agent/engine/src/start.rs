@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use watari_kernel::{KernelError, KernelReply, KernelRequest, Now};
+use watari_kernel::{KernelError, KernelReply, KernelRequest, Now, SaId};
 use watari_policies::{Action, Installer, PolicyId};
 use watari_sa::{Cause, Trigger, Want};
 
@@ -12,6 +12,8 @@ use crate::agent::Agent;
 use crate::core::{Call, Purpose};
 use crate::timers::Timer;
 
+/// errno: there is such an SA already.
+const EEXIST: i32 = 17;
 /// First wait before a failed wish is tried again; doubled each time.
 const RETRY: Duration = Duration::from_secs(4);
 /// Most doublings of that wait.
@@ -26,7 +28,9 @@ impl Agent {
 
     /// Takes the answer to a request of the engine itself.
     pub(crate) fn answered(&mut self, now: Now, purpose: Purpose, result: Result<KernelReply, KernelError>) {
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !(matches!(purpose, Purpose::Recreate(_)) && error.errno == EEXIST)
+        {
             self.refused(&purpose, error);
         }
         match (purpose, result) {
@@ -44,10 +48,18 @@ impl Agent {
                 self.ready();
             }
             (Purpose::CompareSas { moves }, Ok(KernelReply::Sas(sas))) => self.compare_sas(now, &sas, moves),
-            (Purpose::Verify { child, inbound }, Ok(KernelReply::Sa(found))) => self.verified(now, child, inbound, found.as_ref()),
+            (Purpose::Verify { child, inbound, wanted }, Ok(KernelReply::Sa(found))) => {
+                self.verified(now, child, (inbound, wanted), found.as_ref());
+            }
             (Purpose::Traffic { child, inbound }, Ok(KernelReply::Sa(found))) => {
                 self.traffic(now, child, inbound, found.map_or(0, |info| info.packets));
             }
+            (Purpose::Withdraw(endpoints, protocol), Ok(KernelReply::Spi(spi))) => {
+                let id = SaId { dst: endpoints.dst, protocol, spi };
+                self.core.ask(Purpose::Housekeeping("withdraw an unanswered ACQUIRE"), KernelRequest::DeleteSa(id));
+            }
+            // Something stands there: the kernel moved the SA after all, or what is in the way is seen now.
+            (Purpose::Recreate(child), Err(error)) if error.errno == EEXIST => self.core.verify_soon(now, child),
             (Purpose::Recreate(child), Err(_)) => self.lost(child),
             _ => {}
         }
@@ -58,6 +70,7 @@ impl Agent {
             Purpose::Policies { .. } => "read policies",
             Purpose::AdoptSas | Purpose::CompareSas { .. } => "read SAs",
             Purpose::Verify { .. } | Purpose::Traffic { .. } => "look for an SA",
+            Purpose::Withdraw(..) => "withdraw an unanswered ACQUIRE",
             Purpose::Recreate(_) => "make an SA again that was left behind",
             Purpose::Housekeeping(what) => what,
         };

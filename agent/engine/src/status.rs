@@ -61,6 +61,9 @@ pub struct Status {
     pub remotes: Vec<RemoteStatus>,
     /// IKE SAs whose peer is not known yet.
     pub unknown_peers: Vec<Ike>,
+    /// Remotes left out because the text would not fit an answer on the control socket: those without SAs first, then the last ones.
+    #[serde(default)]
+    pub omitted: usize,
     /// Local addresses as last reported.
     pub addresses: Vec<Address>,
     /// Counters.
@@ -225,6 +228,32 @@ pub struct PolicyStatus {
 }
 
 impl Status {
+    /// The status as JSON text of at most `limit` octets, with as many remotes as fit.
+    pub(crate) fn into_json_within(mut self, limit: usize) -> String {
+        let whole = self.to_json();
+        if whole.len() <= limit {
+            return whole;
+        }
+        let all = std::mem::take(&mut self.remotes);
+        // The number of those left out takes a few octets too.
+        let mut room = limit.saturating_sub(self.to_json().len()).saturating_sub(32);
+        let idle = |remote: &RemoteStatus| remote.ike_sas.is_empty() && remote.adopted.is_empty();
+        let mut chosen: Vec<(usize, RemoteStatus)> = all.into_iter().enumerate().collect();
+        let total = chosen.len();
+        chosen.sort_by_key(|(place, remote)| (idle(remote), *place));
+        chosen.retain(|(_, remote)| {
+            let length = serde_json::to_string(remote).map_or(usize::MAX, |text| text.len().saturating_add(1));
+            let fits = length <= room;
+            room = if fits { room.saturating_sub(length) } else { 0 };
+            fits
+        });
+        chosen.sort_by_key(|(place, _)| *place);
+        self.omitted = total.saturating_sub(chosen.len());
+        self.remotes = chosen.into_iter().map(|(_, remote)| remote).collect();
+        let text = self.to_json();
+        if text.len() <= limit { text } else { Self { unknown_peers: Vec::new(), addresses: Vec::new(), ..self }.to_json() }
+    }
+
     /// The status as JSON text.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"version\":{STATUS_VERSION},\"error\":\"{error}\"}}"))
@@ -267,6 +296,7 @@ impl Agent {
             uptime_s: self.core.started.map_or(0, |started| now.boot.saturating_sub(started.boot).as_secs()),
             remotes: remotes.flatten().collect(),
             unknown_peers: unknown.map(|ike| self.ike_status(now, &ike)).collect(),
+            omitted: 0,
             addresses: self.addresses(),
             counters: self.core.counters.clone(),
             next: self.deadline().map(|next| Next {

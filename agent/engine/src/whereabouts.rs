@@ -37,11 +37,17 @@ pub(crate) struct Places {
 impl Places {
     /// What the configuration says; addresses and memories of `before` are kept for records that kept their ids.
     pub(crate) fn new(config: &Config, before: Self) -> Self {
+        // A remote whose record changed gets a new id, but the node behind it has not moved.
+        let homes = before.remotes.iter().filter_map(|place| Some((place.role.home_address()?, place.remembered?)));
+        let homes: BTreeMap<IpAddr, KmAddress> = homes.collect();
         let remotes = config.remotes.iter().enumerate().map(|(id, remote)| RemotePlace {
             local: remote.local_address,
             remote: remote.remote_address,
             role: remote.role,
-            remembered: before.remotes.get(id).and_then(|place| place.remembered),
+            remembered: match before.remotes.get(id) {
+                Some(place) => place.remembered,
+                None => remote.role.home_address().and_then(|home| homes.get(&home).copied()),
+            },
         });
         let policies = config.policies.iter().enumerate().map(|(id, policy)| PolicyPlace {
             source: policy.endpoints,
@@ -123,6 +129,11 @@ impl Places {
     /// Whether packets can be sent from a local address.
     pub(crate) fn usable(&self, address: IpAddr) -> bool {
         self.addresses.range((address, 0)..=(address, u32::MAX)).any(|(_, event)| !event.flags.tentative && !event.flags.dad_failed)
+    }
+
+    /// Whether a local address is there, usable or not.
+    pub(crate) fn exists(&self, address: IpAddr) -> bool {
+        self.addresses.range((address, 0)..=(address, u32::MAX)).next().is_some()
     }
 
     /// Local addresses as last reported.

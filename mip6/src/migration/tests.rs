@@ -287,3 +287,16 @@ fn every_step_of_one_event_counts() {
     event.steps.insert(0, strange);
     assert_eq!(plan(table.run(&event)).children.len(), 1);
 }
+
+#[test]
+fn of_the_steps_of_one_event_the_last_wins() {
+    let mut table = Table::mobile_node(HOA, COA1);
+    table.run(&binding_update(COA1));
+    table.run(&payload_out(COA1, COA1, Some(km(COA1, HA))));
+    let mut event = payload_out(COA1, COA2, None);
+    let back = MigrateStep { old: event.steps[0].new, new: event.steps[0].old, ..event.steps[0] };
+    event.steps.push(back);
+    let before = format!("{:?} {:?} {:?}", table.children, table.remembered, table.tunnels);
+    assert!(matches!(table.run(&event), Outcome::Idle(_)), "there and back again");
+    assert_eq!(format!("{:?} {:?} {:?}", table.children, table.remembered, table.tunnels), before);
+}

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod control;
+mod hostile;
 mod movement;
 mod routing;
 
@@ -77,6 +78,8 @@ pub(super) struct Shared {
     pub(super) asked: Vec<Asked>,
     pub(super) actions: VecDeque<Action>,
     pub(super) ikes: Vec<IkeStatus>,
+    /// How many new configurations it was told of.
+    pub(super) reconfigured: usize,
 }
 
 struct Fake(Arc<Mutex<Shared>>);
@@ -119,6 +122,9 @@ impl Keying for Fake {
     }
     fn probe(&mut self, _: &mut Context<'_>, ike: IkeId) {
         self.shared(|shared| shared.asked.push(Asked::Probe(ike)));
+    }
+    fn reconfigured(&mut self) {
+        self.shared(|shared| shared.reconfigured += 1);
     }
     fn forget(&mut self, _: &mut Context<'_>, _: IkeId) {}
     fn ike_sas_of(&self, remote: RemoteId) -> Vec<IkeId> {

@@ -1,7 +1,10 @@
 //! Movement: what each MIGRATE of a burst, its copies, its repeats and its absence do to records, IKE SAs and kernel.
 
 use super::*;
+use watari_kernel::{Acquire, AddressEvent, AddressFlags};
 use watari_sa::{Datagram, Transmit, TransmitId, Undeliverable, Whereabouts as _};
+
+const SECOND_LOOK: u64 = 25;
 
 fn heard(bench: &mut Bench, millis: u64, events: Vec<Migrate>) {
     for event in events {
@@ -15,6 +18,16 @@ fn is_query(spi: u32) -> impl Fn(&KernelRequest) -> bool {
 
 fn held(spi: u32, endpoints: Endpoints) -> KernelReply {
     KernelReply::Sa(Some(sa(spi, endpoints, Mode::Tunnel, 0, selector("::", "::"))))
+}
+
+/// The first look at SAs that are not where they belong, and the time of the second one.
+fn first_look(bench: &mut Bench, millis: u64, answers: Vec<(u32, KernelReply)>) -> u64 {
+    for (spi, reply) in answers {
+        bench.answer(millis, is_query(spi), reply);
+    }
+    assert!(!bench.requests.iter().any(|(_, request)| matches!(request, KernelRequest::AddSa { .. } | KernelRequest::DeleteSa(_))));
+    bench.input(millis + SECOND_LOOK, Input::Timeout);
+    millis + SECOND_LOOK
 }
 
 #[test]
@@ -85,6 +98,8 @@ fn an_sa_left_behind_is_made_again_with_its_keys() {
     bench.answer(100_080, is_query(0x13), held(0x13, ends(HA, COA2)));
     bench.answer(100_080, is_query(0x113), held(0x113, ends(COA2, HA)));
     bench.told();
+    first_look(&mut bench, 100_080, vec![(0x12, KernelReply::Sa(None)), (0x112, held(0x112, ends(COA1, HA)))]);
+    bench.requests.retain(|(_, request)| is_query(0x12)(request) || is_query(0x112)(request));
     // Inbound: another destination, so nothing is there. Outbound: the same destination, still from the old source.
     bench.answer(100_080, is_query(0x12), KernelReply::Sa(None));
     bench.answer(100_080, is_query(0x112), held(0x112, ends(COA1, HA)));
@@ -105,7 +120,8 @@ fn a_used_outbound_sa_that_serves_is_rekeyed_not_repeated() {
     heard(&mut bench, 100_000, burst(COA1, COA2));
     bench.input(100_000 + QUIET, Input::Timeout);
     bench.asked();
-    bench.answer(100_080, is_query(0x112), KernelReply::Sa(None));
+    first_look(&mut bench, 100_080, vec![(0x112, KernelReply::Sa(None))]);
+    bench.answer(100_110, is_query(0x112), KernelReply::Sa(None));
     assert_eq!(bench.asked(), [Asked::Rekey(Target::Child(ChildId(12)))]);
     assert!(!bench.requests.iter().any(|(_, request)| matches!(request, KernelRequest::AddSa { .. })));
 }
@@ -119,6 +135,7 @@ fn a_child_being_installed_while_the_tunnel_moves_is_looked_for_afterwards() {
     bench.event(1010, KeyingEvent::ChildUp(ChildId(14)));
     assert_eq!(bench.child_at(14), (ends(HA, COA2), ends(COA2, HA)));
     bench.input(1010 + QUIET, Input::Timeout);
+    first_look(&mut bench, 1090, vec![(0x14, KernelReply::Sa(None)), (0x114, held(0x114, ends(COA1, HA)))]);
     bench.answer(1090, is_query(0x14), KernelReply::Sa(None));
     bench.answer(1090, is_query(0x114), held(0x114, ends(COA1, HA)));
     let added = bench.requests.iter().filter(|(_, request)| matches!(request, KernelRequest::AddSa { .. })).count();
@@ -258,7 +275,8 @@ fn an_sa_missing_after_lost_events_is_made_again_or_asked_for() {
     bench.kernel(100_000, KernelEvent::Resynchronised { policies: mobile_node_policies(COA1), sas: Vec::new() });
     assert_eq!(bench.asked(), [], "a list may be older than an SA: nothing is concluded from it alone");
     bench.input(100_100, Input::Timeout);
-    bench.answer(100_101, is_query(0x12), KernelReply::Sa(None));
+    first_look(&mut bench, 100_101, vec![(0x12, KernelReply::Sa(None)), (0x11, KernelReply::Sa(None))]);
+    bench.answer(100_130, is_query(0x12), KernelReply::Sa(None));
     assert!(
         bench
             .requests
@@ -353,4 +371,41 @@ fn a_move_touches_only_its_own_node() {
         (bench.asked(), bench.told().len())
     };
     assert_eq!(lookups(1), lookups(2000));
+}
+
+#[test]
+fn an_unanswered_acquire_of_a_tunnel_is_withdrawn_when_its_address_vanishes() {
+    let mut bench = Bench::mobile_node(COA1);
+    bench.requests.clear();
+    let template = Template::esp(Mode::Tunnel, Reqid(7), ends(COA1, HA));
+    let acquire = Acquire {
+        sequence: 9,
+        packet: selector(HOA, HA),
+        policy: selector(HOA, "::"),
+        index: PolicyIndex(0),
+        direction: Direction::Out,
+        template,
+        endpoints: ends(COA1, HA),
+    };
+    bench.kernel(1, KernelEvent::Acquire(acquire));
+    let address = |text: &str, present| {
+        let flags = AddressFlags::default();
+        KernelEvent::Address(AddressEvent { interface: 2, address: ip(text), prefix_len: 64, present, flags })
+    };
+    for text in [COA1, COA2] {
+        bench.kernel(2, address(text, true));
+    }
+    bench.kernel(3, address(COA2, false));
+    assert!(bench.requests.is_empty(), "another address: {:?}", bench.requests);
+    bench.kernel(4, address(COA1, false));
+    let reserve = |request: &KernelRequest| {
+        *request == KernelRequest::AllocateSpi { endpoints: ends(COA1, HA), protocol: Protocol::Esp, mode: Mode::Tunnel, reqid: Reqid(7) }
+    };
+    bench.answer(4, reserve, KernelReply::Spi(Spi(0x777)));
+    let id = SaId { dst: ip(HA), protocol: Protocol::Esp, spi: Spi(0x777) };
+    assert!(bench.requests.iter().any(|(_, request)| *request == KernelRequest::DeleteSa(id)));
+    bench.requests.clear();
+    bench.kernel(5, address(COA1, true));
+    bench.kernel(6, address(COA1, false));
+    assert!(bench.requests.is_empty(), "withdrawn once");
 }
