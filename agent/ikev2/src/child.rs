@@ -6,7 +6,7 @@ use watari_kernel::{Endpoints, KernelError, KernelReply, KernelRequest, KmAddres
 use watari_policies::algorithm::{ChildProposal, ChildSuite, Group};
 use watari_policies::{Action, Mode, PolicyId, Protocol, RemoteId, Reqid, Secret, Selector, Traffic};
 use watari_sa::negotiate::{self, KeyExchangeRule};
-use watari_sa::{ChildId, Context, IkeId, Trigger, Want, Work, WorkDone};
+use watari_sa::{Agreed, ChildId, Context, IkeId, Trigger, Want, Work, WorkDone};
 use watari_wire::ikev2::{Notify, NotifyType, Payload};
 
 use crate::init::{NONCE_LEN, nonce_fits};
@@ -144,6 +144,8 @@ pub(crate) struct ChildBuild {
     pub(crate) ni: Vec<u8>,
     /// The responder's nonce.
     pub(crate) nr: Vec<u8>,
+    /// What goes into the kernel, keys included, until both halves are there.
+    pub(crate) agreed: Option<Agreed>,
     /// The peer's crossing exchange about the same policy or child SA.
     pub(crate) competing: Option<Competing>,
     /// SPIs that the peer deleted while its answer was under way: a delete that overtook the answer.
@@ -278,6 +280,7 @@ impl Ikev2 {
             shared: None,
             ni,
             nr: Vec::new(),
+            agreed: None,
             competing: None,
             withdrawn: Vec::new(),
         };
@@ -434,6 +437,7 @@ impl Ikev2 {
             shared: None,
             ni: asked.ni,
             nr: asked.nr,
+            agreed: None,
             competing: None,
             withdrawn: Vec::new(),
         };

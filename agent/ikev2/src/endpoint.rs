@@ -435,10 +435,6 @@ impl Keying for Ikev2 {
         self.sas.keys().filter_map(|ike| self.status_of(*ike)).collect()
     }
 
-    fn reinstall(&mut self, context: &mut Context<'_>, child: ChildId) {
-        self.install_again(context, child);
-    }
-
     fn reconfigured(&mut self) {
         self.directory.clear();
     }

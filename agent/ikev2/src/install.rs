@@ -21,10 +21,8 @@ const SWITCH_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// What is remembered of a child SA beside the common table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Kid {
-    /// What was agreed on, keys included, to install it again.
-    pub(crate) agreed: Agreed,
     /// Its successor, once that stands.
     pub(crate) successor: Option<ChildId>,
     /// The child SA by which the peer is replacing it.
@@ -93,19 +91,20 @@ impl Ikev2 {
             expires_at: None,
             state: ChildState::Installing,
         });
-        self.kids.insert(child, Kid { agreed, successor: None, heir: None });
+        self.kids.insert(child, Kid::default());
         let id = parameters.id;
         let request = KernelRequest::AddSa { parameters: Box::new(parameters), allocated, sequence: 0 };
         self.out.kernel(context, request, RequestFor::Inbound(child, id));
         if let Some(build) = self.builds.get_mut(&child) {
             build.step = Step::InstallInbound;
+            build.agreed = Some(agreed);
         }
     }
 
     /// The kernel took the inbound half, or did not.
     pub(crate) fn inbound_done(&mut self, context: &mut Context<'_>, child: ChildId, id: SaId, reply: Result<KernelReply, KernelError>) {
         let Some(build) = self.builds.get_mut(&child) else {
-            // Installed again after a move, or gone meanwhile.
+            // Gone meanwhile: what was just installed is taken out again.
             if context.children.get(child).is_none() && reply.is_ok() {
                 self.out.delete_sa(context, id);
             }
@@ -127,12 +126,13 @@ impl Ikev2 {
 
     /// The outbound half goes into the kernel.
     pub(crate) fn install_outbound(&mut self, context: &mut Context<'_>, child: ChildId) {
-        let Some((build, kid)) = self.builds.get_mut(&child).zip(self.kids.get(&child)) else { return };
+        let Some(build) = self.builds.get_mut(&child) else { return };
         let Some(sa) = self.sas.get(&build.ike) else { return };
         self.timers.clear(Timer::Switch(child));
         let addresses = watari_kernel::KmAddress { local: sa.path.local.ip(), remote: sa.path.remote.ip() };
         let endpoints = context.whereabouts.sa_endpoints(build.policy, addresses);
-        let parameters = outbound_half(context, build.remote, &kid.agreed, endpoints);
+        let Some(agreed) = &build.agreed else { return };
+        let parameters = outbound_half(context, build.remote, agreed, endpoints);
         build.step = Step::InstallOutbound;
         context.children.update(child, |sa| sa.outbound.endpoints = endpoints);
         let id = parameters.id;
@@ -314,17 +314,6 @@ impl Ikev2 {
         let Some(build) = self.builds.get(&child) else { return };
         let (ike, payloads) = (build.ike, build.offer_payloads());
         self.send_request(context, ike, ExchangeType::CREATE_CHILD_SA, &payloads);
-    }
-
-    /// Installs both halves of a child SA again at its present end points: the kernel left them behind at a move (FACTS 3.1).
-    pub(crate) fn install_again(&mut self, context: &mut Context<'_>, child: ChildId) {
-        let Some((sa, kid)) = context.children.get(child).zip(self.kids.get(&child)) else { return };
-        let inbound = inbound_half(context, sa.remote, &kid.agreed, sa.outbound.endpoints);
-        let outbound = outbound_half(context, sa.remote, &kid.agreed, sa.outbound.endpoints);
-        let (inbound_id, outbound_id) = (inbound.id, outbound.id);
-        let add = |parameters| KernelRequest::AddSa { parameters: Box::new(parameters), allocated: false, sequence: 0 };
-        self.out.kernel(context, add(inbound), RequestFor::Inbound(child, inbound_id));
-        self.out.kernel(context, add(outbound), RequestFor::Outbound(child, outbound_id));
     }
 }
 

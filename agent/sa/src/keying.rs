@@ -318,9 +318,6 @@ pub trait Keying {
     fn status(&self, ike: IkeId) -> Option<IkeStatus>;
     /// Every IKE SA, in the order they were made.
     fn statuses(&self) -> Vec<IkeStatus>;
-    /// Installs both halves of a child SA again, at the end points that the table holds now: the kernel left it behind at a move.
-    /// Only the protocol has the keys. The old states, if any are left, are the caller's to delete.
-    fn reinstall(&mut self, _context: &mut Context<'_>, _child: ChildId) {}
     /// The configuration of the next context is another one: indexes over the old one are dropped.
     fn reconfigured(&mut self) {}
 }
