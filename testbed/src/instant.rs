@@ -175,7 +175,8 @@ pub(crate) fn home_agent_of(nodes: u32, provider: Arc<dyn Provider>) -> Host {
         secret: SECRET,
         ..ServedNode::default()
     });
-    let profile = HomeAgentProfile { home_agent: HOME_AGENT, mobile_nodes: served.collect(), terms: terms(), ..HomeAgentProfile::default() };
+    let profile =
+        HomeAgentProfile { home_agent: HOME_AGENT, mobile_nodes: served.collect(), terms: terms(), ..HomeAgentProfile::default() };
     let mut host = Host::new(home_agent(profile), 1, provider);
     announce_policies(&mut host, |policy| home_of(policy, Direction::In));
     host
@@ -329,7 +330,8 @@ pub(crate) fn acquire(policy: &Policy, care_of: IpAddr) -> Acquire {
 
 /// What mip6d's MIGRATE messages become for one node's move: every policy whose home address it is, both directions.
 pub(crate) fn migrate(config: &Config, home: IpAddr, old: IpAddr, new: IpAddr, at_mobile_node: bool) -> Vec<KernelEvent> {
-    let kmaddress = if at_mobile_node { KmAddress { local: new, remote: HOME_AGENT } } else { KmAddress { local: HOME_AGENT, remote: new } };
+    let kmaddress =
+        if at_mobile_node { KmAddress { local: new, remote: HOME_AGENT } } else { KmAddress { local: HOME_AGENT, remote: new } };
     let mut events = Vec::new();
     for policy in &config.policies {
         for direction in [Direction::Out, Direction::In] {
@@ -338,10 +340,17 @@ pub(crate) fn migrate(config: &Config, home: IpAddr, old: IpAddr, new: IpAddr, a
             if !from_home && selector.dst != IpNet::from(home) {
                 continue;
             }
-            let ends = |care_of| if from_home { Endpoints { src: care_of, dst: HOME_AGENT } } else { Endpoints { src: HOME_AGENT, dst: care_of } };
+            let ends =
+                |care_of| if from_home { Endpoints { src: care_of, dst: HOME_AGENT } } else { Endpoints { src: HOME_AGENT, dst: care_of } };
             let old = if policy.mode == Mode::Tunnel { ends(old) } else { unspecified() };
             let step = MigrateStep { protocol: Protocol::Esp, mode: policy.mode, reqid: reqid(policy, direction), old, new: ends(new) };
-            events.push(KernelEvent::Migrate(Migrate { selector, direction, steps: vec![step], kmaddress: Some(kmaddress), source: MigrateSource::Netlink }));
+            events.push(KernelEvent::Migrate(Migrate {
+                selector,
+                direction,
+                steps: vec![step],
+                kmaddress: Some(kmaddress),
+                source: MigrateSource::Netlink,
+            }));
         }
     }
     events

@@ -27,7 +27,13 @@ pub(super) fn run() -> Result<bool, String> {
         first.sort_unstable();
         whole.sort_unstable();
         let median = percentile(&first, 50);
-        println!("{nodes:>8}  {:>10.1}  {:>10.1}  {:>12.1}   (table made in {:.1} s)", micros(median), micros(percentile(&first, 99)), micros(percentile(&whole, 50)), prepared.as_secs_f64());
+        println!(
+            "{nodes:>8}  {:>10.1}  {:>10.1}  {:>12.1}   (table made in {:.1} s)",
+            micros(median),
+            micros(percentile(&first, 99)),
+            micros(percentile(&whole, 50)),
+            prepared.as_secs_f64()
+        );
         medians.push(micros(median));
     }
     let ratio = match (medians.first(), medians.last()) {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use watari_crypto::derive::{ChildKeys, IkeInputs, IkeKeys};
 use watari_crypto::{Provider, RustCryptoProvider};
-use watari_policies::algorithm::{ChildSuite, IkeSuite, default_child_proposals, default_ike_proposals};
 use watari_policies::Secret;
+use watari_policies::algorithm::{ChildSuite, IkeSuite, default_child_proposals, default_ike_proposals};
 
 use super::memory::resident;
 use crate::instant::{home_agent_of, mobile_node_of, register};
@@ -41,7 +41,10 @@ pub(super) fn run() -> Result<bool, String> {
     println!("  share of bare cryptography {:.0} %", 100.0 * (public_key + symmetric) / each);
     match (before, after) {
         (Some(before), Some(after)) => {
-            println!("  memory per IKE SA + child  {:.1} kB at the responder", after.saturating_sub(before) as f64 / f64::from(HANDSHAKES) / 1000.0);
+            println!(
+                "  memory per IKE SA + child  {:.1} kB at the responder",
+                after.saturating_sub(before) as f64 / f64::from(HANDSHAKES) / 1000.0
+            );
         }
         _ => println!("  memory per IKE SA + child  not measured: no /proc/self/statm"),
     }
@@ -59,7 +62,8 @@ fn symmetric_microseconds() -> Result<f64, String> {
         prf: *ike.prfs.first().ok_or("no PRF")?,
         group: *ike.groups.first().ok_or("no group")?,
     };
-    let child = ChildSuite { cipher: *child.ciphers.first().ok_or("no cipher")?, integrity: child.integrities.first().copied(), esn: false };
+    let child =
+        ChildSuite { cipher: *child.ciphers.first().ok_or("no cipher")?, integrity: child.integrities.first().copied(), esn: false };
     let (shared, nonce) = (Secret::new(vec![7; 32]), [9_u8; 32]);
     let text = |error: watari_crypto::CryptoError| error.to_string();
     let begin = Instant::now();

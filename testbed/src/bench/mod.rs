@@ -4,7 +4,6 @@ mod handover;
 mod handshake;
 mod memory;
 
-
 /// Runs one benchmark by name, or all; false if a bound was missed.
 pub(crate) fn run(name: Option<&str>) -> Result<bool, String> {
     let known: [(&str, fn() -> Result<bool, String>); 2] = [("handover", handover::run), ("handshake", handshake::run)];

@@ -115,10 +115,19 @@ fn datagram(generator: &mut Generator, pair: &Pair) -> Input {
 
 fn anything(generator: &mut Generator, pair: &mut Pair) -> Input {
     match generator.below(12) {
-        0 => Input::Undeliverable(TransmitId(generator.number() % 64), *generator.choice(&[Undeliverable::Tentative, Undeliverable::NoRoute, Undeliverable::TooBig])),
+        0 => Input::Undeliverable(
+            TransmitId(generator.number() % 64),
+            *generator.choice(&[Undeliverable::Tentative, Undeliverable::NoRoute, Undeliverable::TooBig]),
+        ),
         1 => Input::Done(RequestId(generator.number() % 256), Ok(KernelReply::Spi(Spi(7)))),
-        2 => Input::Done(RequestId(generator.number() % 256), Err(KernelError { errno: 22, text: "fuzz".to_owned(), request: "do anything" })),
-        3 => Input::WorkDone(WorkId(generator.number() % 256), WorkDone::Failed { why: "fuzz".to_owned(), peer_at_fault: generator.below(2) == 0 }),
+        2 => Input::Done(
+            RequestId(generator.number() % 256),
+            Err(KernelError { errno: 22, text: "fuzz".to_owned(), request: "do anything" }),
+        ),
+        3 => Input::WorkDone(
+            WorkId(generator.number() % 256),
+            WorkDone::Failed { why: "fuzz".to_owned(), peer_at_fault: generator.below(2) == 0 },
+        ),
         4 => {
             pair.at += generator.number() % 100_000;
             Input::Timeout
@@ -139,7 +148,8 @@ fn anything(generator: &mut Generator, pair: &mut Pair) -> Input {
 }
 
 fn vici_command(generator: &mut Generator) -> Command {
-    let name = *generator.choice(&["version", "stats", "list-sas", "list-conns", "list-policies", "initiate", "terminate", "rekey", "nonsense"]);
+    let name =
+        *generator.choice(&["version", "stats", "list-sas", "list-conns", "list-policies", "initiate", "terminate", "rekey", "nonsense"]);
     let key = *generator.choice(&["child", "ike", "child-id", "ike-id", "x"]);
     let value = generator.choice(&["binding", "payload", "mn0", "1", "999999999999999999999", ""]).as_bytes().to_vec();
     Command::Vici { name: name.to_owned(), arguments: vici::Section(vec![(key.to_owned(), vici::Value::Scalar(value))]) }

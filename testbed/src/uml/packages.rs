@@ -264,8 +264,9 @@ fn sources_list() -> Result<String> {
         let own = || known.iter().find(|mirror| mirror.trim_end_matches('/').ends_with("-security") == security).cloned();
         std::env::var(variable).ok().or_else(own)
     };
-    let main = chosen("TESTBED_MIRROR", false)
-        .ok_or_else(|| Failure::new("no Debian mirror is known: apt on this host names none; set TESTBED_MIRROR (and TESTBED_SECURITY_MIRROR)"))?;
+    let main = chosen("TESTBED_MIRROR", false).ok_or_else(|| {
+        Failure::new("no Debian mirror is known: apt on this host names none; set TESTBED_MIRROR (and TESTBED_SECURITY_MIRROR)")
+    })?;
     let signed = format!("deb [signed-by={KEYRING}]");
     let mut list = format!("{signed} {main} {RELEASE} main\n{signed} {main} {RELEASE}-updates main\n");
     if let Some(security) = chosen("TESTBED_SECURITY_MIRROR", true) {
