@@ -5,11 +5,15 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::timeline::Moment;
+
 /// Everything seen.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Facts {
-    /// Lines of the timeline.
-    pub(super) timeline: Vec<String>,
+    /// When the scenario's clock began, in microseconds since 1970.
+    pub(super) begin_us: u64,
+    /// The timeline, sorted.
+    pub(super) timeline: Vec<Moment>,
     /// Movements.
     pub(super) handovers: Vec<Movement>,
     /// Pings sent.

@@ -10,6 +10,7 @@ mod ping;
 pub(crate) mod run;
 mod signalling;
 mod sniffer;
+mod timeline;
 mod verdict;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use std::time::Duration;
 use watari_sim::report::Report;
 use watari_sim::scenario::Scenario;
 
+use self::timeline::Moment;
 use crate::judge::tshark;
 use crate::uml::boot::{Kernel, Machine};
 use crate::uml::{Context, Failure, Result, testbed_directory};
@@ -83,8 +85,8 @@ pub(crate) fn demo(scenario: &Scenario, seed: u64) -> std::result::Result<Report
 
 fn shown(scenario: &Scenario, kernel: Kernel, seed: u64) -> Result<Report> {
     let (mut report, timeline) = one(scenario, kernel, seed, &programs()?)?;
-    for line in timeline {
-        println!("{line}");
+    for moment in timeline.iter().filter(|moment| !moment.detail) {
+        println!("{moment}");
     }
     let malformed = malformed(&output(scenario, kernel), scenario)?;
     report.passed &= malformed.is_empty();
@@ -111,7 +113,7 @@ fn output(scenario: &Scenario, kernel: Kernel) -> PathBuf {
 }
 
 /// Boots a guest for one scenario and judges it; also returns the lines of its timeline.
-fn one(scenario: &Scenario, kernel: Kernel, seed: u64, programs: &Path) -> Result<(Report, Vec<String>)> {
+fn one(scenario: &Scenario, kernel: Kernel, seed: u64, programs: &Path) -> Result<(Report, Vec<Moment>)> {
     let output = output(scenario, kernel);
     let mut machine = Machine::new(&output)?;
     machine.kernel = kernel;
@@ -126,7 +128,10 @@ fn one(scenario: &Scenario, kernel: Kernel, seed: u64, programs: &Path) -> Resul
     let facts: facts::Facts = serde_json::from_str(&text).context(run::FACTS)?;
     let report = verdict::report(scenario, backend(kernel), seed, &facts, &output)?;
     std::fs::write(output.join("report.json"), report.to_json()).context("report.json")?;
-    Ok((report, facts.timeline))
+    let mut timeline = facts.timeline;
+    timeline.extend(verdict::first_packets(&facts.handovers, &report, facts.begin_us));
+    timeline.sort();
+    Ok((report, timeline))
 }
 
 /// Directory of watarid and watari, built now so that they are those of this source.

@@ -16,7 +16,8 @@ use super::facts::{Facts, Movement};
 use super::kernel::EspSa;
 use super::network::{self, COUNTERS, INTERFACE, Network};
 use super::ping::Pinger;
-use super::signalling::{Correspondent, News, Signalling};
+use super::signalling::{Correspondent, News, Signalling, unix_micros};
+use super::timeline::{self, Moment, stamp_micros};
 use super::sniffer::Sniffer;
 use crate::judge::pcap::Kind;
 use crate::uml::guest::Guest;
@@ -191,6 +192,7 @@ impl<'a> Runner<'a> {
         }
         // Starting daemons takes a real machine a while; the scenario's clock begins when they are up.
         self.begin = Instant::now();
+        self.facts.begin_us = unix_micros();
         let scenario = self.scenario;
         for host in 1..self.hosts.len() {
             self.boot_mobile(host);
@@ -417,6 +419,7 @@ impl<'a> Runner<'a> {
     fn heard(&mut self, index: usize, news: Vec<News>) {
         let now = self.now();
         let name = self.hosts.get(index).map(|host| host.space.name.clone()).unwrap_or_default();
+        let migrates = news.iter().filter(|one| matches!(one, News::Migrated { .. })).count();
         for one in news {
             match one {
                 News::Event(event) => {
@@ -429,9 +432,17 @@ impl<'a> Runner<'a> {
                         movement.migrate_events += 1;
                     }
                 }
-                News::Refused(why) => self.facts.timeline.push(format!("{:>9.3}  {name:<4} {why}", now.as_secs_f64())),
+                News::Refused(text) => self.note(now, &name, text, true),
             }
         }
+        if migrates > 0 {
+            self.note(now, &name, format!("MIGRATE: {migrates} messages"), false);
+        }
+    }
+
+    fn note(&mut self, at: Duration, host: &str, text: String, detail: bool) {
+        let at_us = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+        self.facts.timeline.push(Moment { at_us, host: host.to_owned(), text, detail });
     }
 
     fn count(&mut self, index: usize, now: Duration, event: SignalEvent) {
@@ -567,8 +578,12 @@ impl<'a> Runner<'a> {
                     let within = |(from, to): &(Duration, Duration)| *from <= ping.sent && ping.sent + grace < *to;
                     if bootstrap.is_some_and(|bootstrap| ping.sent > bootstrap) && mobile.windows.iter().any(within) {
                         self.facts.pings_lost_in_window += 1;
-                        let line = format!("{:>9.3}  {:<4} a ping was not answered", ping.sent.as_secs_f64(), mobile.plan.name);
-                        self.facts.timeline.push(line);
+                        self.facts.timeline.push(Moment {
+                            at_us: u64::try_from(ping.sent.as_micros()).unwrap_or(u64::MAX),
+                            host: mobile.plan.name.to_owned(),
+                            text: "a ping was not answered".to_owned(),
+                            detail: false,
+                        });
                     }
                 }
             }
@@ -642,15 +657,21 @@ impl<'a> Runner<'a> {
     }
 
     fn tell_timeline(&mut self) {
-        let troubles = std::mem::take(&mut self.facts.timeline);
-        let mut lines: Vec<(String, String)> =
-            self.lines.iter().map(|line| (format!("{:012}", line.at.as_micros()), line.to_string())).collect();
-        lines.extend(troubles.into_iter().map(|line| {
-            let seconds: f64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default();
-            (format!("{:012.0}", seconds * 1e6), line)
-        }));
-        lines.sort();
-        self.facts.timeline = lines.into_iter().map(|(_, line)| line).collect();
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let moment = |line: &Line| Moment { at_us: micros(line.at), host: line.host.clone(), text: line.what.to_string(), detail: line.is_detail() };
+        self.facts.timeline.extend(self.lines.iter().map(moment));
+        let begin = self.facts.begin_us;
+        for host in &self.hosts {
+            let name = &host.space.name;
+            self.facts.timeline.extend(host.agent.log().iter().filter_map(|line| timeline::logged(name, line, begin)));
+        }
+        for pinger in &self.pingers {
+            if let Some(answered) = pinger.pings.iter().filter_map(|ping| ping.answered).min() {
+                let text = "a first ping is answered".to_owned();
+                self.facts.timeline.push(Moment { at_us: micros(answered), host: pinger.node.to_owned(), text, detail: false });
+            }
+        }
+        self.facts.timeline.sort();
     }
 }
 
@@ -686,29 +707,5 @@ fn recorded(status: &serde_json::Value) -> BTreeSet<String> {
 
 /// The time stamp of a line of `ip -ts monitor`, `[2026-11-21T13:42:23.123456]`, in microseconds since 1970.
 fn monitor_micros(line: &str) -> Option<u64> {
-    let stamp = line.strip_prefix('[')?.split(']').next()?;
-    let (date, time) = stamp.split_once('T')?;
-    let number = |text: &str| text.parse::<u64>().ok();
-    let mut date = date.split('-').map(number);
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let (clock, fraction) = time.split_once('.')?;
-    let mut clock = clock.split(':').map(number);
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    // Days since 1970 in the proleptic Gregorian calendar, years counted from March.
-    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = shifted_year * 365 + shifted_year / 4 - shifted_year / 100 + shifted_year / 400 + (shifted_month * 153 + 2) / 5 + day;
-    let days = days.checked_sub(719_469)?;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + number(fraction)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_monitor_stamp_is_read_as_utc() {
-        assert_eq!(monitor_micros("[1970-01-01T00:00:01.000002] 2: eth0"), Some(1_000_002));
-        assert_eq!(monitor_micros("[2026-11-21T13:42:23.123456] 2: eth0"), Some(1_795_268_543_123_456));
-        assert_eq!(monitor_micros("2: eth0"), None);
-    }
+    stamp_micros(line.strip_prefix('[')?.split(']').next()?)
 }

@@ -9,6 +9,7 @@ use watari_sim::report::{Handover, Report};
 use watari_sim::scenario::{Link, MobilePlan, Scenario};
 
 use super::facts::{Facts, Movement};
+use super::timeline::Moment;
 use crate::judge::clear::Protected as Demand;
 use crate::judge::pcap::{Capture, Kind};
 use crate::uml::{Context, Result};
@@ -84,10 +85,12 @@ impl Captures {
     }
 
     fn handover(&self, movement: &Movement) -> Handover {
-        let begin = movement.migrate_at.map(|migrate| migrate.max(movement.usable_at.unwrap_or_default()));
+        // The home address can be used all the time, on the tunnel's interface until the daemon moves it to the link.
+        let usable = movement.usable_at.filter(|_| movement.to != Link::Home.name());
+        let begin = movement.migrate_at.map(|migrate| migrate.max(usable.unwrap_or_default()));
         // The monitor may tell of the address a moment after the agent has used it.
         let first = movement.migrate_at.and_then(|since| self.first_ike(&movement.to, movement.address, since));
-        let wait = movement.usable_at.zip(movement.migrate_at).map_or(0, |(usable, migrate)| usable.saturating_sub(migrate));
+        let wait = usable.zip(movement.migrate_at).map_or(0, |(usable, migrate)| usable.saturating_sub(migrate));
         Handover {
             from: movement.from.clone(),
             to: movement.to.clone(),
@@ -97,6 +100,18 @@ impl Captures {
             children_moved: movement.children_moved,
         }
     }
+}
+
+/// Lines for the timeline: the first IKE packet after each movement.
+pub(super) fn first_packets(movements: &[Movement], report: &Report, begin: u64) -> Vec<Moment> {
+    let one = |(movement, handover): (&Movement, &Handover)| {
+        let (migrate, thought) = (movement.migrate_at?, handover.event_to_first_ike_us?);
+        let at = migrate.saturating_add(handover.address_wait_us).saturating_add(thought);
+        let wait = handover.address_wait_us / 1000;
+        let text = format!("first IKE packet from the new address: {thought} us after it could be sent, {wait} ms waited for the address");
+        Some(Moment { at_us: at.saturating_sub(begin), host: movement.node.clone(), text, detail: false })
+    };
+    movements.iter().zip(&report.handovers).filter_map(one).collect()
 }
 
 /// The report of a run.
