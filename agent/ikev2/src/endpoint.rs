@@ -246,6 +246,11 @@ impl Ikev2 {
         //= rfc7296#2.3
         //# a message id outside the window is dropped
         if id != sa.window.expected || sa.window.answering.is_some() || dead {
+            let asks_too_early = unproven && sa.initiator;
+            if asks_too_early {
+                self.peer_elsewhere(context, ike, &datagram.path);
+            }
+            let Some(sa) = self.sas.get(&ike) else { return };
             let detail = format!("{} {id}, expected was {}", header.exchange, sa.window.expected);
             return self.drop_message(datagram.path, Cause::UNEXPECTED, detail);
         }

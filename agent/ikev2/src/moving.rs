@@ -51,6 +51,22 @@ impl Ikev2 {
         }
     }
 
+    /// The responder of an unfinished handshake asks for something under its keys from another address: it has finished and moved before
+    /// its IKE_AUTH response arrived, and nobody but it can say where to. The repeat of our request goes there.
+    pub(crate) fn peer_elsewhere(&mut self, context: &mut Context<'_>, ike: IkeId, path: &Path) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        if sa.path.remote.ip() == path.remote.ip() || sa.window.outstanding.is_none() {
+            return;
+        }
+        let old = sa.path;
+        sa.path = Path { interface: 0, ..*path };
+        sa.moved = Some(context.now.boot);
+        let new = sa.path;
+        self.awaiting.remove(&(old.local.ip(), ike));
+        self.out.event(KeyingEvent::IkeMoved { ike, old, new });
+        self.resend(context, ike);
+    }
+
     /// An authenticated message came from the peer: it lives, and it is where we think, or tells where it is.
     pub(crate) fn heard_from(&mut self, context: &mut Context<'_>, ike: IkeId, path: &Path, response: bool) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
