@@ -201,11 +201,12 @@ impl Ikev2 {
         self.out.event(KeyingEvent::ChildRekeyed { old, new });
     }
 
-    /// Child SAs without an owner that served the policy go now that another serves it.
+    /// Child SAs without an owner that served the policy go now that another serves it; what the peer still sends on them is received.
     fn remove_orphans(&mut self, context: &mut Context<'_>, build: &ChildBuild) {
-        let orphans: Vec<ChildId> = context.children.of_policy(build.policy).filter(|sa| sa.owner == Owner::None).map(|sa| sa.id).collect();
+        let left_over = |sa: &&ChildSa| sa.owner == Owner::None && sa.state != ChildState::Closing;
+        let orphans: Vec<ChildId> = context.children.of_policy(build.policy).filter(left_over).map(|sa| sa.id).collect();
         for orphan in orphans {
-            self.remove_child(context, orphan, Cause::REPLACED);
+            self.finish_child(context, orphan, Cause::REPLACED);
         }
     }
 
