@@ -241,14 +241,14 @@ impl<'a> World<'a> {
             Action::Rekey { host, what } => self.rekey(host, what),
             Action::Ping { node, target, every } => self.start_flow(node, target, every),
             Action::RestartDaemon { host, down } => {
-                if let Some(host) = self.host_named(host) {
+                if let Some(host) = self.host_named(host).filter(|host| self.hosts.get(*host).is_some_and(|host| host.agent.is_some())) {
                     self.say(host, Happening::DaemonKilled);
                     self.stop_agent(host);
                     self.after(down, Event::StartAgent(host));
                 }
             }
             Action::RestartHost { host, down } => {
-                if let Some(host) = self.host_named(host) {
+                if let Some(host) = self.host_named(host).filter(|host| self.hosts.get(*host).is_some_and(|host| host.up)) {
                     self.say(host, Happening::HostDown);
                     self.shut_down(host);
                     self.after(down, Event::StartHost(host));

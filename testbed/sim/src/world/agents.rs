@@ -18,7 +18,7 @@ impl World<'_> {
     pub(super) fn start_agent(&mut self, host: usize) {
         let seed = self.seed;
         let (provider, options) = (self.setting.provider.clone(), AgentOptions { reveal_keys: true, ..AgentOptions::default() });
-        let Some(this) = self.hosts.get_mut(host) else { return };
+        let Some(this) = self.hosts.get_mut(host).filter(|host| host.up && host.agent.is_none()) else { return };
         this.epoch = this.epoch.saturating_add(1);
         let number = u64::try_from(host).unwrap_or(0).saturating_mul(1000).saturating_add(u64::from(this.epoch));
         let first = this.epoch == 1;
@@ -50,7 +50,8 @@ impl World<'_> {
     pub(super) fn shut_down(&mut self, host: usize) {
         self.stop_agent(host);
         if let Some(this) = self.hosts.get_mut(host) {
-            this.last_link = this.link;
+            this.up = false;
+            this.last_link = this.link.or(this.last_link);
             this.link = None;
             this.node = None;
             this.node_deadline = None;

@@ -57,6 +57,10 @@ pub(super) struct Host {
     pub(super) burst: Burst,
     /// Why IKE could not be sent last, until it could.
     pub(super) waits: Option<Undeliverable>,
+    /// Whether the Mobile IPv6 daemon has put the home address on the tunnel: it is away and knows it.
+    pub(super) away: bool,
+    /// Whether the host runs.
+    pub(super) up: bool,
 }
 
 impl Host {
@@ -84,12 +88,18 @@ impl Host {
             bootstrapped: false,
             burst: Burst::default(),
             waits: None,
+            away: false,
+            up: false,
         }
     }
 
     /// Empty kernel, fresh Mobile IPv6 daemon, fixed addresses.
     pub(super) fn boot(&mut self, scenario: &Scenario, model: Model, first_spi: u32) {
         self.boots = self.boots.saturating_add(1);
+        self.up = true;
+        self.away = false;
+        self.ambush = None;
+        self.bootstrapped = false;
         self.mirror = Mirror::new(model, first_spi);
         self.mirror.listen(false);
         self.proxies.clear();
@@ -144,6 +154,7 @@ impl Host {
             present,
             flags: AddressFlags { home: true, ..AddressFlags::default() },
         };
+        self.away = at == HomeAddressAt::Tunnel;
         if self.mirror.address_flags(address).is_some() {
             self.mirror.address(event(old, false));
         }

@@ -53,6 +53,11 @@ impl World<'_> {
         let attach = self.scenario.attach;
         let Some(this) = self.hosts.get_mut(host) else { return };
         let Role::Mobile(plan) = this.role.clone() else { return };
+        if !this.up {
+            // Carried away while it is down: it boots there.
+            this.last_link = Some(to);
+            return;
+        }
         let from = this.link.take().or(this.last_link);
         this.last_link = Some(to);
         this.moves = this.moves.saturating_add(1);

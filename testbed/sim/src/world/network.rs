@@ -51,6 +51,10 @@ impl World<'_> {
         let src = SocketAddr::new(source, local.port());
         self.datagrams.push(IkeDatagram { at: self.now, src, dst: remote, octets: transmit.octets.clone() });
         if !link.prefix().contains(&source) {
+            // Between the new link and the daemon's decision the home address is still where it was: such a packet is only lost.
+            if !this.away {
+                return Ok(());
+            }
             //= rfc4877#4.4
             //# The mobile node uses its care-of address as source of IKE packets.
             self.reasons.push(format!("IKE left {} from {source}, which is not an address of {link}", link.name()));
