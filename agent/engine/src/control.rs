@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use watari_kernel::Now;
 use watari_policies::{PolicyId, RemoteId};
-use watari_sa::{Cause, ChildId, IkeId, KeyingEvent, Owner, Target, Trigger, Want};
+use watari_sa::{Cause, ChildId, IkeId, IkeState, KeyingEvent, Owner, Target, Trigger, Want};
 
 use crate::agent::Agent;
 use crate::core::Call;
@@ -167,7 +167,9 @@ impl Agent {
             }
         } else if let Some(name) = arguments.text("ike") {
             let remotes = (0u32..).zip(&self.core.config.remotes).filter(|(_, remote)| remote.name == name);
-            ike.extend(remotes.flat_map(|(remote, _)| self.keying.ike_sas_of(RemoteId(remote))));
+            // One that a successor has replaced only waits for its delete, and nobody is told of its end.
+            let replaced = |ike: &IkeId| self.keying.status(*ike).is_some_and(|status| status.state == IkeState::Replaced);
+            ike.extend(remotes.flat_map(|(remote, _)| self.keying.ike_sas_of(RemoteId(remote))).filter(|ike| !replaced(ike)));
         }
         children.extend(number("child-id").map(ChildId).filter(|child| self.core.children.get(*child).is_some()));
         ike.extend(number("ike-id").map(IkeId).filter(|ike| self.keying.status(*ike).is_some()));

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::case::{Case, Program, Step, Terms, Traffic};
 use super::net::{outer, protected_addresses};
-use crate::judge::clear::Protected;
-use crate::judge::pcap::{Capture, Kind};
+use crate::judge::clear::{self, Protected};
+use crate::judge::pcap::Capture;
 use crate::judge::tshark::{self, DecryptionKeys, Encryption, IkeMessage, Integrity};
 use crate::uml::{Failure, Result};
 
@@ -23,7 +23,7 @@ pub(super) fn of(case: &Case, directory: &Path) -> Result<(Vec<String>, String)>
     // tshark also reads the message that an ICMP error quotes.
     messages.retain(|message| octets(&capture, message.number).is_some());
     let mut complaints = Vec::new();
-    let (ike, esp) = (capture.ike_messages().count(), count(&capture, |kind| matches!(kind, Kind::Esp { .. })));
+    let ike = capture.ike_messages().count();
     if messages.len() != ike {
         complaints.push(format!("tshark found {} IKE messages where the capture holds {ike}", messages.len()));
     }
@@ -38,11 +38,8 @@ pub(super) fn of(case: &Case, directory: &Path) -> Result<(Vec<String>, String)>
     complaints.extend(protected(&case.terms).violations(&capture).iter().take(5).map(|packet| {
         format!("packet {} crossed in clear: {} from {} to {}", packet.number, packet.kind, packet.source, packet.destination)
     }));
-    Ok((complaints, format!("{ike} IKE messages, {esp} ESP packets")))
-}
-
-fn count(capture: &Capture, wanted: impl Fn(&Kind) -> bool) -> usize {
-    capture.packets.iter().filter(|packet| wanted(&packet.kind)).count()
+    let seen: Vec<String> = clear::summary(&capture).iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    Ok((complaints, seen.join(", ")))
 }
 
 fn octets(capture: &Capture, number: usize) -> Option<&[u8]> {
