@@ -50,6 +50,16 @@ impl Agent {
         if !adopted.is_empty() {
             self.core.tell(Event::Adopted(adopted));
         }
+        self.asked_before(sas);
+    }
+
+    /// The kernel may have asked for an SA while nobody listened: it does not ask again before its state expires (30 s).
+    fn asked_before(&mut self, sas: &[SaInfo]) {
+        for info in sas.iter().filter(|info| info.larval && info.spi == Spi(0)) {
+            let (Some((policy, Direction::Out)), Some(packet)) = (self.core.policy_of(info), info.selector) else { continue };
+            self.core.tell(Event::Acquired { policy: Some(policy) });
+            self.core.calls.push_back(Call::Want(Want { policy, trigger: Trigger::Acquire { packet, sequence: 0 } }));
+        }
     }
 
     /// Ends the children without owner that a new child of the same policy replaces.

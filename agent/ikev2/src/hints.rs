@@ -6,7 +6,7 @@ use std::time::Duration;
 use watari_sa::{Cause, Context, IkeId, KeyingEvent, Path};
 use watari_wire::ikev2::{Flags, Header, Message, NotifyType};
 
-use crate::Ikev2;
+use crate::{HALF_OPEN_LIFE, Ikev2};
 use crate::payloads::{Payloads, notify, notify_with};
 use crate::state::State;
 
@@ -70,7 +70,9 @@ impl Ikev2 {
             request.id == message.header.message_id && request.exchange == message.header.exchange && message.header.flags.response()
         });
         let unproven = sa.initiator && matches!(sa.state, State::AwaitAuth(_));
-        let confirmed = sa.is_established() && sa.session().is_some_and(|session| session.confirmed);
+        // A peer that only answers may hear of a new IKE SA after our first request under it; later it has it, or has lost it.
+        let settled = context.now.boot.saturating_sub(sa.created) >= HALF_OPEN_LIFE;
+        let confirmed = sa.is_established() && (settled || sa.session().is_some_and(|session| session.confirmed));
         if !(unknown_there && asked && (confirmed || unproven)) {
             return self.drop_message(path, Cause::UNEXPECTED, "an unprotected message about an IKE SA with keys".to_owned());
         }
