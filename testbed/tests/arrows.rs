@@ -18,10 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("watari-crypto", &["watari-policies"]),
     ("watari-sa", &["watari-policies", "watari-kernel", "watari-crypto"]),
     ("watari-ikev2", &["watari-wire", "watari-crypto", "watari-sa", "watari-policies", "watari-kernel"]),
-    (
-        "watari-engine",
-        &["watari-policies", "watari-kernel", "watari-mip6", "watari-wire", "watari-crypto", "watari-sa", "watari-ikev2"],
-    ),
+    ("watari-engine", &["watari-policies", "watari-kernel", "watari-mip6", "watari-wire", "watari-crypto", "watari-sa", "watari-ikev2"]),
     (
         "watari-daemon",
         &[
@@ -37,15 +34,13 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("watari-ctl", &["watari-engine", "watari-policies", "watari-wire", "watari-sim"]),
-    (
-        "watari-sim",
-        &["watari-policies", "watari-kernel", "watari-crypto", "watari-sa", "watari-wire", "watari-mip6", "watari-engine"],
-    ),
+    ("watari-sim", &["watari-policies", "watari-kernel", "watari-crypto", "watari-sa", "watari-wire", "watari-mip6", "watari-engine"]),
 ];
 
 #[test]
 fn every_arrow_is_allowed() {
-    let output = Command::new(env!("CARGO")).args(["metadata", "--format-version", "1", "--no-deps", "--locked", "--offline"]).output().unwrap();
+    let output =
+        Command::new(env!("CARGO")).args(["metadata", "--format-version", "1", "--no-deps", "--locked", "--offline"]).output().unwrap();
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let allowed: BTreeMap<&str, BTreeSet<&str>> = ARROWS.iter().map(|(name, targets)| (*name, targets.iter().copied().collect())).collect();
