@@ -133,9 +133,13 @@ impl Ikev2 {
         let endpoints = context.whereabouts.sa_endpoints(build.policy, addresses);
         let Some(agreed) = &build.agreed else { return };
         let parameters = outbound_half(context, build.remote, agreed, endpoints);
+        let id = parameters.id;
+        let namesake = |sa: &ChildSa| sa.id != child && sa.outbound.installed && sa.outbound_id() == id;
+        if context.children.by_outbound_spi(id.spi).any(namesake) {
+            return self.child_refused_here(context, child, spi_in_use());
+        }
         build.step = Step::InstallOutbound;
         context.children.update(child, |sa| sa.outbound.endpoints = endpoints);
-        let id = parameters.id;
         let request = KernelRequest::AddSa { parameters: Box::new(parameters), allocated: false, sequence: build.sequence };
         self.out.kernel(context, request, RequestFor::Outbound(child, id));
     }
@@ -143,7 +147,8 @@ impl Ikev2 {
     /// The kernel took the outbound half, or did not.
     pub(crate) fn outbound_done(&mut self, context: &mut Context<'_>, child: ChildId, id: SaId, reply: Result<KernelReply, KernelError>) {
         let Some(build) = self.builds.get(&child) else {
-            if context.children.get(child).is_none() && reply.is_ok() {
+            // Gone meanwhile, or closed and only receiving.
+            if reply.is_ok() {
                 self.out.delete_sa(context, id);
             }
             return;
@@ -262,9 +267,16 @@ impl Ikev2 {
         self.timers.clear_child(child);
         if let Some(sa) = context.children.remove(child) {
             self.out.delete_sa(context, sa.inbound_id());
-            self.out.delete_sa(context, sa.outbound_id());
+            self.delete_outbound(context, &sa);
         } else if let Some(spi) = build.spi {
             self.out.delete_sa(context, SaId { dst: build.reserved_for.dst, protocol: build.protocol, spi });
+        }
+    }
+
+    /// Removes the outbound half if it is in the kernel. The peer chose its SPI: what stands there otherwise may be another peer's.
+    fn delete_outbound(&mut self, context: &mut Context<'_>, sa: &ChildSa) {
+        if sa.outbound.installed {
+            self.out.delete_sa(context, sa.outbound_id());
         }
     }
 
@@ -274,7 +286,7 @@ impl Ikev2 {
         self.kids.remove(&child);
         self.timers.clear_child(child);
         let Some(sa) = context.children.remove(child) else { return };
-        self.out.delete_sa(context, sa.outbound_id());
+        self.delete_outbound(context, &sa);
         self.out.delete_sa(context, sa.inbound_id());
         self.out.event(KeyingEvent::ChildDown { child, policy: sa.policy, cause });
     }
@@ -292,13 +304,14 @@ impl Ikev2 {
         }
         self.builds.remove(&child);
         self.timers.clear_child(child);
-        let outbound = context.children.update(child, |sa| {
+        let closing = context.children.update(child, |sa| {
             sa.state = ChildState::Closing;
+            let before = sa.clone();
             sa.outbound.installed = false;
-            sa.outbound_id()
+            before
         });
-        if let Some(id) = outbound {
-            self.out.delete_sa(context, id);
+        if let Some(sa) = closing {
+            self.delete_outbound(context, &sa);
             self.timers.set(Timer::Drain(child), context.now.boot.saturating_add(DRAIN));
         }
     }
@@ -316,6 +329,11 @@ impl Ikev2 {
         let (ike, payloads) = (build.ike, build.offer_payloads());
         self.send_request(context, ike, ExchangeType::CREATE_CHILD_SA, &payloads);
     }
+}
+
+/// The SPI that the peer chose belongs to an SA to the same address already, perhaps another peer's: nothing of it may be touched.
+fn spi_in_use() -> KernelError {
+    KernelError { errno: 17, text: "the SPI that the peer chose is in use".to_owned(), request: "install an SA" }
 }
 
 fn governed(context: &Context<'_>, remote: RemoteId) -> bool {
