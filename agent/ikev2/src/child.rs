@@ -6,7 +6,7 @@ use watari_kernel::{Endpoints, KernelError, KernelReply, KernelRequest, KmAddres
 use watari_policies::algorithm::{ChildProposal, ChildSuite, Group};
 use watari_policies::{Action, Mode, PolicyId, Protocol, RemoteId, Reqid, Secret, Selector, Traffic};
 use watari_sa::negotiate::{self, KeyExchangeRule};
-use watari_sa::{Agreed, ChildId, Context, IkeId, Trigger, Want, Work, WorkDone};
+use watari_sa::{Agreed, ChildId, Context, IkeId, Owner, Trigger, Want, Work, WorkDone};
 use watari_wire::ikev2::{Notify, NotifyType, Payload};
 
 use crate::init::{NONCE_LEN, nonce_fits};
@@ -15,6 +15,11 @@ use crate::payloads::{Payloads, notify};
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::{Ikev2, proposals, selectors};
+
+/// How many child SAs a peer may have in one IKE SA, whatever the policies.
+const MOST_CHILDREN: usize = 256;
+/// How many more for each policy of its remote.
+const CHILDREN_PER_POLICY: usize = 4;
 
 /// What we want to negotiate.
 #[derive(Clone, Debug)]
@@ -381,6 +386,10 @@ impl Ikev2 {
             return self.child_refused_there(context, child, &error);
         }
         build.nr = nr.to_vec();
+        let prf_key_len = self.sas.get(&build.ike).and_then(|sa| sa.state.crypt()).map_or(0, |crypt| crypt.suite.prf.output_len());
+        if !build.in_auth && (nr.is_empty() || !nonce_fits(nr, prf_key_len)) {
+            return self.child_failed(context, child, &Refusal::Syntax("the answer's nonce is missing or too short".to_owned()));
+        }
         if let Err(refusal) = read_answer(build, payloads) {
             return self.child_failed(context, child, &refusal);
         }
@@ -406,6 +415,7 @@ impl Ikev2 {
         payloads: Payloads<'_>,
         asked: Asked,
     ) -> Result<ChildId, Refusal> {
+        self.room_for_child(context, ike)?;
         let chosen = self.choose_child(context, ike, payloads, &asked)?;
         let addresses = self.ike_addresses(ike).ok_or(Refusal::Temporary("the IKE SA is gone"))?;
         let policy = context.config.policy(chosen.policy).ok_or(Refusal::Temporary("the policy is gone"))?;
@@ -448,6 +458,17 @@ impl Ikev2 {
             self.out.work(context, Work::GenerateAndAgree { group, seed, peer: value.to_vec() }, WorkFor::ChildShared(id));
         }
         Ok(id)
+    }
+
+    /// Whether the peer may have one more child SA in this IKE SA: enough for every policy, narrowed and rekeyed, not endlessly many.
+    fn room_for_child(&mut self, context: &Context<'_>, ike: IkeId) -> Result<(), Refusal> {
+        self.directory.ensure(context.config);
+        let remote = self.sas.get(&ike).and_then(|sa| sa.remote).ok_or(Refusal::NoRemote)?;
+        let policies = self.directory.policies(context.config, remote).count();
+        let most = policies.saturating_mul(CHILDREN_PER_POLICY).saturating_add(MOST_CHILDREN);
+        //= rfc7296#1.3
+        //# a responder that accepts no more child SAs in an IKE SA answers NO_ADDITIONAL_SAS
+        if context.children.of_owner(Owner::Ike(ike)).take(most).count() >= most { Err(Refusal::NoMore(most)) } else { Ok(()) }
     }
 
     /// Policy, traffic, mode, algorithms and group for the peer's request, or why not.

@@ -245,7 +245,9 @@ impl Ikev2 {
         let dead = unproven || matches!(sa.state, State::Gone(_));
         //= rfc7296#2.3
         //# a message id outside the window is dropped
-        if id != sa.window.expected || sa.window.answering.is_some() || dead {
+        // The last id has no successor: taken, it could be repeated for ever (RFC 7296 2.2).
+        let used_up = id == u32::MAX;
+        if id != sa.window.expected || used_up || sa.window.answering.is_some() || dead {
             let asks_too_early = unproven && sa.initiator;
             if asks_too_early {
                 self.peer_elsewhere(context, ike, &datagram.path);

@@ -31,6 +31,8 @@ pub(crate) enum Refusal {
     Mode,
     /// The identity may not hold SAs for these addresses.
     NotAuthorised(Identity, Traffic),
+    /// The IKE SA holds as many child SAs as a peer may have.
+    NoMore(usize),
     /// Something else is under way; the peer may try later.
     Temporary(&'static str),
     /// The child SA to be replaced does not exist.
@@ -59,6 +61,7 @@ impl Refusal {
             //# INVALID_KE_PAYLOAD names the group that is wanted in two octets
             Self::Group(group) => notify_with(NotifyType::INVALID_KE_PAYLOAD, group.transform_id().to_be_bytes().to_vec()),
             Self::Traffic { .. } | Self::NotAuthorised(..) => notify(NotifyType::TS_UNACCEPTABLE),
+            Self::NoMore(_) => notify(NotifyType::NO_ADDITIONAL_SAS),
             Self::Temporary(_) => notify(NotifyType::TEMPORARY_FAILURE),
             //= rfc7296#2.25
             //# CHILD_SA_NOT_FOUND copies the SPI of REKEY_SA
@@ -73,7 +76,7 @@ impl Refusal {
             Self::Syntax(_) => Cause::MALFORMED,
             Self::Suites(_) => Cause::SUITES_DIFFER,
             Self::ChildSuites(_) => Cause::CHILD_SUITES_DIFFER,
-            Self::Group(_) | Self::Temporary(_) | Self::ChildNotFound(..) => Cause::UNEXPECTED,
+            Self::Group(_) | Self::Temporary(_) | Self::ChildNotFound(..) | Self::NoMore(_) => Cause::UNEXPECTED,
             Self::Traffic { .. } => Cause::TRAFFIC_UNACCEPTABLE,
             Self::Mode => Cause::TRANSPORT_REFUSED,
             Self::NotAuthorised(..) => Cause::NOT_AUTHORISED,
@@ -104,6 +107,7 @@ impl Refusal {
             ),
             Self::Mode => "the policy wants transport mode, the peer did not ask for it".to_owned(),
             Self::NotAuthorised(identity, traffic) => format!("{identity} asks for {{{}}}", describe(&traffic.remote)),
+            Self::NoMore(most) => format!("the peer has {most} child SAs in this IKE SA already"),
             Self::Temporary(why) => (*why).to_owned(),
             Self::ChildNotFound(_, spi) => format!("no child SA with SPI {spi:08x}"),
             Self::Kernel(error) => error.to_string(),

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use watari_policies::PolicyId;
+use watari_policies::{PolicyId, RemoteId};
 use watari_sa::{Cause, ChildId, Context, IkeId, KeyingEvent, Owner, Trigger, Want, lifetimes};
 
 use crate::Ikev2;
@@ -17,6 +17,8 @@ use crate::timers::Timer;
 const ORPHAN_LIFE: Duration = Duration::from_secs(120);
 /// How long the children of a redundant IKE SA have to find their place on the surviving one.
 const REDUNDANT_LIFE: Duration = Duration::from_secs(3);
+/// How many IKE SAs that stand one peer may have; more are none that it still knows.
+pub(crate) const MOST_IKE_SAS: usize = 16;
 /// A packet that asks for a child SA so soon after one was made was on its way before.
 const SETTLING: Duration = Duration::from_secs(2);
 
@@ -57,6 +59,7 @@ impl Ikev2 {
             }
         }
         self.drop_others(context, ike);
+        self.drop_surplus(context, ike, remote);
         self.settle_crossing(context, ike);
         let wants = self.sas.get_mut(&ike).map(|sa| std::mem::take(&mut sa.wants)).unwrap_or_default();
         for want in wants {
@@ -75,6 +78,17 @@ impl Ikev2 {
             if other != ike && !self.crossed(other, created, initiator) {
                 self.abandon(context, other, Cause::PEER_RESTARTED);
             }
+        }
+    }
+
+    /// A peer that authenticates again and again loses its own oldest IKE SAs, so that what it costs here stays bounded.
+    fn drop_surplus(&mut self, context: &mut Context<'_>, ike: IkeId, remote: RemoteId) {
+        let stands = |other: &IkeId| *other != ike && self.sas.get(other).is_some_and(|sa| sa.session().is_some());
+        let others: Vec<IkeId> = self.ike_ids(remote).into_iter().filter(stands).collect();
+        let surplus = others.len().saturating_add(1).saturating_sub(MOST_IKE_SAS);
+        for oldest in others.into_iter().take(surplus) {
+            let detail = format!("the peer has more than {MOST_IKE_SAS} IKE SAs");
+            self.end(context, oldest, Cause::REPLACED, detail);
         }
     }
 

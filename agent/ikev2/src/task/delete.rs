@@ -12,6 +12,9 @@ use crate::state::State;
 use crate::timers::Timer;
 use crate::{Ikev2, LINGER};
 
+/// How many unknown SPIs that a peer deletes are remembered while its answer about a child SA is under way.
+const MOST_WITHDRAWN: usize = 64;
+
 impl Ikev2 {
     pub(super) fn start_delete_child(&mut self, context: &mut Context<'_>, ike: IkeId, child: ChildId, cause: Cause) {
         let Some(sa) = context.children.get(child).filter(|sa| sa.owner == Owner::Ike(ike)) else { return };
@@ -115,7 +118,9 @@ impl Ikev2 {
     fn delete_overtakes(&mut self, context: &mut Context<'_>, ike: IkeId, spi: Spi) {
         let Some(build) = self.in_the_making(ike) else { return };
         let (child, known) = (build.id, build.peer_spi == spi);
-        build.withdrawn.push(spi);
+        if build.withdrawn.len() < MOST_WITHDRAWN {
+            build.withdrawn.push(spi);
+        }
         if known {
             self.child_withdrawn(context, child);
         }

@@ -16,6 +16,7 @@ use crate::install::no_more_children;
 use crate::outbox::WorkFor;
 use crate::payloads::Payloads;
 use crate::refusal::Refusal;
+use crate::session::MOST_IKE_SAS;
 use crate::sk::Crypt;
 use crate::state::{Answer, IkeSa, Session, State, Window};
 use crate::timers::Timer;
@@ -224,6 +225,10 @@ impl Ikev2 {
         }
         if matches!(&sa.current, Some(Task::RekeyIke(task)) if task.competing.is_some()) {
             return Err(Refusal::Temporary("this IKE SA is being replaced"));
+        }
+        // Old ones that the peer does not delete go by themselves; faster than that it gets no new ones.
+        if sa.remote.is_some_and(|remote| self.ike_ids(remote).len() >= MOST_IKE_SAS.saturating_mul(2)) {
+            return Err(Refusal::Temporary("this peer has too many IKE SAs"));
         }
         let lacks = |what: &str| Refusal::Syntax(format!("a rekey of the IKE SA without {what}"));
         let offer = payloads.proposals().ok_or_else(|| lacks("SA"))?;
