@@ -105,8 +105,9 @@ impl Ikev2 {
     /// Refuses the peer: it could not prove who it is, or nobody here knows it.
     pub(crate) fn auth_refused(&mut self, context: &mut Context<'_>, ike: IkeId, refusal: &Refusal) {
         let Some(sa) = self.sas.get(&ike) else { return };
-        let State::AwaitAuth(attempt) = &sa.state else { return };
-        let crypt = attempt.crypt.clone();
+        if !matches!(sa.state, State::AwaitAuth(_)) {
+            return;
+        }
         let remote = sa.remote;
         //= rfc7296#2.21.2
         //# a failed authentication is answered with AUTHENTICATION_FAILED, protected
@@ -114,6 +115,7 @@ impl Ikev2 {
         self.out.event(KeyingEvent::IkeDown { ike, remote, cause: refusal.cause(), detail: refusal.detail() });
         // Kept, and counted as half-open, to answer repeats of the request.
         let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let Some(crypt) = sa.state.crypt().cloned() else { return };
         sa.state = State::Gone(Box::new(crypt));
         self.timers.set(Timer::HalfOpen(ike), context.now.boot.saturating_add(LINGER));
     }

@@ -176,6 +176,7 @@ impl Ikev2 {
             return;
         }
         attempt.restarts = attempt.restarts.saturating_add(1);
+        attempt.refusal = None;
         change(attempt);
         self.send_init(context, ike);
     }
@@ -200,6 +201,7 @@ impl Ikev2 {
             return;
         }
         attempt.restarts = attempt.restarts.saturating_add(1);
+        attempt.refusal = None;
         attempt.group = group;
         attempt.key = None;
         self.forget_request(ike);

@@ -2,6 +2,7 @@
 //! Invariant: nothing is kept for a request that is answered with a cookie or a refusal.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
 
 use watari_policies::algorithm::{Group, IkeSuite};
 use watari_sa::{Cause, Context, Datagram, IkeId, Path, Work, WorkDone, negotiate};
@@ -16,6 +17,11 @@ use crate::sk::Crypt;
 use crate::state::{AuthAttempt, IkeSa, InitAnswer, State, Window};
 use crate::timers::Timer;
 use crate::{HALF_OPEN_LIFE, Ikev2, proposals};
+
+/// What part of the half-open IKE SAs one neighbourhood may take.
+const SHARE: usize = 4;
+/// How many it may have in any case.
+const LEAST_SHARE: usize = 16;
 
 impl Ikev2 {
     /// An IKE_SA_INIT request arrived.
@@ -40,6 +46,10 @@ impl Ikev2 {
         let settings = &context.config.settings;
         if self.half_open.len() >= usize::try_from(settings.half_open_limit).unwrap_or(usize::MAX) {
             let detail = format!("{} half-open IKE SAs", self.half_open.len());
+            return self.drop_message(datagram.path, Cause::HALF_OPEN_LIMIT, detail);
+        }
+        if let Some(share) = self.neighbours_full(context, from) {
+            let detail = format!("{share} half-open IKE SAs from the neighbourhood of {from}");
             return self.drop_message(datagram.path, Cause::HALF_OPEN_LIMIT, detail);
         }
         match self.choose_suite(context, datagram, offer, Group::from_transform(group)) {
@@ -70,6 +80,21 @@ impl Ikev2 {
             }
             _ => false,
         }
+    }
+
+    /// Whether an IPv4 address, or an IPv6 /64, has its share of the half-open IKE SAs: a cookie does not stop one host from taking all.
+    fn neighbours_full(&self, context: &Context<'_>, from: IpAddr) -> Option<usize> {
+        let limit = usize::try_from(context.config.settings.half_open_limit).unwrap_or(usize::MAX);
+        let share = (limit / SHARE).max(LEAST_SHARE);
+        let (first, last) = match from {
+            IpAddr::V4(_) => (from, from),
+            IpAddr::V6(address) => {
+                let network = address.to_bits() & !u128::from(u64::MAX);
+                (Ipv6Addr::from_bits(network).into(), Ipv6Addr::from_bits(network | u128::from(u64::MAX)).into())
+            }
+        };
+        let full = self.half_open.len() >= share && self.inits.range((first, 0)..=(last, u64::MAX)).take(share).count() >= share;
+        full.then_some(share)
     }
 
     /// Whether the request may go on; if not, a cookie was asked for.
