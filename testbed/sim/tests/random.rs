@@ -101,7 +101,7 @@ fn verdict(scenario: &Scenario, seed: u64, model: Model) -> Option<String> {
 }
 
 fn all_settle(restarts: bool) {
-    let seeds = std::env::var("WATARI_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(25);
+    let seeds = std::env::var("WATARI_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
     let failures: Vec<String> = (1..=seeds)
         .filter_map(|seed| {
             let scenario = Scenario { expect: Expectation::USUAL, ..generate(seed, restarts) };
