@@ -164,3 +164,72 @@ impl Connection {
 fn invalid(error: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slog::Discard;
+
+    fn socket(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("watari-control-{name}-{}", std::process::id()))
+    }
+
+    async fn packet(stream: &mut UnixStream) -> Packet {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).await.unwrap();
+        let mut octets = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
+        stream.read_exact(&mut octets).await.unwrap();
+        Packet::decode(&octets).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_command_reaches_the_loop_and_its_rows_come_back_before_the_end() {
+        let path = socket("command");
+        let mut control = Control::listen(&path, &Logger::root(Discard, o!())).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "only the owner may steer the daemon");
+        let mut client = UnixStream::connect(&path).await.unwrap();
+        client.write_all(&Packet::Register("list-sa".to_owned()).encode_frame().unwrap()).await.unwrap();
+        assert_eq!(packet(&mut client).await, Packet::Confirm);
+        let asked = Packet::Request { name: "list-sas".to_owned(), arguments: Section::new().with("ike", "ha") };
+        client.write_all(&asked.encode_frame().unwrap()).await.unwrap();
+        let request = control.request().await.unwrap();
+        let Command::Vici { name, arguments } = request.command else { panic!("not a VICI command") };
+        assert_eq!((name.as_str(), arguments.text("ike")), ("list-sas", Some("ha")));
+        request.replies.send(Reply::Row { event: "list-sa", section: Section::new().with("state", "ESTABLISHED") }).unwrap();
+        request.replies.send(Reply::Row { event: "list-conn", section: Section::new() }).unwrap();
+        request.replies.send(Reply::End(Section::new().with("success", "yes"))).unwrap();
+        let row = Packet::Event { name: "list-sa".to_owned(), content: Section::new().with("state", "ESTABLISHED") };
+        assert_eq!(packet(&mut client).await, row, "and no row of an event that nobody registered for");
+        assert_eq!(packet(&mut client).await, Packet::Response(Section::new().with("success", "yes")));
+        control.close();
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn garbage_ends_its_connection_and_nothing_else() {
+        let path = socket("garbage");
+        let mut control = Control::listen(&path, &Logger::root(Discard, o!())).unwrap();
+        let mut bad = UnixStream::connect(&path).await.unwrap();
+        bad.write_all(&[0xff; 64]).await.unwrap();
+        assert_eq!(bad.read(&mut [0; 8]).await.unwrap_or(0), 0, "the connection is closed");
+        let mut good = UnixStream::connect(&path).await.unwrap();
+        let asked = Packet::Request { name: "watari-status".to_owned(), arguments: Section::new() };
+        good.write_all(&asked.encode_frame().unwrap()).await.unwrap();
+        let request = control.request().await.unwrap();
+        assert!(matches!(request.command, Command::Status));
+        control.close();
+    }
+
+    #[tokio::test]
+    async fn a_live_socket_is_not_taken_over_and_a_dead_one_is() {
+        let path = socket("live");
+        let log = Logger::root(Discard, o!());
+        let first = Control::listen(&path, &log).unwrap();
+        let refused = Control::listen(&path, &log).err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        first.close();
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(Control::listen(&path, &log).is_ok(), "nobody listens on the file that is left");
+        fs::remove_file(&path).unwrap();
+    }
+}
