@@ -242,7 +242,8 @@ impl Ikev2 {
         // Before both sides are proved only IKE_AUTH of the initiator has a place; a peer whose IKE_AUTH response is still under way
         // will repeat what it wants.
         let unproven = matches!(sa.state, State::AwaitAuth(_)) && (sa.initiator || header.exchange != ExchangeType::IKE_AUTH);
-        let dead = unproven || matches!(sa.state, State::Gone(_));
+        // One that is being closed because the peer was not who it claimed to be listens to nothing of it.
+        let dead = unproven || matches!(sa.state, State::Closing(_) | State::Gone(_));
         //= rfc7296#2.3
         //# a message id outside the window is dropped
         // The last id has no successor: taken, it could be repeated for ever (RFC 7296 2.2).

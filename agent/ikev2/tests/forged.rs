@@ -28,18 +28,26 @@ struct Forger {
 impl Forger {
     /// Takes the first IKE SA of A over, which has sent IKE_SA_INIT and IKE_AUTH.
     fn of(pair: &Pair) -> Self {
-        let status = pair.a.ike.statuses()[0].clone();
-        let line = pair.a.events.iter().find_map(|event| if let KeyingEvent::Keys { line } = event { Some(line.clone()) } else { None });
-        let line = line.unwrap();
+        Self::of_newest(&pair.a)
+    }
+
+    /// Takes the newest IKE SA of a host over. The first key is for what its initiator sends, the second for the responder.
+    fn of_newest(host: &Host) -> Self {
+        let lines = host.events.iter().filter_map(|event| if let KeyingEvent::Keys { line } = event { Some(line.clone()) } else { None });
+        let line = lines.last().unwrap();
+        let mut fields = line.split(',');
+        let mut spi = || u64::from_str_radix(fields.next().unwrap(), 16).unwrap();
+        let spis = (spi(), spi());
         let octets = |hex: &str| (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap()).collect::<Vec<_>>();
-        let keys = line.split(',').skip(2).take(2).map(|hex| Secret::new(octets(hex))).collect();
-        Self { spis: (status.initiator_spi, status.responder_spi), keys, next: 2 }
+        let keys = fields.take(2).map(|hex| Secret::new(octets(hex))).collect();
+        Self { spis, keys, next: 2 }
     }
 
     fn seal(&self, exchange: ExchangeType, flags: Flags, id: u32, payloads: &[Payload]) -> Vec<u8> {
         let (first, text) = encode_chain(payloads);
         let none = Secret::default();
-        let protection = Protection::new(&RustCryptoProvider, &SUITE, &self.keys[0], &none).unwrap();
+        let key = &self.keys[usize::from(!flags.initiator())];
+        let protection = Protection::new(&RustCryptoProvider, &SUITE, key, &none).unwrap();
         let header = Header::new(self.spis.0, self.spis.1, exchange, flags, id);
         let prefix = encrypted_prefix(&header, &[], first, protection.body_len(text.len()));
         let body = protection.protect(&prefix, &(u64::from(id) + 0x1000).to_be_bytes(), &text).unwrap();
@@ -260,4 +268,37 @@ fn an_answer_without_a_nonce_makes_no_child_sa() {
     assert_eq!(pair.b.count(|event| matches!(event, KeyingEvent::WantFailed { .. })), 1, "{}", pair.story());
     assert_eq!(pair.b.installed().len(), 1);
     assert!(pair.b.children.iter().all(|sa| sa.state != ChildState::Installing));
+}
+
+#[test]
+fn a_peer_that_failed_to_prove_who_it_is_deletes_nothing() {
+    let mut pair = Pair::up();
+    let spi = pair.a.installed()[0].outbound.spi.0;
+    // A believes that it must call B afresh; somebody who does not know the secret answers in B's place.
+    restart(&mut pair, Side::B, true);
+    let before = pair.a.ike.statuses()[0].clone();
+    pair.filter = Some(Box::new(|_, datagram| kind(&datagram.octets).0 != 35));
+    pair.probe(Side::A);
+    pair.pass_secs(4);
+    let now = pair.now;
+    let impostor = Forger::of_newest(&pair.a);
+    assert_ne!(impostor.spis.0, before.initiator_spi, "a second handshake has keys");
+    // Its IKE_AUTH response has a proof that is wrong.
+    let proof = [
+        Payload::IdResponder(watari_wire::ikev2::Identification::new(watari_wire::ikev2::IdType::FQDN, b"b.example".to_vec())),
+        Payload::Authentication { method: watari_wire::ikev2::AuthMethod::SHARED_KEY, data: vec![7; 32] },
+    ];
+    let path = Path::between(ip(A), ip(B), 500);
+    let delete = [Payload::Delete(Delete::children(ProtocolId::ESP, &[spi]))];
+    let messages = [
+        impostor.seal(ExchangeType::IKE_AUTH, Flags::new(false, true), 1, &proof),
+        impostor.seal(ExchangeType::INFORMATIONAL, Flags::new(false, false), 0, &delete),
+    ];
+    for octets in messages {
+        pair.a.handle(now, KeyingInput::Datagram(Datagram { path, octets }));
+        pair.settle();
+    }
+    assert!(pair.a.count(|event| matches!(event, KeyingEvent::IkeDown { cause, .. } if *cause == Cause::AUTHENTICATION_FAILED)) >= 1);
+    assert_eq!(pair.a.installed().len(), 1, "the child SA with the real peer stands{}", pair.story());
+    assert_eq!(pair.a.established(), [before.id]);
 }

@@ -68,7 +68,8 @@ impl Ikev2 {
             ProtocolId::AH => Protocol::Ah,
             _ => return None,
         };
-        let remote = self.sas.get(&ike)?.remote?;
+        // Only whoever has proved to be this remote may name its child SAs.
+        let remote = self.sas.get(&ike)?.session()?.remote;
         let mut found = context.children.by_outbound_spi(Spi(spi));
         found
             .find(|sa| matches!(sa.owner, Owner::Ike(_)) && sa.remote == remote && sa.protocol == wanted && !self.drains(sa.id))
