@@ -1,8 +1,9 @@
-//! `watari status` and `watari watch`: one screen that says what stands, what moved last and what comes next.
+//! `watari status`, `sas` and `watch`: one screen that says what stands, what moved last and what comes next.
 
 use std::path::Path;
 
 use serde_json::Value;
+use watari_engine::status::{Child, Ike, Move, Pair, RemoteStatus, Status};
 use watari_engine::vici::{Section, Value as ViciValue};
 
 use crate::Trouble;
@@ -20,7 +21,8 @@ pub(crate) fn show(control: &Path, as_json: bool) -> Result<(), Trouble> {
         println!("{text}");
         return Ok(());
     }
-    let status: Value = serde_json::from_str(&text).map_err(|error| Trouble::Refused(format!("the status is not JSON: {error}")))?;
+    let status: Status =
+        serde_json::from_str(&text).map_err(|error| Trouble::Refused(format!("the daemon is of another version: {error}")))?;
     print!("{}", screen(&status));
     Ok(())
 }
@@ -69,87 +71,102 @@ fn line(section: &Section) -> String {
 }
 
 /// One screen: remote, its IKE SAs, their children.
-fn screen(status: &Value) -> String {
-    let mut lines = Vec::new();
-    for remote in rows(status, "remotes") {
-        lines.push(format!("{}  ({}){}", word(remote, "name"), word(remote, "role"), last_move(remote)));
-        let ike_sas = rows(remote, "ike_sas");
-        if ike_sas.is_empty() {
-            lines.push("  no IKE SA".to_owned());
-        }
-        for ike in ike_sas {
-            lines.push(format!(
-                "  IKE SA {}  {}  {}  {}{}",
-                word(ike, "id"),
-                word(ike, "state"),
-                word(ike, "path"),
-                word(ike, "suite"),
-                seconds(ike, "rekey_in_seconds", "rekey in")
-            ));
-        }
-        for child in rows(remote, "children") {
-            lines.push(format!(
-                "    {}  {}  {}  in {} out {}  {}{}",
-                word(child, "policy"),
-                word(child, "state"),
-                word(child, "mode"),
-                word(child, "spi_in"),
-                word(child, "spi_out"),
-                word(child, "endpoints"),
-                seconds(child, "rekey_in_seconds", "rekey in")
-            ));
-        }
+fn screen(status: &Status) -> String {
+    let mut lines: Vec<String> = status.remotes.iter().flat_map(remote_lines).collect();
+    if status.omitted > 0 {
+        lines.push(format!("{} more remotes: too many for one answer", status.omitted));
     }
-    if let Some(next) = status.get("next_deadline").filter(|next| !next.is_null()) {
-        lines.push(format!("next: {} of {}{}", word(next, "timer"), word(next, "whose"), seconds(next, "in_seconds", "in")));
+    let drops: Vec<String> = status.counters.drops.iter().map(|(code, count)| format!("{code} {count}")).collect();
+    if !drops.is_empty() {
+        lines.push(format!("dropped: {}", drops.join(", ")));
     }
-    lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
+    lines.extend(status.next.iter().map(|next| format!("next: {} of {} in {:.1} s", next.timer, next.whose, next.in_ms as f64 / 1000.0)));
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn last_move(remote: &Value) -> String {
-    remote.get("last_move").filter(|last| !last.is_null()).map_or_else(String::new, |last| {
-        format!("  last move {} -> {}, first IKE packet after {} us", word(last, "from"), word(last, "to"), word(last, "first_ike_us"))
-    })
-}
-
-fn rows<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn word(value: &Value, key: &str) -> String {
-    match value.get(key) {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
+fn remote_lines(remote: &RemoteStatus) -> Vec<String> {
+    let home = remote.home_address.as_ref().map_or_else(String::new, |home| format!(", home address {home}"));
+    let mut lines = vec![format!("{} ({}{home})", remote.name, remote.role)];
+    lines.extend(remote.last_move.iter().map(|last| format!("  {}", last_move(last))));
+    if remote.ike_sas.is_empty() {
+        lines.push("  no IKE SA".to_owned());
     }
+    lines.extend(remote.ike_sas.iter().flat_map(ike_lines));
+    lines.extend(remote.adopted.iter().map(|child| format!("  {} (found in the kernel, until it is replaced)", child_line(child))));
+    let absent = remote.policies.iter().filter(|policy| !policy.present).map(|policy| policy.name.as_str()).collect::<Vec<_>>();
+    if !absent.is_empty() {
+        lines.push(format!("  not in the kernel now: {}", absent.join(", ")));
+    }
+    lines
 }
 
-fn seconds(value: &Value, key: &str, label: &str) -> String {
-    value.get(key).and_then(Value::as_f64).map_or_else(String::new, |seconds| format!("  {label} {seconds:.0} s"))
+fn last_move(last: &Move) -> String {
+    let pair = |pair: &Pair| format!("{} - {}", pair.local, pair.remote);
+    let from = last.from.as_ref().map_or_else(|| "nowhere".to_owned(), pair);
+    let first = last.first_packet_us.map_or_else(String::new, |us| format!(", first IKE packet after {us} us"));
+    format!("moved {from} -> {}{first}", pair(&last.to))
+}
+
+fn ike_lines(ike: &Ike) -> Vec<String> {
+    let tasks = if ike.tasks.is_empty() { String::new() } else { format!(", doing {}", ike.tasks.join(", ")) };
+    let head = format!("  IKE SA {} {} {} - {} {}{}{tasks}", ike.id, ike.state, ike.local, ike.remote, ike.suite, rekey(ike.rekey_in_s));
+    std::iter::once(head).chain(ike.children.iter().map(|child| format!("    {}", child_line(child)))).collect()
+}
+
+fn child_line(child: &Child) -> String {
+    format!(
+        "{} {} {} {} in {} out {} at {} - {}{}",
+        child.policy,
+        child.state,
+        child.mode,
+        child.suite,
+        child.inbound.spi,
+        child.outbound.spi,
+        child.outbound.src,
+        child.outbound.dst,
+        rekey(child.rekey_in_s)
+    )
+}
+
+fn rekey(seconds: Option<u64>) -> String {
+    seconds.map_or_else(String::new, |seconds| format!(", rekey in {seconds} s"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    /// What a mobile node's daemon answered on a real kernel after a move, shortened to one child.
+    const ANSWER: &str = include_str!("../tests/status.json");
 
     #[test]
-    fn a_screen_names_remote_ike_sa_child_and_last_move() {
-        let status = json!({ "remotes": [{
-            "name": "ha", "role": "mobile-node",
-            "last_move": { "from": "2001:db8:f1::e", "to": "2001:db8:f2::e", "first_ike_us": 212 },
-            "ike_sas": [{ "id": 1, "state": "established", "path": "a -> b", "suite": "aes128gcm16" }],
-            "children": [{ "policy": "binding", "state": "installed", "mode": "transport", "spi_in": "c1", "spi_out": "c2", "endpoints": "h -> a", "rekey_in_seconds": 99.6 }],
-        }]});
+    fn a_real_answer_is_shown_with_its_move_its_sas_and_what_comes_next() {
+        let status: Status = serde_json::from_str(ANSWER).unwrap();
         let text = screen(&status);
-        assert!(
-            text.contains("first IKE packet after 212 us") && text.contains("IKE SA 1  established") && text.contains("rekey in 100 s"),
-            "{text}"
-        );
+        for part in [
+            "home-agent (",
+            "home address 2001:db8:1::abcd",
+            "moved ",
+            "IKE SA ",
+            "ESTABLISHED",
+            "binding INSTALLED TRANSPORT",
+            "next: liveness",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing:\n{text}");
+        }
     }
 
     #[test]
     fn a_remote_without_ike_sa_says_so() {
-        assert!(screen(&json!({ "remotes": [{ "name": "ha", "role": "none" }] })).contains("no IKE SA"));
+        let mut status: Status = serde_json::from_str(ANSWER).unwrap();
+        status.remotes.iter_mut().for_each(|remote| remote.ike_sas.clear());
+        assert!(screen(&status).contains("no IKE SA"));
+    }
+
+    #[test]
+    fn nested_sections_become_nested_objects() {
+        let section = Section::new().with("a", 1).with_section("b", Section::new().with_list("c", ["x".to_owned()]));
+        assert_eq!(object(&section).to_string(), r#"{"a":"1","b":{"c":["x"]}}"#);
+        assert_eq!(line(&section), "a=1 b={ c=x }");
     }
 }
