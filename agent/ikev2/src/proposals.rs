@@ -181,7 +181,9 @@ pub(crate) fn chosen_child(ours: &[ChildProposal], answer: &[Proposal], protocol
     };
     let spi = u32::from_be_bytes(<[u8; 4]>::try_from(proposal.spi.as_slice()).ok()?);
     let group = offered.groups.first().copied();
-    let group_fits = group.is_none_or(|group| ours.groups.contains(&group));
+    //= rfc7296#2.7
+    //# one of each type that was offered is chosen: no group only where the proposal had none
+    let group_fits = group.map_or(ours.groups.is_empty(), |group| ours.groups.contains(&group));
     (single(&offered) && spi != 0 && ours.allows(&suite) && group_fits).then_some((suite, group, spi))
 }
 
@@ -231,6 +233,17 @@ mod tests {
         two[0].transforms.push(group(Group::Curve25519));
         assert_eq!(chosen_ike(&ours(), &two, 0), None, "two of one kind");
         assert_eq!(chosen_ike(&ours(), &offer_ike(&ours(), &[]), 0), None, "two proposals");
+    }
+
+    #[test]
+    fn a_key_exchange_that_was_offered_cannot_be_left_out() {
+        let suite = ChildSuite { cipher: Cipher::AES128GCM16, integrity: None, esn: false };
+        let ours = vec!["aes128gcm16-x25519".parse().unwrap(), "aes128gcm16".parse().unwrap()];
+        let chosen = |number, group| chosen_child(&ours, &answer_child(number, &suite, group, Protocol::Esp, 7), Protocol::Esp);
+        assert_eq!(chosen(1, Some(Group::Curve25519)), Some((suite, Some(Group::Curve25519), 7)));
+        assert_eq!(chosen(1, None), None);
+        assert_eq!(chosen(2, None), Some((suite, None, 7)));
+        assert_eq!(chosen(2, Some(Group::Curve25519)), None);
     }
 
     #[test]

@@ -270,7 +270,13 @@ impl Ikev2 {
     pub(crate) fn renew(&mut self, context: &mut Context<'_>, old: IkeId, cause: Cause) {
         let Some(remote) = self.sas.get(&old).and_then(|sa| sa.remote) else { return };
         let pending = |ike: &IkeId| self.sas.get(ike).is_some_and(|sa| sa.supersedes.iter().any(|(superseded, _)| *superseded == old));
-        if self.ike_ids(remote).iter().any(pending) {
+        if let Some(next) = self.ike_ids(remote).into_iter().find(pending) {
+            // What the old one was asked for since is served by the one under way.
+            for want in self.take_wishes(old) {
+                if let Some(sa) = self.sas.get_mut(&next).filter(|sa| !sa.wants.iter().any(|known| known.policy == want.policy)) {
+                    sa.wants.push_back(want);
+                }
+            }
             return;
         }
         let mut wants: VecDeque<Want> = VecDeque::new();

@@ -302,3 +302,26 @@ fn a_peer_that_failed_to_prove_who_it_is_deletes_nothing() {
     assert_eq!(pair.a.installed().len(), 1, "the child SA with the real peer stands{}", pair.story());
     assert_eq!(pair.a.established(), [before.id]);
 }
+
+#[test]
+fn a_peer_that_wants_no_more_child_sas_is_not_called_again_and_again() {
+    let mut pair = Pair::up();
+    let refuse = |pair: &mut Pair, id: u32| {
+        pair.want(Side::A, 2);
+        pair.settle();
+        assert_eq!(kind(&pair.wire.pop_front().unwrap().datagram.octets), (36, id, false));
+        let refusal = [Payload::Notify(Notify::new(NotifyType::NO_ADDITIONAL_SAS, Vec::new()))];
+        let octets = Forger::of(pair).seal(ExchangeType::CREATE_CHILD_SA, Flags::new(false, true), id, &refusal);
+        let now = pair.now;
+        pair.a.handle(now, KeyingInput::Datagram(Datagram { path: Path::between(ip(A), ip(B), 500), octets }));
+        pair.run();
+    };
+    refuse(&mut pair, 2);
+    assert_eq!(pair.a.inits(), 1, "an IKE SA that was just made is not made again");
+    assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::WantFailed { .. })), 1);
+    // Later another IKE SA takes its place, and the wish with it.
+    pair.pass_secs(100);
+    refuse(&mut pair, 3);
+    assert_eq!(pair.a.inits(), 2);
+    assert_eq!(pair.a.installed().iter().filter(|sa| sa.policy == watari_policies::PolicyId(2)).count(), 1, "{}", pair.story());
+}

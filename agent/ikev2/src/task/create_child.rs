@@ -1,5 +1,7 @@
 //! Task: a new child SA over an established IKE SA (RFC 7296 1.3.1).
 
+use std::time::Duration;
+
 use watari_policies::algorithm::Group;
 use watari_sa::{Cause, ChildId, Context, IkeId, KeyingEvent};
 use watari_wire::ikev2::{Notify, NotifyType};
@@ -12,6 +14,9 @@ use crate::install::no_more_children;
 use crate::payloads::Payloads;
 use crate::refusal::{Refusal, cause_of};
 use crate::state::Answer;
+
+/// How old an IKE SA is at least when it is given up because the peer wants no more child SAs in it.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
 impl Ikev2 {
     pub(super) fn start_create_child(&mut self, context: &mut Context<'_>, ike: IkeId, mut task: CreateChild) {
@@ -91,16 +96,27 @@ impl Ikev2 {
             }
             NotifyType::TEMPORARY_FAILURE => {
                 if self.temporarily_refused(context, ike) || attempts >= MOST_ATTEMPTS {
+                    self.push_task_first(ike, again(task, None));
                     self.renew(context, ike, Cause::PEER_REFUSED);
                 } else {
                     self.put_off(context, ike, again(task, build.group), attempts);
                 }
             }
             NotifyType::CHILD_SA_NOT_FOUND => self.old_child_unknown(context, build),
-            _ if no_more_children(error) => self.renew(context, ike, Cause::PEER_REFUSED),
+            // In an IKE SA that was just made the next one would be told the same.
+            _ if no_more_children(error) && self.has_stood(context, ike) => {
+                self.push_task_first(ike, again(task, None));
+                self.renew(context, ike, Cause::PEER_REFUSED);
+            }
             _ => self.child_lost(context, build, error),
         }
         self.run_tasks(context, ike);
+    }
+
+    /// Whether an IKE SA is old enough that another one in its place is no haste.
+    fn has_stood(&self, context: &Context<'_>, ike: IkeId) -> bool {
+        let session = self.sas.get(&ike).and_then(|sa| sa.session());
+        session.is_some_and(|session| context.now.boot.saturating_sub(session.established) >= RENEWAL_PAUSE)
     }
 
     /// The peer deleted the child SA before its answer arrived here.
