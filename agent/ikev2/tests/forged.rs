@@ -33,8 +33,9 @@ impl Forger {
 
     /// Takes the newest IKE SA of a host over. The first key is for what its initiator sends, the second for the responder.
     fn of_newest(host: &Host) -> Self {
-        let lines = host.events.iter().filter_map(|event| if let KeyingEvent::Keys { line } = event { Some(line.clone()) } else { None });
-        let line = lines.last().unwrap();
+        let mut lines =
+            host.events.iter().filter_map(|event| if let KeyingEvent::Keys { line } = event { Some(line.clone()) } else { None });
+        let line = lines.next_back().unwrap();
         let mut fields = line.split(',');
         let mut spi = || u64::from_str_radix(fields.next().unwrap(), 16).unwrap();
         let spis = (spi(), spi());
