@@ -229,8 +229,11 @@ impl<'a> World<'a> {
     fn act(&mut self, action: Action) {
         match action {
             Action::Move { node, to } => {
-                if let Some(host) = self.host_named(node) {
-                    self.leave(host, to);
+                if let Some(index) = self.host_named(node) {
+                    if let Some(host) = self.hosts.get_mut(index) {
+                        host.ambush = None;
+                    }
+                    self.leave(index, to);
                 }
             }
             Action::MoveDuring { node, to, exchange } => {

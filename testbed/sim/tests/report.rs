@@ -1,5 +1,7 @@
 //! The result of a run: its exact fields, and that a run which misses an expectation says so.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

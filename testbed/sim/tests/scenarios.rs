@@ -1,5 +1,7 @@
 //! Every scenario in the simulator; a failure prints the reasons and the timeline.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
