@@ -196,3 +196,47 @@ pub(super) fn home_configuration(scenario: &Scenario) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use watari_policies::config::SecretSource;
+    use watari_policies::{Config, Policy, SecretId};
+
+    use super::*;
+
+    struct NoFiles;
+
+    impl SecretSource for NoFiles {
+        fn file(&self, path: &str) -> std::result::Result<Secret, String> {
+            Err(format!("{path} is not there"))
+        }
+
+        fn holds(&self, _: SecretId) -> bool {
+            false
+        }
+    }
+
+    fn loaded(text: &str) -> Config {
+        match watari_policies::config::load(text, "scenario.toml", &NoFiles) {
+            Ok(loaded) => loaded.config,
+            Err(complaints) => panic!("{complaints}\n{text}"),
+        }
+    }
+
+    /// What decides behaviour; source lines differ between a file and a program.
+    fn essence(config: Config) -> (Vec<Policy>, Vec<(String, Lifetime, Option<Duration>)>) {
+        let policies = config.policies.into_iter().map(|policy| Policy { line: 0, ..policy }).collect();
+        (policies, config.remotes.into_iter().map(|remote| (remote.name, remote.lifetime, remote.liveness)).collect())
+    }
+
+    #[test]
+    fn the_files_mean_what_the_simulator_configures() {
+        for scenario in watari_sim::scenarios::all() {
+            for plan in &scenario.mobile_nodes {
+                let file = loaded(&mobile_configuration(&scenario, plan));
+                assert_eq!(essence(file), essence(scenario.mobile_config(plan)), "{}", scenario.name);
+            }
+            assert_eq!(essence(loaded(&home_configuration(&scenario))), essence(scenario.home_config()), "{}", scenario.name);
+        }
+    }
+}

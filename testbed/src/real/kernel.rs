@@ -241,6 +241,29 @@ impl Kernel {
     }
 }
 
+/// Takes an interface of the calling thread's namespace down (RTM_NEWLINK).
+pub(crate) fn set_link_down(index: i32) -> Result<()> {
+    const NEWLINK: u16 = 16;
+    const UP: u32 = 1;
+    let socket = NetlinkSocket::open(NetlinkFamily::Route, &[], 1 << 16).context("opening NETLINK_ROUTE")?;
+    let mut message = Vec::new();
+    push_u32(&mut message, 32);
+    message.extend_from_slice(&NEWLINK.to_ne_bytes());
+    message.extend_from_slice(&REQUEST_WITH_ACKNOWLEDGEMENT.to_ne_bytes());
+    push_u32(&mut message, 1);
+    push_u32(&mut message, 0);
+    // struct ifinfomsg: family, type, index, flags (not up), which flags count.
+    push_u32(&mut message, 0);
+    message.extend_from_slice(&index.to_ne_bytes());
+    push_u32(&mut message, 0);
+    push_u32(&mut message, UP);
+    socket.send(&message).context("sending to NETLINK_ROUTE")?;
+    match socket.receive().context("reading NETLINK_ROUTE")? {
+        Received::Datagram(answer) if acknowledgement(&answer, 1) == Some(0) => Ok(()),
+        other => Err(Failure(format!("taking a link down: {other:?}"))),
+    }
+}
+
 fn acknowledgement(answer: &[u8], sequence: u32) -> Option<Errno> {
     let kind = u16::from_ne_bytes(*answer.get(4..)?.first_chunk()?);
     let answered = u32::from_ne_bytes(*answer.get(8..)?.first_chunk()?);

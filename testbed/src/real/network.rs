@@ -9,7 +9,7 @@ use crate::uml::guest::Guest;
 use crate::uml::hosts::Namespace;
 use crate::uml::links::Impairment;
 use crate::uml::topology::{HostPlan, InterfacePlan, Topology};
-use crate::uml::{Failure, Result};
+use crate::uml::{Context, Failure, Result};
 
 /// Name of the router.
 const ROUTER: &str = "rt";
@@ -124,6 +124,13 @@ impl<'a> Network<'a> {
             plan.home_address()
         ))?;
         Ok(node)
+    }
+
+    /// Takes a mobile node's carrier away at once, without starting a program.
+    pub(super) fn cut(&self, node: &str) -> Result<()> {
+        let file = format!("/sys/class/net/{node}-{INTERFACE}/ifindex");
+        let index: i32 = std::fs::read_to_string(&file).context(&file)?.trim().parse().context(&file)?;
+        super::kernel::set_link_down(index)
     }
 
     /// A mobile node leaves its link: carrier gone, address gone, routes gone. The home address stays where it is until the Mobile IPv6

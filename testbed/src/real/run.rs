@@ -17,8 +17,8 @@ use super::kernel::EspSa;
 use super::network::{self, COUNTERS, INTERFACE, Network};
 use super::ping::Pinger;
 use super::signalling::{Correspondent, News, Signalling, unix_micros};
-use super::timeline::{self, Moment, stamp_micros};
 use super::sniffer::Sniffer;
+use super::timeline::{self, Moment, stamp_micros};
 use crate::judge::pcap::Kind;
 use crate::uml::guest::Guest;
 use crate::uml::hosts::{Daemon, Namespace};
@@ -32,7 +32,9 @@ pub(super) const FACTS: &str = "facts.json";
 /// Pings stop so long before the end.
 const QUIET: Duration = Duration::from_millis(1500);
 /// How often the SADs are looked at.
-const WATCH: Duration = Duration::from_millis(10);
+const WATCH: Duration = Duration::from_millis(25);
+/// Rest between two rounds.
+const REST: Duration = Duration::from_millis(2);
 
 /// What a guest is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -208,9 +210,14 @@ impl<'a> Runner<'a> {
                 watched = self.now();
                 self.watch()?;
             }
-            std::thread::sleep(Duration::from_micros(500));
+            std::thread::sleep(if self.is_ambushing() { Duration::ZERO } else { REST });
         }
         Ok(())
+    }
+
+    /// Whether a node waits for the moment at which it must move: then every millisecond counts.
+    fn is_ambushing(&self) -> bool {
+        self.hosts.iter().filter_map(|host| host.mobile.as_ref()).any(|mobile| mobile.ambush.is_some())
     }
 
     fn take_due(&mut self) -> Result<()> {
@@ -296,7 +303,8 @@ impl<'a> Runner<'a> {
             PingTarget::Correspondent => (&mobile, home, CORRESPONDENT),
             PingTarget::FromCorrespondent => (&self.network.correspondent, CORRESPONDENT, home),
         };
-        let pinger = space.enter(|| Pinger::open((node, target != PingTarget::FromCorrespondent), source, destination, identifier, every, now))??;
+        let pinger = space
+            .enter(|| Pinger::open((node, target != PingTarget::FromCorrespondent), source, destination, identifier, every, now))??;
         self.pingers.push(pinger);
         Ok(())
     }
@@ -491,6 +499,8 @@ impl<'a> Runner<'a> {
         });
         if sent {
             mobile.ambush = None;
+            let name = mobile.plan.name;
+            self.network.cut(name)?;
             self.leave(index, to)?;
         }
         Ok(())
@@ -618,7 +628,8 @@ impl<'a> Runner<'a> {
             self.guest.write(&format!("{}-status.json", host.space.name), status.to_string())?;
             let agent = recorded(&status);
             let name = &host.space.name;
-            self.guest.write(&format!("{name}-policies.txt"), host.space.exec("ip xfrm policy; ip xfrm state | grep -v 'aead\\|auth\\|enc'")?)?;
+            self.guest
+                .write(&format!("{name}-policies.txt"), host.space.exec("ip xfrm policy; ip xfrm state | grep -v 'aead\\|auth\\|enc'")?)?;
             let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, who: &str| {
                 one.difference(other).map(|sa| format!("{name}: only the {who} knows SA {sa}")).collect::<Vec<_>>()
             };
@@ -658,7 +669,8 @@ impl<'a> Runner<'a> {
 
     fn tell_timeline(&mut self) {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let moment = |line: &Line| Moment { at_us: micros(line.at), host: line.host.clone(), text: line.what.to_string(), detail: line.is_detail() };
+        let moment =
+            |line: &Line| Moment { at_us: micros(line.at), host: line.host.clone(), text: line.what.to_string(), detail: line.is_detail() };
         self.facts.timeline.extend(self.lines.iter().map(moment));
         let begin = self.facts.begin_us;
         for host in &self.hosts {

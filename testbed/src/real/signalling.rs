@@ -174,12 +174,12 @@ impl Signalling {
     /// A mobile prefix solicitation or advertisement, if one waits.
     fn discovery_packet(&mut self) -> Option<Packet> {
         loop {
-            let sender = self.discovery.peek_sender().ok();
+            let sender = self.discovery.peek_sender().ok()?;
             let mut buffer = [0; 2048];
             let length = self.discovery.read(&mut buffer).ok()?;
             let message = buffer.get(..length)?;
             let kind = u16::from(*message.first()?);
-            let source = sender.and_then(|sender| sender.as_socket()).map(|sender| sender.ip());
+            let source = sender.as_socket().map(|sender| sender.ip());
             if let (PREFIX_SOLICITATION | PREFIX_ADVERTISEMENT, Some(source)) = (kind, source) {
                 let payload = message.get(4..).unwrap_or_default().to_vec();
                 return Some(Packet::clear(source, source, Upper { protocol: ICMPV6, sport: kind, dport: 0, payload }));

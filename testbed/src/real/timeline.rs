@@ -42,7 +42,9 @@ pub(super) fn logged(host: &str, line: &Value, begin: u64) -> Option<Moment> {
         "child SA rekeyed" => format!("child SA {} replaces {}", number("new"), number("old")),
         "the peer answered on the new path" => format!("the peer answers on {}", path(word("path"))),
         "SAs found in the kernel were taken over" => format!("{} SA pairs found in the kernel serve until replaced", number("child_sas")),
-        "an SA that the kernel left behind was made again" => format!("child SA {} was left behind by the kernel and is made again", number("child")),
+        "an SA that the kernel left behind was made again" => {
+            format!("child SA {} was left behind by the kernel and is made again", number("child"))
+        }
         other if other.starts_with("IKE SA down") || other.starts_with("child SA down") => other.to_owned(),
         other => usable(other)?,
     };
