@@ -24,8 +24,9 @@ fn left_over_sas_are_adopted_replaced_and_removed() {
     assert_eq!(adopted.len(), 2, "halves are paired, strangers and larval states left alone");
     assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(COA1, HA)), "the care-of address stands in the template");
     let wants: Vec<_> = bench.asked();
-    assert_eq!(wants.len(), 2, "{wants:?}");
-    let Asked::Want(Want { policy: BINDING, trigger: Trigger::Replace(old) }) = wants[0] else { panic!("{wants:?}") };
+    assert_eq!(wants.len(), 3, "what the kernel asked while nobody listened, and a replacement for each child: {wants:?}");
+    assert!(matches!(wants[0], Asked::Want(Want { policy: BINDING, trigger: Trigger::Acquire { .. } })), "{wants:?}");
+    let Asked::Want(Want { policy: BINDING, trigger: Trigger::Replace(old) }) = wants[1] else { panic!("{wants:?}") };
     let child = bench.agent.core.children.get(old).expect("adopted").clone();
     assert_eq!((child.owner, child.inbound.spi, child.outbound.spi), (Owner::None, Spi(0x11), Spi(0x111)));
     assert!(bench.requests.is_empty());
