@@ -137,7 +137,7 @@ pub(crate) fn every(backend: BackendName, seed: u64) -> Result<(usize, Vec<Strin
     let mut failures = Vec::new();
     let reports = match backend.kernel() {
         None => all.iter().map(|scenario| simulated(scenario, seed, Timeline::None)).collect::<Result<Vec<_>, _>>()?,
-        Some(kernel) => real::scenarios(&all, kernel, seed)?,
+        Some(kernel) => once_more(&all, real::scenarios(&all, kernel, seed)?, kernel, seed)?,
     };
     for report in &reports {
         let verdict = if report.passed { "passed" } else { "FAILED" };
@@ -153,6 +153,19 @@ pub(crate) fn every(backend: BackendName, seed: u64) -> Result<(usize, Vec<Strin
         failures.push(format!("{} of {} scenarios gave a result", reports.len(), all.len()));
     }
     Ok((reports.len(), failures))
+}
+
+/// Guests share this machine's processors in real time, so that a stalled guest may miss a count of pings. What failed is run once
+/// more, alone, and both outcomes are printed; what fails again has failed.
+fn once_more(all: &[Scenario], mut reports: Vec<Report>, kernel: Kernel, seed: u64) -> Result<Vec<Report>, String> {
+    for report in reports.iter_mut().filter(|report| !report.passed) {
+        println!("  again   {:<34} {} (alone on the machine this time)", report.scenario, report.reasons.join("; "));
+        let Some(scenario) = all.iter().find(|scenario| scenario.name == report.scenario) else { continue };
+        if let Some(second) = real::scenarios(std::slice::from_ref(scenario), kernel, seed)?.into_iter().next() {
+            *report = second;
+        }
+    }
+    Ok(reports)
 }
 
 fn report(scenario: &Scenario, backend: BackendName, seed: u64, timeline: Timeline) -> Result<Report, String> {

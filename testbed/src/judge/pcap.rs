@@ -145,11 +145,6 @@ impl Capture {
             _ => None,
         })
     }
-
-    /// How many Mobility Header messages of one type are readable.
-    pub(crate) fn mobility_messages(&self, wanted: u8) -> usize {
-        self.packets.iter().filter(|packet| packet.kind == Kind::MobilityHeader { kind: wanted }).count()
-    }
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -54,11 +54,6 @@ impl Namespace {
     /// Runs a shell command to its end; anything but exit status 0 is a failure.
     pub(crate) fn exec(&self, script: &str) -> Result<String> {
         self.enter(|| output_of(tool("sh").args(["-c", script])))?.map_err(|failure| Failure(format!("on {}: {failure}", self.name)))
-    }
-
-    /// Runs a shell command to its end, whatever its exit status.
-    pub(crate) fn try_exec(&self, script: &str) -> Result<Output> {
-        self.enter(|| tool("sh").args(["-c", script]).output())?.context(script)
     }
 
     /// Runs several `ip` commands, one per line, stopping at the first that fails.
