@@ -93,5 +93,17 @@ impl Ikev2 {
             let path = sa.path;
             self.out.event(KeyingEvent::PathConfirmed { ike, path });
         }
+        if !response && governed && !same_peer {
+            self.repeat_to(context, ike, path);
+        }
+    }
+
+    /// A peer that Mobile IPv6 governs asks from an address that no MIGRATE has named yet. The address is not stored, but a request of ours
+    /// that waits for an answer may be what keeps the peer from being bound again, so one copy goes where the peer surely is.
+    fn repeat_to(&mut self, context: &mut Context<'_>, ike: IkeId, path: &Path) {
+        let Some(octets) = self.sas.get(&ike).and_then(|sa| sa.window.outstanding.as_ref()).map(|request| request.octets.clone()) else {
+            return;
+        };
+        self.out.transmit(context, *path, octets);
     }
 }

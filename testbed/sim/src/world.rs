@@ -180,6 +180,11 @@ impl<'a> World<'a> {
         self.hosts.iter().flat_map(of).collect()
     }
 
+    /// Every SA and state of every kernel, with the name of its host.
+    pub fn sas(&self) -> impl Iterator<Item = (&str, watari_kernel::SaInfo)> {
+        self.hosts.iter().flat_map(|host| host.mirror.sas().into_iter().map(|sa| (host.name, sa)))
+    }
+
     fn schedule(&mut self, at: Duration, event: Event) {
         self.created = self.created.saturating_add(1);
         self.queue.insert((at.max(self.now), self.created), event);
