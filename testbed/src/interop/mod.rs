@@ -12,6 +12,7 @@ mod traffic;
 mod verdict;
 mod watari;
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -28,8 +29,8 @@ use crate::uml::{Context as _, Failure, Result, packages, testbed_directory};
 
 /// Name of the task in a plan.
 const TASK: &str = "interop-strongswan";
-/// Guests at once: each has one processor.
-const GUESTS: usize = 2;
+/// Most guests at once.
+const MOST_GUESTS: usize = 6;
 
 /// What a guest is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,9 +79,11 @@ fn run_cases(cases: &[Case]) -> Result<bool> {
     let programs = programs(cases)?;
     packages::provide(&packages::TSHARK)?;
     let strongswan = packages::provide(&packages::STRONGSWAN)?;
-    println!("{} cases against strongSwan 5.9.8, {GUESTS} guests at once; captures and logs under {}", cases.len(), output().display());
+    // A guest has one processor.
+    let guests = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_GUESTS);
+    println!("{} cases against strongSwan 5.9.8, {guests} guests at once; captures and logs under {}", cases.len(), output().display());
     let begin = Instant::now();
-    let hands: Vec<Vec<&Case>> = (0..GUESTS).map(|guest| cases.iter().skip(guest).step_by(GUESTS).collect()).collect();
+    let hands: Vec<Vec<&Case>> = (0..guests).map(|guest| cases.iter().skip(guest).step_by(guests).collect()).collect();
     let outcomes = thread::scope(|scope| {
         let guests: Vec<_> = hands
             .iter()
