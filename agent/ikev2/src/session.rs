@@ -280,7 +280,9 @@ impl Ikev2 {
             return;
         }
         let mut wants: VecDeque<Want> = VecDeque::new();
-        for sa in context.children.of_owner(Owner::Ike(old)) {
+        // Children without owner are what an earlier loss left: they are as doubtful as those of this one.
+        let orphans = context.children.of_owner(Owner::None).filter(|sa| sa.remote == remote);
+        for sa in context.children.of_owner(Owner::Ike(old)).chain(orphans) {
             if !wants.iter().any(|want| want.policy == sa.policy) {
                 wants.push_back(Want { policy: sa.policy, trigger: Trigger::Replace(sa.id) });
             }
