@@ -6,9 +6,9 @@ use std::time::Duration;
 use watari_sa::{Cause, Context, IkeId, KeyingEvent, Path};
 use watari_wire::ikev2::{Flags, Header, Message, NotifyType};
 
-use crate::{HALF_OPEN_LIFE, Ikev2};
 use crate::payloads::{Payloads, notify, notify_with};
 use crate::state::State;
+use crate::{HALF_OPEN_LIFE, Ikev2};
 
 /// How often one IKE SA may be made to start another beside it.
 const HINT_PAUSE: Duration = Duration::from_secs(30);

@@ -4,9 +4,12 @@ mod handover;
 mod handshake;
 mod memory;
 
+/// Measures, prints, and says whether its bound was kept.
+type Benchmark = fn() -> Result<bool, String>;
+
 /// Runs one benchmark by name, or all; false if a bound was missed.
 pub(crate) fn run(name: Option<&str>) -> Result<bool, String> {
-    let known: [(&str, fn() -> Result<bool, String>); 2] = [("handover", handover::run), ("handshake", handshake::run)];
+    let known: [(&str, Benchmark); 2] = [("handover", handover::run), ("handshake", handshake::run)];
     if let Some(name) = name
         && !known.iter().any(|(known, _)| *known == name)
     {

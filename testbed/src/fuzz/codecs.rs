@@ -11,9 +11,8 @@ use watari_route::RouteMonitor;
 use watari_wire::ikev2::{Message, decode_chain, describe, encode_chain};
 use watari_xfrm::XfrmBackend;
 
+use super::Call;
 use super::generator::Generator;
-
-type Target = Box<dyn FnMut(&mut Generator) -> Result<(), String>>;
 
 /// Octets written as hex, spaces and line ends ignored.
 fn hex(text: &str) -> Vec<u8> {
@@ -40,7 +39,7 @@ const KNOWN_IKE: &[&str] = &[
 ];
 
 /// IKEv2 messages whole, and chains as they stand inside SK.
-pub(super) fn ikev2() -> Target {
+pub(super) fn ikev2() -> Call {
     let known: Vec<Vec<u8>> = KNOWN_IKE.iter().map(|text| hex(text)).collect();
     Box::new(move |generator| {
         let seed = generator.choice(&known).clone();
@@ -70,13 +69,13 @@ pub(super) fn ikev2() -> Target {
 }
 
 /// Netlink XFRM: recorded messages bent, as answers and as events, with requests under way.
-pub(super) fn xfrm() -> Target {
+pub(super) fn xfrm() -> Call {
     let known = recorded(include_str!("../../../kernel/xfrm/tests/recorded.txt"));
     let mut backend = XfrmBackend::new(1);
     let mut calls = 0_u64;
     Box::new(move |generator| {
         calls += 1;
-        if calls % 1000 == 0 {
+        if calls.is_multiple_of(1000) {
             backend = XfrmBackend::new(1);
         }
         if calls % 50 == 1 {
@@ -97,7 +96,7 @@ pub(super) fn xfrm() -> Target {
 }
 
 /// PF_KEY announcements of MIGRATE.
-pub(super) fn pfkey() -> Target {
+pub(super) fn pfkey() -> Call {
     let known = recorded(include_str!("../../../kernel/pfkey/tests/recorded.txt"));
     let listener = KeyListener::new(Dialect::Linux);
     Box::new(move |generator| {
@@ -108,7 +107,7 @@ pub(super) fn pfkey() -> Target {
 }
 
 /// rtnetlink address messages.
-pub(super) fn route() -> Target {
+pub(super) fn route() -> Call {
     let known = [
         // RTM_NEWADDR of a tentative global address, RTM_DELADDR of the same.
         hex(
@@ -130,7 +129,7 @@ pub(super) fn route() -> Target {
 }
 
 /// Mobility Headers.
-pub(super) fn mobility_header() -> Target {
+pub(super) fn mobility_header() -> Call {
     let options = alternate_care_of(Ipv6Addr::LOCALHOST);
     let known = [
         MobilityMessage::Update { sequence: 7, flags: UpdateFlags(0xd000), lifetime: 15, options }.encode(),
@@ -150,7 +149,7 @@ pub(super) fn mobility_header() -> Target {
 }
 
 /// Control packets.
-pub(super) fn vici() -> Target {
+pub(super) fn vici() -> Call {
     let inner = Section(vec![("b".to_owned(), Value::List(vec![b"x".to_vec(), Vec::new()]))]);
     let message = Section(vec![("a".to_owned(), Value::Scalar(b"1".to_vec())), ("s".to_owned(), Value::Section(inner))]);
     let packet = Packet::Request { name: "list-sas".to_owned(), arguments: message };
@@ -181,7 +180,7 @@ impl config::SecretSource for Secrets {
 }
 
 /// Configuration text.
-pub(super) fn configuration() -> Target {
+pub(super) fn configuration() -> Call {
     const KNOWN: &str = "[mobile_node]\nhome_address = \"2001:db8:1::abcd\"\nhome_agent = \"2001:db8:1::1\"\nidentity = \"mn.example\"\n\
         home_agent_identity = \"ha.example\"\npsk = \"a secret for tests\"\nprotect = [\"binding\", \"payload\"]\n\
         reqids = { binding = [1, 2], payload = [7, 8] }\npolicies = \"mip6d\"\nike = [\"aes128-sha256-x25519\"]\n";

@@ -15,6 +15,7 @@ use watari_kernel::{
 use watari_policies::{Direction, Mode, PortMask, Protocol, Reqid, Selector};
 use watari_sa::{Datagram, Path, TransmitId, Undeliverable, WorkDone, WorkId};
 
+use super::Call;
 use super::generator::Generator;
 use crate::instant::{HOME_AGENT, Host, acquire, arrived, care_of, exchange, home_address, home_agent_of, mobile_node_of, now, register};
 
@@ -45,7 +46,7 @@ impl Pair {
 }
 
 /// The target.
-pub(super) fn sequences() -> Box<dyn FnMut(&mut Generator) -> Result<(), String>> {
+pub(super) fn sequences() -> Call {
     let mut pair = None;
     Box::new(move |generator| {
         if pair.as_ref().is_none_or(|pair: &Pair| pair.inputs >= LIFE) {

@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use generator::Generator;
 
-/// A fuzz target: one generated input a call.
+/// Feeds one generated input; the error says what is wrong.
+type Call = Box<dyn FnMut(&mut Generator) -> Result<(), String>>;
+
+/// A fuzz target.
 struct Target {
     name: &'static str,
-    make: fn() -> Box<dyn FnMut(&mut Generator) -> Result<(), String>>,
+    make: fn() -> Call,
 }
 
 const TARGETS: &[Target] = &[

@@ -223,8 +223,11 @@ mod tests {
         }
     }
 
+    /// Name, lifetime and liveness of a remote.
+    type Peer = (String, Lifetime, Option<Duration>);
+
     /// What decides behaviour; source lines differ between a file and a program.
-    fn essence(config: Config) -> (Vec<Policy>, Vec<(String, Lifetime, Option<Duration>)>) {
+    fn essence(config: Config) -> (Vec<Policy>, Vec<Peer>) {
         let policies = config.policies.into_iter().map(|policy| Policy { line: 0, ..policy }).collect();
         (policies, config.remotes.into_iter().map(|remote| (remote.name, remote.lifetime, remote.liveness)).collect())
     }

@@ -51,7 +51,7 @@ pub(crate) fn acts() -> std::result::Result<bool, String> {
 
 /// Runs scenarios on a kernel, several guests at once; one report each, in order.
 pub(crate) fn scenarios(scenarios: &[Scenario], kernel: Kernel, seed: u64) -> std::result::Result<Vec<Report>, String> {
-    let programs = programs().map_err(|failure| failure.to_string())?;
+    let programs = Programs::build().map_err(|failure| failure.to_string())?;
     let next = AtomicUsize::new(0);
     let work = || {
         let mut reports = Vec::new();
@@ -70,7 +70,7 @@ pub(crate) fn scenarios(scenarios: &[Scenario], kernel: Kernel, seed: u64) -> st
     let name = |index: usize| scenarios.get(index).map_or("", |scenario| scenario.name);
     let failed = |index: usize, failure: &Failure| Report {
         scenario: name(index).to_owned(),
-        backend: backend(kernel).to_owned(),
+        backend: BACKEND.to_owned(),
         seed,
         reasons: vec![failure.to_string()],
         ..Report::default()
@@ -84,7 +84,7 @@ pub(crate) fn demo(scenario: &Scenario, seed: u64) -> std::result::Result<Report
 }
 
 fn shown(scenario: &Scenario, kernel: Kernel, seed: u64) -> Result<Report> {
-    let (mut report, timeline) = one(scenario, kernel, seed, &programs()?)?;
+    let (mut report, timeline) = one(scenario, kernel, seed, &Programs::build()?)?;
     for moment in timeline.iter().filter(|moment| !moment.detail) {
         println!("{moment}");
     }
@@ -101,24 +101,21 @@ fn release(kernel: Kernel) -> &'static str {
     }
 }
 
-fn backend(kernel: Kernel) -> &'static str {
-    match kernel {
-        Kernel::Debian61 => "uml",
-        Kernel::Built612 => "uml-6.12",
-    }
-}
+/// How reports name this back end.
+const BACKEND: &str = "uml";
 
 fn output(scenario: &Scenario, kernel: Kernel) -> PathBuf {
     testbed_directory().join("runs").join(format!("{}-{}", scenario.name, release(kernel)))
 }
 
 /// Boots a guest for one scenario and judges it; also returns the lines of its timeline.
-fn one(scenario: &Scenario, kernel: Kernel, seed: u64, programs: &Path) -> Result<(Report, Vec<Moment>)> {
+fn one(scenario: &Scenario, kernel: Kernel, seed: u64, programs: &Programs) -> Result<(Report, Vec<Moment>)> {
     let output = output(scenario, kernel);
     let mut machine = Machine::new(&output)?;
     machine.kernel = kernel;
+    machine.init = programs.0.join("testbed");
     machine.timeout = scenario.duration + MARGIN;
-    let order = run::Order { scenario: scenario.name.to_owned(), seed, programs: programs.to_path_buf() };
+    let order = run::Order { scenario: scenario.name.to_owned(), seed, programs: programs.0.clone() };
     let finish = machine.run(run::TASK, serde_json::to_value(order).context("order")?)?;
     if finish.exit_code != 0 {
         let why = std::fs::read_to_string(output.join("failure.txt")).unwrap_or_default();
@@ -126,7 +123,7 @@ fn one(scenario: &Scenario, kernel: Kernel, seed: u64, programs: &Path) -> Resul
     }
     let text = std::fs::read_to_string(output.join(run::FACTS)).context(run::FACTS)?;
     let facts: facts::Facts = serde_json::from_str(&text).context(run::FACTS)?;
-    let report = verdict::report(scenario, backend(kernel), seed, &facts, &output)?;
+    let report = verdict::report(scenario, BACKEND, seed, &facts, &output)?;
     std::fs::write(output.join("report.json"), report.to_json()).context("report.json")?;
     let mut timeline = facts.timeline;
     timeline.extend(verdict::first_packets(&facts.handovers, &report, facts.begin_us));
@@ -134,17 +131,35 @@ fn one(scenario: &Scenario, kernel: Kernel, seed: u64, programs: &Path) -> Resul
     Ok((report, timeline))
 }
 
-/// Directory of watarid and watari, built now so that they are those of this source.
-fn programs() -> Result<PathBuf> {
-    let executable = std::env::current_exe().context("finding this binary")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--locked", "--manifest-path", manifest, "-p", "watari-daemon", "-p", "watari-ctl"]);
-    let status = command.status().context("cargo build")?;
-    match status.success() {
-        true => Ok(executable.parent().map(Path::to_path_buf).unwrap_or_default()),
-        false => Err(Failure::new("watarid could not be built")),
+/// This binary, watarid and watari as they were when the run began, whatever cargo builds meanwhile.
+struct Programs(PathBuf);
+
+impl Programs {
+    /// Builds watarid and watari, so that they are those of this source, and keeps a link to each.
+    fn build() -> Result<Self> {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let executable = std::env::current_exe().context("finding this binary")?;
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+        let mut command = Command::new(cargo);
+        command.args(["build", "--quiet", "--locked", "--manifest-path", manifest, "-p", "watari-daemon", "-p", "watari-ctl"]);
+        if !command.status().context("cargo build")?.success() {
+            return Err(Failure::new("watarid could not be built"));
+        }
+        let name = format!("programs-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let kept = Self(testbed_directory().join(name));
+        std::fs::create_dir_all(&kept.0).context(kept.0.display())?;
+        let place = executable.parent().unwrap_or(Path::new(".")).to_path_buf();
+        for (from, name) in [(executable, "testbed"), (place.join("watarid"), "watarid"), (place.join("watari"), "watari")] {
+            std::fs::hard_link(&from, kept.0.join(name)).context(from.display())?;
+        }
+        Ok(kept)
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
