@@ -97,25 +97,24 @@ fn from_probe() -> Result<Value, String> {
 
 /// The report in words: what is so, and what to change where it matters.
 fn findings(report: &Value) -> Vec<String> {
-    let mut lines = Vec::new();
-    lines.push(match report.get("inbound_mh_type").and_then(Value::as_bool) {
+    let types = match report.get("inbound_mh_type").and_then(Value::as_bool) {
         Some(true) => "ok       the kernel sees the MH type of inbound packets: typed policies work".to_owned(),
         Some(false) => "warning  the kernel does not see the MH type of inbound packets (Linux 6.7 and later). Typed policies match nothing inbound:\n\
             \u{20}        give the Mobile IPv6 daemon any-type policies (UMIP: `IPsecPolicy Mh UseESP`). Ours are installed without the type by themselves."
             .to_owned(),
         None => "unknown  whether the kernel sees the MH type of inbound packets: the probe got no answer".to_owned(),
-    });
-    lines.push(match report.get("xfrm_interface").and_then(Value::as_bool) {
+    };
+    let interface = match report.get("xfrm_interface").and_then(Value::as_bool) {
         Some(true) => "warning  xfrm_interface is present: binding updates and acknowledgements in ESP are dropped before decryption.\n\
             \u{20}        Unload it (`modprobe -r xfrm_interface`), or boot with initcall_blacklist=xfrmi_init where it is built in."
             .to_owned(),
         _ => "ok       xfrm_interface is absent".to_owned(),
-    });
-    lines.push(match report.get("migrate").and_then(Value::as_bool) {
+    };
+    let migrate = match report.get("migrate").and_then(Value::as_bool) {
         Some(true) => "ok       MIGRATE is heard".to_owned(),
         _ => "warning  MIGRATE is not heard: the kernel needs CONFIG_XFRM_MIGRATE".to_owned(),
-    });
-    lines
+    };
+    vec![types, interface, migrate]
 }
 
 #[cfg(test)]
