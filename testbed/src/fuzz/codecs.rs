@@ -12,7 +12,6 @@ use watari_wire::ikev2::{Message, decode_chain, describe, encode_chain};
 use watari_xfrm::XfrmBackend;
 
 use super::Call;
-use super::generator::Generator;
 
 /// Octets written as hex, spaces and line ends ignored.
 fn hex(text: &str) -> Vec<u8> {

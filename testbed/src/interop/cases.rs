@@ -37,7 +37,7 @@ fn invalid(case: Case) -> Case {
 
 /// A case in which Watari answers so fast that charon, still at the first answer, may drop the second and has to ask again.
 fn hasty(case: Case) -> Case {
-    Case { excused: &["already processing", "retransmit", "INVAL_KE", "INVALID_KE", "didn't accept"], ..case }
+    Case { excused: &["already processing", "retransmit", "INVAL_KE", "INVALID_KE", "didn't accept", "unacceptable"], ..case }
 }
 
 /// Every case, in the order in which they run.

@@ -66,8 +66,12 @@ pub(crate) fn run(peer: &str, only: Option<&str>) -> std::result::Result<bool, S
 fn chosen(control: bool) -> Vec<Case> {
     let mut cases = cases::all();
     if control {
-        // strongSwan has no way to ask for a cookie always.
-        cases.retain(|case| case.terms.cookies != Some(case::Who::Us));
+        // strongSwan cannot always ask for a cookie, does not recover by itself after a crash, and repeats requests when two of it
+        // rekey all the time.
+        let feasible = |case: &Case| {
+            case.terms.cookies != Some(case::Who::Us) && !case.terms.short_lived && !case.steps.contains(&case::Step::Recovered)
+        };
+        cases.retain(feasible);
         for case in &mut cases {
             case.left = Program::Strongswan;
         }
