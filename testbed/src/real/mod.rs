@@ -78,19 +78,16 @@ pub(crate) fn scenarios(scenarios: &[Scenario], kernel: Kernel, seed: u64) -> st
     Ok(all.into_iter().map(|(index, outcome)| outcome.unwrap_or_else(|failure| failed(index, &failure))).collect())
 }
 
-/// Runs a scenario on Debian's kernel and prints what happened; tshark must find nothing malformed in it.
+/// Runs a scenario on Debian's kernel and prints what happened.
 pub(crate) fn demo(scenario: &Scenario, seed: u64) -> std::result::Result<Report, String> {
     shown(scenario, Kernel::Debian61, seed).map_err(|failure| failure.to_string())
 }
 
 fn shown(scenario: &Scenario, kernel: Kernel, seed: u64) -> Result<Report> {
-    let (mut report, timeline) = one(scenario, kernel, seed, &Programs::build()?)?;
+    let (report, timeline) = one(scenario, kernel, seed, &Programs::build()?)?;
     for moment in timeline.iter().filter(|moment| !moment.detail) {
         println!("{moment}");
     }
-    let malformed = malformed(&output(scenario, kernel), scenario)?;
-    report.passed &= malformed.is_empty();
-    report.reasons.extend(malformed);
     Ok(report)
 }
 
@@ -100,6 +97,10 @@ fn release(kernel: Kernel) -> &'static str {
         Kernel::Built612 => "6.12",
     }
 }
+
+/// The scenario whose every IKE message tshark reads with the keys: the main job. It takes seconds a capture; the interop cases are
+/// read whole as well.
+const READ_BY_TSHARK: &str = "roam";
 
 /// How reports name this back end.
 const BACKEND: &str = "uml";
@@ -123,7 +124,12 @@ fn one(scenario: &Scenario, kernel: Kernel, seed: u64, programs: &Programs) -> R
     }
     let text = std::fs::read_to_string(output.join(run::FACTS)).context(run::FACTS)?;
     let facts: facts::Facts = serde_json::from_str(&text).context(run::FACTS)?;
-    let report = verdict::report(scenario, BACKEND, seed, &facts, &output)?;
+    let mut report = verdict::report(scenario, BACKEND, seed, &facts, &output)?;
+    if scenario.name == READ_BY_TSHARK {
+        let malformed = malformed(&output, scenario)?;
+        report.passed &= malformed.is_empty();
+        report.reasons.extend(malformed);
+    }
     std::fs::write(output.join("report.json"), report.to_json()).context("report.json")?;
     let mut timeline = facts.timeline;
     timeline.extend(verdict::first_packets(&facts.handovers, &report, facts.begin_us));
