@@ -180,7 +180,7 @@ fn report(case: &Case, file: &Path, directory: &Path) -> bool {
 
 /// Directory of watarid and watari, built now so that they are those of this source.
 fn programs(cases: &[Case]) -> Result<PathBuf> {
-    let executable = std::env::current_exe().context("finding this binary")?;
+    let executable = crate::uml::this_binary()?;
     let directory = executable.parent().map(Path::to_path_buf).unwrap_or_default();
     if cases.iter().all(|case| case.left == Program::Strongswan) {
         return Ok(directory);

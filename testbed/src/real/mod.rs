@@ -144,7 +144,7 @@ impl Programs {
     /// Builds watarid and watari, so that they are those of this source, and keeps a link to each.
     fn build() -> Result<Self> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let executable = std::env::current_exe().context("finding this binary")?;
+        let executable = crate::uml::this_binary()?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
         let mut command = Command::new(cargo);

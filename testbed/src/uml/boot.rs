@@ -109,7 +109,7 @@ impl Machine {
             output: output.into(),
             timeout: Duration::from_secs(120),
             time_travel: false,
-            init: std::env::current_exe().context("finding this binary")?,
+            init: super::this_binary()?,
         })
     }
 

@@ -35,6 +35,17 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// This program's file. Cargo may have put a new one in its place meanwhile (`check` runs `cargo test`): Linux then marks the old name.
+pub(crate) fn this_binary() -> Result<PathBuf> {
+    let executable = std::env::current_exe().context("finding this binary")?;
+    Ok(unmarked(executable))
+}
+
+fn unmarked(executable: PathBuf) -> PathBuf {
+    let name = executable.to_str().and_then(|name| name.strip_suffix(" (deleted)")).map(PathBuf::from);
+    name.filter(|_| !executable.exists()).unwrap_or(executable)
+}
+
 /// Outcome of everything in this module.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
@@ -63,7 +74,7 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
 
 /// Cargo's target directory: the one this binary was built into.
 pub(crate) fn target_directory() -> PathBuf {
-    let executable = std::env::current_exe().unwrap_or_default();
+    let executable = this_binary().unwrap_or_default();
     executable
         .ancestors()
         .skip(1)
@@ -74,4 +85,16 @@ pub(crate) fn target_directory() -> PathBuf {
 /// Where the test bed keeps what it downloaded, built and recorded.
 pub(crate) fn testbed_directory() -> PathBuf {
     target_directory().join("testbed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_that_cargo_replaced_is_found_under_its_name() {
+        assert_eq!(unmarked(PathBuf::from("/nowhere/debug/testbed (deleted)")), PathBuf::from("/nowhere/debug/testbed"));
+        assert_eq!(unmarked(PathBuf::from("/nowhere/debug/testbed")), PathBuf::from("/nowhere/debug/testbed"));
+        assert!(this_binary().unwrap().exists());
+    }
 }
