@@ -37,17 +37,10 @@ const STAGES: &[Stage] = &[
     Stage { name: "real kernel: scenarios", run: |_| scenarios(BackendName::Uml) },
     Stage { name: "real kernel 6.12: scenarios", run: newer_kernel },
     Stage { name: "peers: strongSwan", run: |_| verdict(interop::run("strongswan", None), "every case passed") },
-    Stage {
-        name: "benchmark: handover",
-        run: |depth| {
-            if depth.long {
-                verdict(bench::run(None), "within bounds")
-            } else {
-                Outcome::Passed("only with --long, or `testbed bench`".into())
-            }
-        },
-    },
 ];
+
+/// What only `--long` runs.
+const LONG_STAGES: &[Stage] = &[Stage { name: "benchmarks", run: |_| verdict(bench::run(None), "within bounds") }];
 
 /// Runs the stages; true if nothing failed.
 pub(crate) fn run(long: bool, only: Option<&str>) -> Result<bool, String> {
@@ -55,7 +48,8 @@ pub(crate) fn run(long: bool, only: Option<&str>) -> Result<bool, String> {
     let depth = Depth { long };
     let mut lines = Vec::new();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for stage in STAGES.iter().filter(|stage| only.is_none_or(|part| stage.name.contains(part))) {
+    for stage in STAGES.iter().chain(if long { LONG_STAGES } else { &[] }).filter(|stage| only.is_none_or(|part| stage.name.contains(part)))
+    {
         println!("== {}", stage.name);
         let begin = Instant::now();
         let outcome = (stage.run)(&depth);
