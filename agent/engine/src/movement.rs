@@ -73,7 +73,7 @@ impl Associations for View<'_> {
 /// IKE SAs with a remote and their addresses.
 pub(crate) fn ike_sas_of(keying: &dyn Keying, remote: RemoteId) -> Vec<(IkeId, KmAddress)> {
     let addresses = |ike| {
-        let path = keying.status(ike)?.path;
+        let path = keying.path_of(ike)?;
         Some((ike, KmAddress { local: path.local.ip(), remote: path.remote.ip() }))
     };
     keying.ike_sas_of(remote).into_iter().filter_map(addresses).collect()

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use watari_kernel::{KernelError, KernelReply, KmAddress, RequestId};
 use watari_policies::RemoteId;
 use watari_sa::{
-    Action, Cause, ChildId, ChildState, Context, Datagram, Deadline, IkeId, IkeStatus, Keying, KeyingInput, Owner, Target, Trigger,
+    Action, Cause, ChildId, ChildState, Context, Datagram, Deadline, IkeId, IkeStatus, Keying, KeyingInput, Owner, Path, Target, Trigger,
     Undeliverable, Want, WorkDone, WorkId,
 };
 use watari_wire::ikev2::{ExchangeType, Header, Message, NotifyType, Payload};
@@ -433,6 +433,10 @@ impl Keying for Ikev2 {
 
     fn ike_sas_of(&self, remote: RemoteId) -> Vec<IkeId> {
         self.ike_ids(remote)
+    }
+
+    fn path_of(&self, ike: IkeId) -> Option<Path> {
+        self.sas.get(&ike).filter(|sa| sa.visible_state().is_some()).map(|sa| sa.path)
     }
 
     fn status(&self, ike: IkeId) -> Option<IkeStatus> {

@@ -314,6 +314,8 @@ pub trait Keying {
     fn forget(&mut self, context: &mut Context<'_>, ike: IkeId);
     /// The IKE SAs with a remote, also those still in the making, newest last.
     fn ike_sas_of(&self, remote: RemoteId) -> Vec<IkeId>;
+    /// The path of an IKE SA, without the cost of its whole status.
+    fn path_of(&self, ike: IkeId) -> Option<Path>;
     /// One IKE SA, for status and decisions.
     fn status(&self, ike: IkeId) -> Option<IkeStatus>;
     /// Every IKE SA, in the order they were made.

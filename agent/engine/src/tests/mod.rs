@@ -78,6 +78,8 @@ pub(super) struct Shared {
     pub(super) asked: Vec<Asked>,
     pub(super) actions: VecDeque<Action>,
     pub(super) ikes: Vec<IkeStatus>,
+    /// How often it made a whole status.
+    pub(super) whole_statuses: usize,
     /// How many new configurations it was told of.
     pub(super) reconfigured: usize,
 }
@@ -130,7 +132,11 @@ impl Keying for Fake {
     fn ike_sas_of(&self, remote: RemoteId) -> Vec<IkeId> {
         self.shared(|shared| shared.ikes.iter().filter(|ike| ike.remote == Some(remote)).map(|ike| ike.id).collect())
     }
+    fn path_of(&self, ike: IkeId) -> Option<Path> {
+        self.shared(|shared| shared.ikes.iter().find(|status| status.id == ike).map(|status| status.path))
+    }
     fn status(&self, ike: IkeId) -> Option<IkeStatus> {
+        self.shared(|shared| shared.whole_statuses += 1);
         self.shared(|shared| shared.ikes.iter().find(|status| status.id == ike).cloned())
     }
     fn statuses(&self) -> Vec<IkeStatus> {

@@ -374,6 +374,13 @@ fn a_move_touches_only_its_own_node() {
 }
 
 #[test]
+fn a_move_asks_for_paths_not_for_whole_statuses() {
+    let mut bench = Bench::mobile_node(COA1);
+    heard(&mut bench, 1000, burst(COA1, COA2));
+    assert_eq!(bench.shared.lock().expect("one thread").whole_statuses, 0);
+}
+
+#[test]
 fn an_unanswered_acquire_of_a_tunnel_is_withdrawn_when_its_address_vanishes() {
     let mut bench = Bench::mobile_node(COA1);
     bench.requests.clear();
