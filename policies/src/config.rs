@@ -11,6 +11,7 @@ mod checks;
 mod diagnostics;
 mod document;
 mod expand;
+mod manual;
 mod profiles;
 mod records;
 mod settings;
@@ -143,28 +144,33 @@ impl Secrets<'_> {
                 let text = values::text(report, first.value)?;
                 self.keep_checked(report, first.value.span(), Secret::from(text.as_bytes()), SecretOrigin::Inline)
             }
-            _ => {
-                let id = values::number32(0)(report, first.value).map(SecretId)?;
-                if !self.source.holds(id) {
-                    report
-                        .error(first.value.span(), format!("no key keeper holds {id}"))
-                        .help("write psk_file = \"/path/of/the/key\" instead");
-                    return None;
-                }
-                self.origins.insert(id, SecretOrigin::Held);
-                Some(id)
-            }
+            _ => self.held(report, first.value),
         }
     }
 
+    /// A secret that a key keeper holds already.
+    fn held(&mut self, report: &mut Report<'_>, value: &document::Value<'_>) -> Option<SecretId> {
+        let id = values::number32(0)(report, value).map(SecretId)?;
+        if !self.source.holds(id) {
+            report.error(value.span(), format!("no key keeper holds {id}")).help("write psk_file = \"/path/of/the/key\" instead");
+            return None;
+        }
+        self.origins.insert(id, SecretOrigin::Held);
+        Some(id)
+    }
+
     fn read_file(&mut self, report: &mut Report<'_>, value: &document::Value<'_>) -> Option<SecretId> {
+        let (path, content) = self.content(report, value)?;
+        let key = content.expose();
+        let key = key.strip_suffix(b"\n").map_or(key, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        self.keep_checked(report, value.span(), Secret::from(key), SecretOrigin::File(path))
+    }
+
+    /// Path and content of a secret file.
+    fn content(&self, report: &mut Report<'_>, value: &document::Value<'_>) -> Option<(String, Secret)> {
         let path = values::path(report, value)?;
         match self.source.file(path) {
-            Ok(content) => {
-                let key = content.expose();
-                let key = key.strip_suffix(b"\n").map_or(key, |line| line.strip_suffix(b"\r").unwrap_or(line));
-                self.keep_checked(report, value.span(), Secret::from(key), SecretOrigin::File(path.to_owned()))
-            }
+            Ok(content) => Some((path.to_owned(), content)),
             Err(why) => {
                 report
                     .error(value.span(), format!("the secret file \"{}\" cannot be read: {}", printable(path), printable(&why)))
@@ -235,7 +241,7 @@ fn read_tables<'a>(report: &mut Report<'_>, root: &'a DeTable<'a>, secrets: &mut
 fn survey(table: &DeTable<'_>, hidden: &mut Vec<Span>, named: &mut BTreeSet<u32>) {
     for (key, value) in table.iter() {
         match value.get_ref() {
-            _ if key.get_ref() == "psk" => hidden.push(value.span()),
+            _ if key.get_ref() == "psk" || key.get_ref() == "key" => hidden.push(value.span()),
             DeValue::Integer(integer) if key.get_ref() == "secret" => {
                 named.extend(u32::from_str_radix(integer.as_str(), integer.radix()).ok());
             }

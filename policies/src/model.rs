@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::algorithm::{ChildProposal, IkeProposal};
+use crate::algorithm::{ChildProposal, ChildSuite, IkeProposal};
 use crate::{Identity, Pad, SecretId, Traffic};
 
 /// Index of a remote in `Config::remotes`.
@@ -141,6 +141,8 @@ impl Default for Retransmit {
 pub enum Authentication {
     /// Shared key message integrity code (RFC 7296 2.15), one secret for both directions.
     Psk(SecretId),
+    /// No key management: the SAs of this remote are configured by hand.
+    Manual,
 }
 
 /// A peer: how to reach it, who it is, how it is authenticated, what is offered to it.
@@ -238,6 +240,28 @@ pub struct Ipsec {
     pub lifetime: Lifetime,
     /// Anti-replay window in packets.
     pub replay_window: u32,
+    /// SPIs and keys, if the SAs are configured by hand; then there is one proposal with one suite.
+    pub manual: Option<ManualSa>,
+}
+
+/// A pair of SAs configured by hand (RFC 3776 5.2). They are never rekeyed and have no anti-replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ManualSa {
+    /// Algorithms of both directions.
+    pub suite: ChildSuite,
+    /// What leaves this host.
+    pub outbound: ManualHalf,
+    /// What arrives.
+    pub inbound: ManualHalf,
+}
+
+/// One direction of a manual SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ManualHalf {
+    /// Security parameter index, 256 or more.
+    pub spi: u32,
+    /// The key: that of the cipher, then that of the integrity algorithm.
+    pub key: SecretId,
 }
 
 /// Settings of the agent as a whole.
@@ -298,6 +322,11 @@ impl Config {
     /// The ipsec record with this id; `None` only for an id of another configuration.
     pub fn ipsec(&self, id: IpsecId) -> Option<&Ipsec> {
         self.ipsecs.get(id.0 as usize)
+    }
+
+    /// The SAs of a policy that are configured by hand; `None` if they are negotiated.
+    pub fn manual(&self, policy: &Policy) -> Option<&ManualSa> {
+        self.ipsec(policy.ipsec)?.manual.as_ref().filter(|_| policy.action == Action::Protect)
     }
 
     /// Policies of one remote, in configuration order.

@@ -385,6 +385,7 @@ fn add_ipsec(config: &mut Config, terms: &Terms, name: &str) -> IpsecId {
         proposals: terms.esp.clone(),
         lifetime: terms.child_lifetime,
         replay_window: terms.replay_window,
+        manual: None,
     });
     id
 }

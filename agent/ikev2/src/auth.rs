@@ -32,7 +32,7 @@ pub(crate) fn proof_work(
     let (other_nonce, sk_p) = if of_initiator { (&attempt.nr, &attempt.crypt.keys.pi) } else { (&attempt.ni, &attempt.crypt.keys.pr) };
     let prf = attempt.crypt.suite.prf;
     let octets = signed_octets(context.provider, prf, first_message, other_nonce, sk_p, id_body).ok()?;
-    let Authentication::Psk(secret) = config.authentication;
+    let Authentication::Psk(secret) = config.authentication else { return None };
     Some(Work::PskMac { secret, prf, octets })
 }
 

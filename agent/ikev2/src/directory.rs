@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use watari_policies::model::Authentication;
 use watari_policies::{Config, Identity, Policy, PolicyId, Remote, RemoteId};
 
 use crate::identity::comparable;
@@ -28,10 +29,11 @@ impl Directory {
             return;
         }
         *self = Self { size: Some(size), ..Self::default() };
-        for (remote, id) in config.remotes.iter().zip(0u32..) {
+        let negotiating = |(remote, _): &(&Remote, u32)| remote.authentication != Authentication::Manual;
+        for (remote, id) in config.remotes.iter().zip(0u32..).filter(negotiating) {
             self.add(config, remote, RemoteId(id));
         }
-        for (policy, id) in config.policies.iter().zip(0u32..) {
+        for (policy, id) in config.policies.iter().zip(0u32..).filter(|(policy, _)| config.manual(policy).is_none()) {
             self.policies.entry(policy.remote).or_default().push(PolicyId(id));
         }
     }

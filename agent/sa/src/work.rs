@@ -2,7 +2,8 @@
 //! Invariant: a long-term secret never enters the engine, only its `SecretId` does.
 
 use watari_crypto::{KePrivate, Provider, derive};
-use watari_policies::algorithm::{Group, Prf};
+use watari_kernel::SaKeys;
+use watari_policies::algorithm::{ChildSuite, Group, Prf};
 use watari_policies::{Secret, SecretId};
 
 /// Names a piece of work so that its result can be told.
@@ -46,6 +47,13 @@ pub enum Work {
         /// Signed octets.
         octets: Vec<u8>,
     },
+    /// Keys of an SA configured by hand, split as the kernel takes them.
+    ManualKeys {
+        /// The key: that of the cipher, then that of the integrity algorithm.
+        secret: SecretId,
+        /// Algorithms.
+        suite: ChildSuite,
+    },
 }
 
 /// The result of a piece of work.
@@ -69,6 +77,8 @@ pub enum WorkDone {
     },
     /// A message authentication code.
     Mac(Vec<u8>),
+    /// Keys of an SA configured by hand.
+    ManualKeys(SaKeys),
     /// The work could not be done; for a bad public value that is the peer's fault.
     Failed {
         /// Why, in words.
@@ -124,7 +134,21 @@ pub fn perform(provider: &dyn Provider, secrets: &dyn SecretStore, work: Work) -
             secrets.with_secret(secret, &mut |secret| mac = derive::psk_auth(provider, prf, secret, &octets).ok());
             mac.map_or_else(|| failed("the pre-shared key or its PRF is not available", false), WorkDone::Mac)
         }
+        Work::ManualKeys { secret, suite } => {
+            let mut keys = None;
+            secrets.with_secret(secret, &mut |secret| keys = manual_keys(secret, suite));
+            let why = || format!("the key configured by hand is not there or has not {} octets", suite.manual_key_len());
+            keys.map_or_else(|| failed(&why(), false), WorkDone::ManualKeys)
+        }
     }
+}
+
+/// A key configured by hand, if it has the length that the suite needs.
+fn manual_keys(secret: &Secret, suite: ChildSuite) -> Option<SaKeys> {
+    let octets = secret.expose();
+    let (encryption, integrity) = octets.split_at_checked(suite.cipher.keymat_len())?;
+    let whole = octets.len() == suite.manual_key_len();
+    whole.then(|| SaKeys { suite, encryption: Secret::from(encryption), integrity: Secret::from(integrity) })
 }
 
 /// The seed as the providers take it; a shorter one is filled with zeros, which they refuse if nothing else is there.

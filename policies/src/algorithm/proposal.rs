@@ -30,6 +30,18 @@ pub struct ChildSuite {
     pub esn: bool,
 }
 
+impl ChildSuite {
+    /// Octets of a key given by hand for one direction: that of the cipher, then that of the integrity algorithm.
+    #[must_use]
+    pub const fn manual_key_len(&self) -> usize {
+        let integrity = match self.integrity {
+            Some(integrity) => integrity.key_len(),
+            None => 0,
+        };
+        self.cipher.keymat_len() + integrity
+    }
+}
+
 /// One proposal for an IKE SA: any one algorithm of each list may be chosen.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct IkeProposal {

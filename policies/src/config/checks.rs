@@ -6,7 +6,7 @@ use super::diagnostics::Report;
 use super::document::Span;
 use super::{Draft, RemotePlace};
 use crate::algorithm::Cipher;
-use crate::model::Endpoints;
+use crate::model::{Authentication, Endpoints};
 use crate::profile::Protected;
 use crate::selector::{ICMPV6, MOBILITY_HEADER};
 use crate::{Action, AddressRange, Installer, Ipsec, MobilityRole, Mode, Policy, Ports, Remote, Reqid, TrafficItem};
@@ -18,6 +18,7 @@ pub(super) fn check(report: &mut Report<'_>, draft: &Draft) {
         addresses(report, remote, place);
     }
     mobile_nodes(report, draft);
+    by_hand(report, draft);
     for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies) {
         let sound = traffic(report, policy, span);
         if sound && policy.action == Action::Protect {
@@ -124,6 +125,35 @@ fn traffic(report: &mut Report<'_>, policy: &Policy, span: &Span) -> bool {
             .help("write single addresses, use mode = \"tunnel\", or set endpoints = \"ike\"");
     }
     sound
+}
+
+/// SAs configured by hand: one pair serves one policy, and a remote without key management has only such.
+fn by_hand(report: &mut Report<'_>, draft: &Draft) {
+    let mut served: BTreeMap<crate::IpsecId, &Span> = BTreeMap::new();
+    let policies = draft.config.policies.iter().zip(&draft.places.policies).filter(|(policy, _)| policy.action == Action::Protect);
+    for (policy, span) in policies {
+        let manual = draft.config.ipsec(policy.ipsec).is_some_and(|ipsec| ipsec.manual.is_some());
+        if manual && let Some(first) = served.insert(policy.ipsec, span) {
+            report
+                .error(span.clone(), "one pair of SAs configured by hand serves two policies")
+                .related(first.clone(), "the other one")
+                .help("give each policy an [ipsec.NAME] and an [sa.NAME] of its own, with other SPIs");
+        }
+        let remote = draft.config.remote(policy.remote);
+        if !manual && remote.is_some_and(|remote| remote.authentication == Authentication::Manual) {
+            report
+                .error(
+                    span.clone(),
+                    format!("policy \"{}\" has nothing to negotiate its SAs with: the remote is keyed by hand", policy.name),
+                )
+                .help("name an [ipsec.NAME] whose [sa.NAME] has \"out\" and \"in\", or give the remote identities and a pre-shared key");
+        }
+        if manual && policy.mode == Mode::Tunnel && policy.endpoints == Endpoints::Ike {
+            report
+                .error(span.clone(), format!("policy \"{}\" asks IKE for the ends of a tunnel that is keyed by hand", policy.name))
+                .help("write endpoints = [\"LOCAL\", \"REMOTE\"], or \"template\" for a tunnel of Mobile IPv6");
+        }
+    }
 }
 
 /// Whether an item holds messages of return routability or only such.

@@ -59,6 +59,11 @@ impl<'a> Section<'a> {
         self.table.get_key_value(key).map(|(key, value)| Entry { key, value })
     }
 
+    /// Whether the table has a key; does not make it a known one.
+    pub(super) fn contains(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// Reads the value of a key, if the key is there and the value is right.
     pub(super) fn read<T>(
         &mut self,

@@ -25,7 +25,7 @@ fn write_all(out: &mut String, config: &Config, origins: &BTreeMap<SecretId, Sec
         remote(out, config, each, origins)?;
     }
     for each in &config.ipsecs {
-        ipsec(out, each)?;
+        ipsec(out, each, origins)?;
     }
     let mut taken = BTreeSet::new();
     for each in &config.policies {
@@ -92,20 +92,24 @@ fn remote(out: &mut String, config: &Config, remote: &Remote, origins: &BTreeMap
     if !remote.allowed_from.is_empty() {
         writeln!(out, "allowed_from = {}", List(&remote.allowed_from))?;
     }
-    writeln!(out, "identity = {}\nremote_identity = {}", Text(&remote.local_identity), Text(&remote.remote_identity))?;
+    if remote.authentication != Authentication::Manual {
+        writeln!(out, "identity = {}\nremote_identity = {}", Text(&remote.local_identity), Text(&remote.remote_identity))?;
+    }
     let held = config.pad.prefixes_of(&remote.remote_identity);
     if !held.is_empty() {
         writeln!(out, "may_hold = {}", List(held))?;
     }
-    let Authentication::Psk(secret) = remote.authentication;
-    match origins.get(&secret) {
-        Some(SecretOrigin::File(path)) => writeln!(out, "psk_file = {}", Text(path))?,
-        _ => writeln!(out, "secret = {}", secret.0)?,
+    match remote.authentication {
+        Authentication::Psk(secret) => writeln!(out, "{}", origin("psk_file", secret, origins))?,
+        Authentication::Manual => writeln!(out, "keying = \"manual\"")?,
     }
     match remote.role {
         MobilityRole::None => {}
         MobilityRole::MobileNode { home_address } => writeln!(out, "role = \"mobile-node\"\nhome_address = {}", Text(home_address))?,
         MobilityRole::HomeAgent { home_address } => writeln!(out, "role = \"home-agent\"\nhome_address = {}", Text(home_address))?,
+    }
+    if remote.authentication == Authentication::Manual {
+        return Ok(());
     }
     writeln!(out, "ike = {}", List(&remote.proposals))?;
     writeln!(out, "lifetime = {}\nretransmit = {}", lifetime(&remote.lifetime, false), retransmit(&remote.retransmit))?;
@@ -113,12 +117,25 @@ fn remote(out: &mut String, config: &Config, remote: &Remote, origins: &BTreeMap
     writeln!(out, "liveness = \"{liveness}\"\ninitial_contact = {}\nstart = {}", remote.initial_contact, remote.start)
 }
 
-fn ipsec(out: &mut String, ipsec: &Ipsec) -> fmt::Result {
+/// Where a secret is found again: its file, or the number under which a key keeper holds it.
+fn origin(file_key: &str, secret: SecretId, origins: &BTreeMap<SecretId, SecretOrigin>) -> String {
+    match origins.get(&secret) {
+        Some(SecretOrigin::File(path)) => format!("{file_key} = {}", Text(path)),
+        _ => format!("secret = {}", secret.0),
+    }
+}
+
+fn ipsec(out: &mut String, ipsec: &Ipsec, origins: &BTreeMap<SecretId, SecretOrigin>) -> fmt::Result {
     let names: Vec<String> = (1..=ipsec.proposals.len()).map(|number| format!("{}-{number}", ipsec.name)).collect();
     writeln!(out, "\n[ipsec.{}]\nsa = {}", Key(&ipsec.name), List(&names))?;
-    writeln!(out, "lifetime = {}\nreplay_window = {}", lifetime(&ipsec.lifetime, true), ipsec.replay_window)?;
+    if ipsec.manual.is_none() {
+        writeln!(out, "lifetime = {}\nreplay_window = {}", lifetime(&ipsec.lifetime, true), ipsec.replay_window)?;
+    }
     for (name, proposal) in names.iter().zip(&ipsec.proposals) {
         writeln!(out, "\n[sa.{}]\nprotocol = \"esp\"\nproposal = {}", Key(name), Text(proposal))?;
+        for (way, half) in ipsec.manual.iter().flat_map(|manual| [("out", manual.outbound), ("in", manual.inbound)]) {
+            writeln!(out, "{way} = {{ spi = {:#x}, {} }}", half.spi, origin("key_file", half.key, origins))?;
+        }
     }
     Ok(())
 }

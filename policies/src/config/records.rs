@@ -8,7 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::diagnostics::Report;
-use super::document::{Section, Span, Value, printable};
+use super::document::{Read, Section, Span, Value, printable};
+use super::manual::{SaRecord, manual};
 use super::profiles::INSTALLERS;
 use super::values::{self, LifetimeOf};
 use super::{Draft, RemotePlace, Secrets};
@@ -66,7 +67,7 @@ impl<T: Clone> Named<T> {
 pub(super) fn read<'a>(report: &mut Report<'_>, root: &mut Section<'a>, secrets: &mut Secrets<'_>, draft: &mut Draft) {
     let mut sas = Named::new("sa");
     for (name, mut section) in tables(report, root, "sa") {
-        let record = sa(report, &mut section);
+        let record = sa(report, &mut section, secrets);
         sas.records.insert(name, (section.span.clone(), record));
         section.finish(report);
     }
@@ -145,7 +146,7 @@ fn add_remote(draft: &mut Draft, record: Remote, place: RemotePlace) -> RemoteId
     id
 }
 
-fn sa(report: &mut Report<'_>, section: &mut Section<'_>) -> Option<Vec<ChildProposal>> {
+fn sa(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut Secrets<'_>) -> Option<SaRecord> {
     if let Some(entry) = section.entry("protocol") {
         if entry.value.get_ref().as_str() == Some("ah") {
             report
@@ -158,13 +159,21 @@ fn sa(report: &mut Report<'_>, section: &mut Section<'_>) -> Option<Vec<ChildPro
     let proposals = section.required(report, "proposal", "proposal = \"aes128gcm16\"", |report, value| {
         values::list(report, value, values::parsed::<ChildProposal>)
     });
-    proposals.map(|read| read.value)
+    let Some(proposals) = proposals else {
+        // Known keys all the same, so that only what is missing is complained of.
+        let _ = (section.entry("out"), section.entry("in"));
+        return None;
+    };
+    let by_hand = section.contains("out") || section.contains("in");
+    let manual = manual(report, section, secrets, (&proposals.value, proposals.span));
+    (by_hand == manual.is_some()).then_some(SaRecord { proposals: proposals.value, manual })
 }
 
-fn ipsec(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, sas: &mut Named<Vec<ChildProposal>>) -> Option<Ipsec> {
+fn ipsec(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, sas: &mut Named<SaRecord>) -> Option<Ipsec> {
     let usual = Terms::default();
     let mut broken = false;
     let mut proposals = Vec::new();
+    let mut manual = None;
     if let Some(entry) = section.entry("sa") {
         let names = match entry.value.get_ref() {
             toml::de::DeValue::Array(elements) => elements.iter().collect(),
@@ -173,24 +182,42 @@ fn ipsec(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, sas: &m
         if names.is_empty() {
             report.error(entry.value.span(), "this list is empty, so nothing could be negotiated").help("name at least one [sa.NAME]");
         }
-        for name in names {
+        for name in &names {
             match sas.find(report, name) {
-                Some(found) => proposals.extend(found),
+                Some(found) => {
+                    proposals.extend(found.proposals);
+                    manual = manual.or(found.manual);
+                }
                 None => broken = true,
             }
+        }
+        if manual.is_some() && names.len() > 1 {
+            report
+                .error(entry.value.span(), "an SA configured by hand is not negotiated, so nothing can stand beside it")
+                .help("name the manual SA alone, or only negotiated ones");
+            broken = true;
         }
         broken |= proposals.is_empty();
     } else {
         proposals = default_child_proposals();
     }
     let lifetime = section.read(report, "lifetime", values::lifetime(LifetimeOf::Child));
+    if manual.is_some() {
+        for key in ["lifetime", "replay_window"] {
+            section.without_effect(report, key, "an SA configured by hand does not end and cannot tell replayed packets");
+        }
+    }
     let replay_window = section.read(report, "replay_window", values::replay_window);
+    //= rfc4303#3.4.3
+    //# no anti-replay for SAs keyed by hand: their counters start again after a restart
+    let usual_window = if manual.is_some() { 0 } else { usual.replay_window };
     (!broken).then(|| Ipsec {
         name: name.to_owned(),
         protocol: Protocol::Esp,
         proposals,
         lifetime: lifetime.map_or(usual.child_lifetime, |read| read.value),
-        replay_window: replay_window.map_or(usual.replay_window, |read| read.value),
+        replay_window: replay_window.map_or(usual_window, |read| read.value),
+        manual,
     })
 }
 
@@ -203,6 +230,46 @@ enum Role {
     HomeAgent,
 }
 
+/// Who both ends are and how they prove it.
+struct Proof {
+    identity: Identity,
+    remote_identity: Option<Read<Identity>>,
+    authentication: Authentication,
+}
+
+/// Reads `keying`, the identities and the key; a remote keyed by hand has neither identities nor a pre-shared key.
+fn proof(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut Secrets<'_>) -> Option<Proof> {
+    let words = &[("ike", false), ("manual", true)];
+    let manual = section.read(report, "keying", |report, value| values::choice(report, value, words)).is_some_and(|read| read.value);
+    if manual {
+        for key in [
+            "identity",
+            "remote_identity",
+            "psk_file",
+            "psk",
+            "secret",
+            "ike",
+            "lifetime",
+            "retransmit",
+            "liveness",
+            "initial_contact",
+            "start",
+        ] {
+            section.without_effect(report, key, "this remote is keyed by hand");
+        }
+        return Some(Proof { identity: by_hand("local"), remote_identity: None, authentication: Authentication::Manual });
+    }
+    let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
+    let remote_identity = section.required(report, "remote_identity", "remote_identity = \"ha.example\"", values::parsed::<Identity>);
+    let secret = secrets.read(report, section);
+    Some(Proof { identity: identity?.value, remote_identity: Some(remote_identity?), authentication: Authentication::Psk(secret?) })
+}
+
+/// The identity of a remote that never proves one: of the reserved type 0 of RFC 7296 3.5.
+fn by_hand(name: &str) -> Identity {
+    Identity::Other { id_type: 0, data: name.as_bytes().to_vec() }
+}
+
 type RemoteRead = (Remote, RemotePlace, Option<Vec<IpNet>>);
 
 fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secrets: &mut Secrets<'_>) -> Option<RemoteRead> {
@@ -211,9 +278,7 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
     let remote_address = section.read(report, "remote_address", values::address);
     let allowed_from = section.read(report, "allowed_from", |report, value| values::list(report, value, values::prefix));
     let may_hold = section.read(report, "may_hold", |report, value| values::list(report, value, values::prefix));
-    let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
-    let remote_identity = section.required(report, "remote_identity", "remote_identity = \"ha.example\"", values::parsed::<Identity>);
-    let secret = secrets.read(report, section);
+    let proof = proof(report, section, secrets);
     let role = section.read(report, "role", |report, value| values::choice(report, value, ROLES)).map_or(Role::None, |read| read.value);
     let home_address = home_address(report, section, role);
     let ike = section.read(report, "ike", |report, value| values::list(report, value, values::parsed));
@@ -231,12 +296,12 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
             .help("add remote_address, or remove \"start\"");
     }
     let (home_address, home_span) = home_address?;
-    let (identity, remote_identity) = (identity?, remote_identity?);
+    let Proof { identity, remote_identity, authentication } = proof?;
     let home_agent = if role == Role::MobileNode { remote_address.as_ref() } else { local_address.as_ref() };
     let place = RemotePlace {
         header: section.span.clone(),
         home_address: home_span,
-        identity: Some(remote_identity.span),
+        identity: remote_identity.as_ref().map(|read| read.span.clone()),
         home_agent: home_agent.map(|read| read.span.clone()),
     };
     let record = Remote {
@@ -244,9 +309,9 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
         local_address: local_address.map(|read| read.value),
         remote_address: remote_address.map(|read| read.value),
         allowed_from: allowed_from.map_or_else(Vec::new, |read| read.value),
-        local_identity: identity.value,
-        remote_identity: remote_identity.value,
-        authentication: Authentication::Psk(secret?),
+        local_identity: identity,
+        remote_identity: remote_identity.map_or_else(|| by_hand(name), |read| read.value),
+        authentication,
         role: home_address,
         proposals: ike.map_or(usual.ike, |read| read.value),
         lifetime: lifetime.map_or(usual.ike_lifetime, |read| read.value),
@@ -347,6 +412,7 @@ fn default_ipsec(section: &Section<'_>, draft: &mut Draft, ipsecs: &mut Named<Ip
         proposals: usual.esp,
         lifetime: usual.child_lifetime,
         replay_window: usual.replay_window,
+        manual: None,
     };
     let id = add_ipsec(draft, record, section.span.clone());
     ipsecs.records.insert(DEFAULT_IPSEC.to_owned(), (section.span.clone(), Some(id)));
