@@ -116,6 +116,39 @@ pub struct AddressEvent {
     pub flags: AddressFlags,
 }
 
+/// A link came, changed or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkEvent {
+    /// Interface index.
+    pub interface: u32,
+    /// Whether it is there now.
+    pub present: bool,
+    /// Whether it can carry packets: set up by the administrator and, where the kernel tells, with a carrier.
+    pub up: bool,
+}
+
+/// A default route came, changed or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteEvent {
+    /// Destination; unspecified for a default route.
+    pub destination: IpAddr,
+    /// Prefix length; 0 for a default route.
+    pub prefix_len: u8,
+    /// Next hop; none where the interface says it all.
+    pub gateway: Option<IpAddr>,
+    /// Index of the outgoing interface; 0 where the kernel does not tell.
+    pub interface: u32,
+    /// Whether it is there now.
+    pub present: bool,
+}
+
+impl RouteEvent {
+    /// Whether the route serves every destination of its family that no other route serves.
+    pub const fn is_default(&self) -> bool {
+        self.prefix_len == 0 && self.destination.is_unspecified()
+    }
+}
+
 /// What a kernel reports of its own accord.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelEvent {
@@ -138,6 +171,10 @@ pub enum KernelEvent {
     },
     /// A local address came, changed or went.
     Address(AddressEvent),
+    /// A link came, changed or went.
+    Link(LinkEvent),
+    /// A default route came, changed or went; told as heard, never listed.
+    Route(RouteEvent),
     /// Events were lost; this is what the kernel holds now.
     Resynchronised {
         /// Every policy.
