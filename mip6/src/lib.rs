@@ -8,7 +8,9 @@ pub mod migration;
 pub mod option;
 
 pub use checksum::{checksum, is_valid, set_checksum};
-pub use key_mobility::KeyMobility;
+pub use key_mobility::{Connections, Decision, Evidence, Known, Registration, Role, decide};
 pub use message::{AckFlags, Malformed, Message, UpdateFlags, message_type};
-pub use migration::{Associations, ChildView, Idle, MigrationPlan, MovedChild, Outcome, PolicyQuery, RemoteMove, Retarget, plan_migration};
+pub use migration::{
+    Associations, Belief, ChildView, Discard, Idle, MigrationPlan, MovedChild, Outcome, PolicyQuery, RemoteMove, Retarget, plan_migration,
+};
 pub use option::{MobilityOption, alternate_care_of};

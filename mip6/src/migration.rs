@@ -3,11 +3,12 @@
 //! event gives `Idle`; the last event wins; nothing is ever found by old end points.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use watari_kernel::{Endpoints, KmAddress, Migrate, MigrateSource, MigrateStep};
 use watari_policies::{Direction, Mode, PolicyId, Protocol, RemoteId, Reqid, Selector};
 
-use crate::key_mobility::{self, KeyMobility, Movement};
+use crate::key_mobility::{Connections, Decision};
 
 /// How a policy is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub trait Associations {
     fn policies(&self, query: &PolicyQuery) -> Vec<PolicyId>;
     /// The peer of a policy.
     fn remote_of(&self, policy: PolicyId) -> Option<RemoteId>;
+    /// The home address at stake with a remote.
+    fn home_address(&self, remote: RemoteId) -> Option<IpAddr>;
     /// Child SAs of a policy, also those being installed or replaced.
     fn children_of(&self, policy: PolicyId) -> Vec<ChildView<Self::Child>>;
     /// IKE SAs with a remote and their addresses, also those in the making or without children.
@@ -60,6 +63,17 @@ pub trait Associations {
     fn remembered_of(&self, remote: RemoteId) -> Option<KmAddress>;
     /// Tunnel end points known for a policy, this host to peer.
     fn tunnel(&self, policy: PolicyId) -> Option<Endpoints>;
+    /// Whether a remote is believed to be at these addresses, and what its IKE SAs do then. Asked only where something would change.
+    fn belief(&self, remote: RemoteId, addresses: KmAddress) -> Belief;
+}
+
+/// What is thought of a movement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// It is a fact; the IKE SAs do this.
+    Believed(Decision),
+    /// Nothing stands behind it: IKE SAs and remembered addresses stay until the new path is proved.
+    Doubted,
 }
 
 /// A child SA whose records move; the kernel has moved the SA itself.
@@ -83,6 +97,19 @@ pub struct Retarget<I> {
     /// Its addresses before.
     pub old: KmAddress,
     /// Its addresses from now on.
+    pub new: KmAddress,
+}
+
+/// An IKE SA that is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discard<I> {
+    /// The IKE SA.
+    pub ike: I,
+    /// Its peer.
+    pub remote: RemoteId,
+    /// Its addresses.
+    pub old: KmAddress,
+    /// Where the peer is from now on.
     pub new: KmAddress,
 }
 
@@ -112,6 +139,10 @@ pub struct MigrationPlan<C, I> {
     pub children: Vec<MovedChild<C>>,
     /// IKE SAs that follow.
     pub retarget: Vec<Retarget<I>>,
+    /// IKE SAs that are given up.
+    pub discard: Vec<Discard<I>>,
+    /// Remotes whose movement is not believed; nothing else of the plan speaks of them but tunnels and children, which the kernel moved.
+    pub doubted: Vec<RemoteMove>,
 }
 
 impl<C, I> Default for MigrationPlan<C, I> {
@@ -123,6 +154,8 @@ impl<C, I> Default for MigrationPlan<C, I> {
             tunnels: Vec::new(),
             children: Vec::new(),
             retarget: Vec::new(),
+            discard: Vec::new(),
+            doubted: Vec::new(),
         }
     }
 }
@@ -135,6 +168,8 @@ impl<C, I> MigrationPlan<C, I> {
             && self.tunnels.is_empty()
             && self.children.is_empty()
             && self.retarget.is_empty()
+            && self.discard.is_empty()
+            && self.doubted.is_empty()
     }
 }
 
@@ -170,12 +205,12 @@ pub enum Outcome<C, I> {
 }
 
 /// Turns a MIGRATE into what is to be done.
-pub fn plan_migration<A: Associations>(associations: &A, event: &Migrate, key_mobility: KeyMobility) -> Outcome<A::Child, A::Ike> {
+pub fn plan_migration<A: Associations>(associations: &A, event: &Migrate) -> Outcome<A::Child, A::Ike> {
     let mut planner = Planner { associations, plan: MigrationPlan::default(), children: BTreeMap::new(), named: BTreeMap::new() };
     for step in &event.steps {
         planner.step(event, step);
     }
-    planner.remotes(key_mobility);
+    planner.remotes();
     let Planner { mut plan, children, .. } = planner;
     plan.children = children.into_values().filter(|moved| moved.inbound.is_some() || moved.outbound.is_some()).collect();
     if plan.policies.is_empty() {
@@ -256,18 +291,44 @@ impl<A: Associations> Planner<'_, A> {
     }
 
     /// IKE SAs of the remotes that own the policies, also without a living child or still in the making.
-    fn remotes(&mut self, key_mobility: KeyMobility) {
+    fn remotes(&mut self) {
         for (remote, new) in std::mem::take(&mut self.named) {
             let old = self.associations.remembered_of(remote);
+            let all = self.associations.ike_sas_of(remote);
+            let stale: Vec<_> = all.iter().copied().filter(|(_, addresses)| *addresses != new).collect();
+            // A peer that has made an IKE SA from there is there, and no other one is left to be moved.
+            let nothing_to_ask = stale.is_empty() && (old == Some(new) || !all.is_empty());
+            let belief = if nothing_to_ask { Belief::Believed(Decision::Follow) } else { self.associations.belief(remote, new) };
+            let Belief::Believed(decision) = belief else {
+                self.doubted(RemoteMove { remote, old, new });
+                continue;
+            };
             if old != Some(new) {
                 self.plan.remotes.push(RemoteMove { remote, old, new });
             }
-            match key_mobility::decide(key_mobility) {
-                Movement::Follow => {
-                    let stale = self.associations.ike_sas_of(remote).into_iter().filter(|(_, addresses)| *addresses != new);
-                    self.plan.retarget.extend(stale.map(|(ike, old)| Retarget { ike, remote, old, new }));
+            for (ike, old) in stale {
+                match decision {
+                    Decision::Follow | Decision::Wait => self.plan.retarget.push(Retarget { ike, remote, old, new }),
+                    Decision::Discard(connections) if self.concerns(remote, connections, old) => {
+                        self.plan.discard.push(Discard { ike, remote, old, new });
+                    }
+                    Decision::Discard(_) => {}
                 }
             }
+        }
+    }
+
+    fn doubted(&mut self, moved: RemoteMove) {
+        let associations = self.associations;
+        self.plan.remember.retain(|(policy, _)| associations.remote_of(*policy) != Some(moved.remote));
+        self.plan.doubted.push(moved);
+    }
+
+    /// Whether an IKE SA that is not at the new addresses is among those given up.
+    fn concerns(&self, remote: RemoteId, connections: Connections, addresses: KmAddress) -> bool {
+        match connections {
+            Connections::WithHomeAddress => self.associations.home_address(remote) == Some(addresses.remote),
+            Connections::WithOldCareOf | Connections::WithHomeAgent => true,
         }
     }
 }

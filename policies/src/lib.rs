@@ -4,6 +4,7 @@
 pub mod algorithm;
 pub mod config;
 pub mod identity;
+pub mod mobility;
 pub mod model;
 pub mod pad;
 pub mod profile;
@@ -12,6 +13,7 @@ pub mod selector;
 pub mod traffic;
 
 pub use identity::Identity;
+pub use mobility::{KeyMobility, MovementSource, Movements};
 pub use model::{
     Action, Config, Installer, Ipsec, IpsecId, Lifetime, ManualHalf, ManualSa, MobilityRole, Mode, Policy, PolicyId, Protocol, Remote,
     RemoteId, Reqid,

@@ -1,10 +1,11 @@
 //! A MIGRATE arrives: judged against its copies, planned, records updated, IKE SAs retargeted, SAs verified once things are quiet.
 //! Invariant: an SA that the kernel moved is never moved by us; it is looked for at its new address and made again only if absent.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use watari_kernel::{Endpoints, KernelRequest, KmAddress, Migrate, MigrateSource, Now, SaId, SaInfo};
-use watari_mip6::{Associations, ChildView, KeyMobility, MigrationPlan, MovedChild, Outcome, PolicyQuery, plan_migration};
+use watari_mip6::{Associations, Belief, ChildView, Decision, MigrationPlan, MovedChild, Outcome, PolicyQuery, plan_migration};
 use watari_policies::{Mode, PolicyId, RemoteId};
 use watari_sa::{ChildId, ChildSa, ChildState, IkeId, Keying, SaHalf, Target};
 
@@ -68,6 +69,14 @@ impl Associations for View<'_> {
     fn tunnel(&self, policy: PolicyId) -> Option<Endpoints> {
         self.core.places.template(policy)
     }
+
+    fn belief(&self, _: RemoteId, _: KmAddress) -> Belief {
+        Belief::Believed(Decision::Follow)
+    }
+
+    fn home_address(&self, remote: RemoteId) -> Option<IpAddr> {
+        self.core.config.remote(remote)?.role.home_address()
+    }
 }
 
 /// IKE SAs with a remote and their addresses.
@@ -95,7 +104,7 @@ impl Agent {
             }
         }
         let view = View { core: &self.core, keying: self.keying.as_ref() };
-        match plan_migration(&view, event, KeyMobility::Assumed) {
+        match plan_migration(&view, event) {
             Outcome::Idle(idle) => self.core.tell(Event::MigrateIdle { why: idle.why() }),
             Outcome::Plan(plan) => self.apply(now, &plan, event.source),
         }

@@ -48,6 +48,9 @@ struct Table {
     remembered: BTreeMap<PolicyId, KmAddress>,
     of_remote: BTreeMap<RemoteId, KmAddress>,
     tunnels: BTreeMap<PolicyId, Endpoints>,
+    /// Where no movement is believed other than as this says.
+    belief: Option<Belief>,
+    homes: BTreeMap<RemoteId, IpAddr>,
 }
 
 impl Table {
@@ -89,7 +92,7 @@ impl Table {
     }
 
     fn run(&mut self, event: &Migrate) -> Outcome<u32, u32> {
-        let outcome = plan_migration(self, event, KeyMobility::Assumed);
+        let outcome = plan_migration(self, event);
         if let Outcome::Plan(plan) = &outcome {
             self.apply(plan);
         }
@@ -129,6 +132,12 @@ impl Associations for Table {
     }
     fn tunnel(&self, policy: PolicyId) -> Option<Endpoints> {
         self.tunnels.get(&policy).copied()
+    }
+    fn belief(&self, _: RemoteId, _: KmAddress) -> Belief {
+        self.belief.unwrap_or(Belief::Believed(Decision::Follow))
+    }
+    fn home_address(&self, remote: RemoteId) -> Option<IpAddr> {
+        self.homes.get(&remote).copied()
     }
 }
 
@@ -299,4 +308,51 @@ fn of_the_steps_of_one_event_the_last_wins() {
     let before = format!("{:?} {:?} {:?}", table.children, table.remembered, table.tunnels);
     assert!(matches!(table.run(&event), Outcome::Idle(_)), "there and back again");
     assert_eq!(format!("{:?} {:?} {:?}", table.children, table.remembered, table.tunnels), before);
+}
+
+#[test]
+fn with_k_clear_ike_sas_left_behind_are_given_up_and_one_made_at_the_new_address_stays() {
+    let mut table = Table::mobile_node(HOA, COA1);
+    table.ikes.push((RemoteId(0), 2, km(COA2, HA)));
+    table.belief = Some(Belief::Believed(Decision::Discard(Connections::WithHomeAgent)));
+    let first = plan(table.run(&binding_update(COA2)));
+    assert_eq!(first.discard, [Discard { ike: 1, remote: RemoteId(0), old: km(COA1, HA), new: km(COA2, HA) }]);
+    assert_eq!(first.retarget, []);
+    assert_eq!(first.remotes, [RemoteMove { remote: RemoteId(0), old: None, new: km(COA2, HA) }]);
+    table.ikes.remove(0);
+    let second = plan(table.run(&payload_out(COA1, COA2, Some(km(COA2, HA)))));
+    assert_eq!((second.discard, second.retarget), (vec![], vec![]), "the successor is not touched by the rest of the burst");
+}
+
+#[test]
+fn without_a_binding_before_only_what_stands_with_the_home_address_is_given_up() {
+    let mut table = Table::default();
+    table.policy(0, 0, (hosts("::", HOA), 8), (hosts(HOA, "::"), 7), Mode::Tunnel);
+    table.ikes = vec![(RemoteId(0), 1, km(HA, HOA)), (RemoteId(0), 2, km(HA, COA1)), (RemoteId(0), 3, km(HA, COA2))];
+    table.homes.insert(RemoteId(0), ip(HOA));
+    table.belief = Some(Belief::Believed(Decision::Discard(Connections::WithHomeAddress)));
+    let event = migrate(hosts("::", HOA), Direction::Out, Mode::Tunnel, 8, ends(HA, HOA), ends(HA, COA1), Some(km(HA, COA1)));
+    let plan = plan(table.run(&event));
+    assert_eq!(plan.discard.iter().map(|discard| discard.ike).collect::<Vec<_>>(), [1]);
+    assert_eq!(plan.retarget, []);
+}
+
+#[test]
+fn what_is_doubted_moves_only_what_the_kernel_moved() {
+    let mut table = Table::mobile_node(HOA, COA1);
+    table.run(&binding_update(COA1));
+    table.belief = Some(Belief::Doubted);
+    let first = plan(table.run(&binding_update(COA2)));
+    let doubted = RemoteMove { remote: RemoteId(0), old: Some(km(COA1, HA)), new: km(COA2, HA) };
+    assert_eq!(first, MigrationPlan { policies: vec![PolicyId(0)], doubted: vec![doubted], ..MigrationPlan::default() });
+    let second = plan(table.run(&payload_out(COA1, COA2, Some(km(COA2, HA)))));
+    assert_eq!(second.tunnels, [(PolicyId(1), ends(COA2, HA))]);
+    assert_eq!(second.children.len(), 1);
+    assert_eq!((second.remember, second.remotes, second.retarget), (vec![], vec![], vec![]));
+    assert_eq!(table.ikes, [(RemoteId(0), 1, km(COA1, HA))]);
+    // The same place again, which nobody has to prove.
+    assert_eq!(table.run(&binding_update(COA1)), Outcome::Idle(Idle::Repeat));
+    // An IKE SA made from there proves it, where no other one is left.
+    table.ikes = vec![(RemoteId(0), 4, km(COA2, HA))];
+    assert_eq!(plan(table.run(&binding_update(COA2))).remember, [(PolicyId(0), km(COA2, HA))]);
 }

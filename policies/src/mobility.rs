@@ -1,0 +1,73 @@
+//! What the operator says about movement: who is believed, and whether IKE SAs follow (RFC 6275 10.3.1, 11.7.3; RFC 4877 4.3, 7.4).
+//! Invariant: the defaults believe the kernel alone and never give an IKE SA up.
+
+/// What the K bit (Key Management Mobility Capability) of binding messages is taken to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyMobility {
+    /// As if it were always set: IKE SAs follow.
+    #[default]
+    Assume,
+    /// As if it were always clear: IKE SAs are given up at each movement and made again.
+    Never,
+    /// As protected binding messages say, seen on a raw socket that admits nothing else; unknown means that IKE SAs follow.
+    Observe,
+}
+
+impl KeyMobility {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Assume => "assume",
+            Self::Never => "never",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+/// Who may say that a mobile node has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MovementSource {
+    /// The kernel, and privileged local clients.
+    #[default]
+    Kernel,
+    /// A protected binding update as well, before the Mobile IPv6 daemon has said anything.
+    Observe,
+}
+
+impl MovementSource {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+/// What is to be known about the movements of one peer; without effect for a peer that Mobile IPv6 does not govern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Movements {
+    /// Where the K bit comes from.
+    pub key_mobility: KeyMobility,
+    /// Home agent: whether the Mobile IPv6 daemon here answers a binding update that has the K bit with the K bit
+    /// (mip6d: `KeyMngMobCapability`). It cannot be seen, because a host's own messages do not reach its raw sockets.
+    pub daemon_echoes_k: bool,
+    /// Home agent: who says that the mobile node has moved.
+    pub source: MovementSource,
+}
+
+impl Default for Movements {
+    fn default() -> Self {
+        Self { key_mobility: KeyMobility::Assume, daemon_echoes_k: true, source: MovementSource::Kernel }
+    }
+}
+
+impl Movements {
+    /// Whether protected binding messages of this peer are to be listened to.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.key_mobility == KeyMobility::Observe || self.source == MovementSource::Observe
+    }
+}
