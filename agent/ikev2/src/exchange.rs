@@ -52,7 +52,7 @@ impl Ikev2 {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let transmit = self.out.transmit_request(context, ike, sa.path, octets.clone());
         sa.window.next_request = id;
-        let outstanding = Outstanding { id, exchange, octets, sends: 1, failures: 0, repeats: 0, transmit, unsent: false };
+        let outstanding = Outstanding { id, exchange, octets, sends: 1, failures: 0, copied: 0, repeats: 0, transmit, unsent: false };
         if let Some(old) = sa.window.outstanding.replace(outstanding) {
             self.out.forget_transmit(old.transmit);
         }

@@ -1,5 +1,6 @@
 //! Addresses that change: an IKE SA is moved by us, or its peer calls from elsewhere (RFC 7296 2.11, 2.23; DESIGN section 5).
-//! Invariant: SPIs, keys and message ids stay; an encrypted request goes out again octet for octet.
+//! Invariant: SPIs, keys and message ids stay; an encrypted request goes out again octet for octet. Where a peer that Mobile IPv6
+//! governs is, is never learnt from the peer.
 
 use std::net::IpAddr;
 
@@ -25,7 +26,7 @@ impl Ikev2 {
         self.awaiting.remove(&(old.local.ip(), ike));
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         if let Some(outstanding) = &mut sa.window.outstanding {
-            (outstanding.repeats, outstanding.sends, outstanding.failures) = (0, 0, 0);
+            (outstanding.repeats, outstanding.sends, outstanding.copied, outstanding.failures) = (0, 0, 0, 0);
         }
         let unanswered_init = matches!(&sa.state, State::AwaitInit(attempt) if attempt.answered.is_none());
         let encrypted = sa.window.outstanding.is_some() && sa.state.crypt().is_some();
@@ -52,19 +53,12 @@ impl Ikev2 {
     }
 
     /// The responder of an unfinished handshake asks for something under its keys from another address: it has finished and moved before
-    /// its IKE_AUTH response arrived, and nobody but it can say where to. The repeat of our request goes there.
+    /// its IKE_AUTH response arrived, and nobody but it can say where to. Nobody has proved anything yet, so less than ever is the address
+    /// stored: the IKE SA stays where it was told to be, and one copy of IKE_AUTH goes where the peer asks from.
     pub(crate) fn peer_elsewhere(&mut self, context: &mut Context<'_>, ike: IkeId, path: &Path) {
-        let Some(sa) = self.sas.get_mut(&ike) else { return };
-        if sa.path.remote.ip() == path.remote.ip() || sa.window.outstanding.is_none() {
-            return;
+        if self.sas.get(&ike).is_some_and(|sa| sa.path.remote.ip() != path.remote.ip()) {
+            self.copy_to(context, ike, path);
         }
-        let old = sa.path;
-        sa.path = Path { interface: 0, ..*path };
-        sa.moved = Some(context.now.boot);
-        let new = sa.path;
-        self.awaiting.remove(&(old.local.ip(), ike));
-        self.out.event(KeyingEvent::IkeMoved { ike, old, new });
-        self.resend(context, ike);
     }
 
     /// An authenticated message came from the peer: it lives, and it is where we think, or tells where it is.
@@ -94,16 +88,23 @@ impl Ikev2 {
             self.out.event(KeyingEvent::PathConfirmed { ike, path });
         }
         if !response && governed && !same_peer {
-            self.repeat_to(context, ike, path);
+            self.copy_to(context, ike, path);
         }
     }
 
-    /// A peer that Mobile IPv6 governs asks from an address that no MIGRATE has named yet. The address is not stored, but a request of ours
-    /// that waits for an answer may be what keeps the peer from being bound again, so one copy goes where the peer surely is.
-    fn repeat_to(&mut self, context: &mut Context<'_>, ike: IkeId, path: &Path) {
-        let Some(octets) = self.sas.get(&ike).and_then(|sa| sa.window.outstanding.as_ref()).map(|request| request.octets.clone()) else {
+    /// The peer asks, under the keys of the IKE SA, from an address that no MIGRATE has named. May that address be sent to? The response goes
+    /// there (RFC 7296 2.11), and one copy of the request of ours that waits may be what lets the peer be bound again, so it goes there too:
+    /// it is encrypted, octet for octet what was sent before, and tells an eavesdropper nothing new. The address is not stored: for a peer
+    /// that Mobile IPv6 governs only privileged local sources say where it is (RFC 4877 4.3), never the peer, so SAs and later requests stay
+    /// with the address they were told. Nothing unauthenticated gets here: whoever repeats, from an address of its own, a message that it
+    /// caught on the way can draw at most as many copies as we make repeats, and no answer but the peer's moves anything.
+    fn copy_to(&mut self, context: &mut Context<'_>, ike: IkeId, path: &Path) {
+        let Some(request) = self.sas.get_mut(&ike).and_then(|sa| sa.window.outstanding.as_mut()) else { return };
+        if request.copied >= request.sends {
             return;
-        };
+        }
+        request.copied = request.sends;
+        let octets = request.octets.clone();
         self.out.transmit(context, *path, octets);
     }
 }

@@ -80,6 +80,28 @@ fn of_two_child_rekeys_the_one_with_the_lowest_nonce_goes() {
 }
 
 #[test]
+fn what_crossing_child_rekeys_replaced_or_made_in_vain_receives_a_while_longer() {
+    for seed in 0..10 {
+        for b_first in [false, true] {
+            let mut pair = up(seed);
+            let (ours, theirs) = (pair.first_child(Side::A), pair.first_child(Side::B));
+            pair.rekey(Side::A, Target::Child(ours));
+            pair.rekey(Side::B, Target::Child(theirs));
+            run_in_order(&mut pair, b_first);
+            // Both delete exchanges are over; packets on the old one and on the redundant one may still be under way.
+            for host in [&pair.a, &pair.b] {
+                let inbound = host.children.iter().filter(|sa| sa.inbound.installed && host.kernel.sas.contains_key(&sa.inbound_id()));
+                assert_eq!(inbound.count(), 3, "seed {seed}{}", pair.story());
+                assert_eq!(host.installed().len(), 1);
+            }
+            pair.pass_secs(10);
+            pair.assert_healthy(1, 1);
+            assert_eq!((pair.a.children.len(), pair.b.children.len()), (1, 1), "then they go");
+        }
+    }
+}
+
+#[test]
 fn simultaneous_ike_rekeys_leave_one() {
     let mut initiators = BTreeSet::new();
     for seed in 0..60 {

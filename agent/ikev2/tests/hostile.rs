@@ -71,6 +71,49 @@ fn a_peer_that_lost_everything_is_found_out_in_seconds() {
 }
 
 #[test]
+fn an_ike_sa_that_the_peer_never_used_listens_to_hints_once_it_is_old() {
+    for (age, believes) in [(1, false), (40, true)] {
+        let mut pair = Pair::up();
+        // A replaces the IKE SA and dies before it hears the answer: only B has the new one, and B cannot know.
+        let ike = pair.a.established()[0];
+        pair.rekey(Side::A, Target::Ike(ike));
+        pair.settle();
+        let request = pair.wire.pop_front().unwrap();
+        pair.deliver(request);
+        pair.wire.clear();
+        restart(&mut pair, Side::A, true);
+        pair.pass_secs(age);
+        let new = *pair.b.established().last().unwrap();
+        pair.probe(Side::B);
+        pair.pass_secs(5);
+        assert_eq!(pair.b.inits(), usize::from(believes), "A may yet hear of a young one: its answer may be late{}", pair.story());
+        if believes {
+            pair.assert_healthy(1, 1);
+            assert_ne!(pair.b.established(), [new]);
+        }
+    }
+}
+
+#[test]
+fn what_an_earlier_loss_left_without_owner_is_replaced_with_the_rest() {
+    let mut pair = Pair::up();
+    pair.want(Side::A, 2);
+    pair.run();
+    // A's daemon starts afresh and finds both child SAs in the kernel; a packet asks for the first policy only.
+    restart(&mut pair, Side::A, false);
+    pair.want(Side::A, 0);
+    pair.run();
+    let orphans = |pair: &Pair| pair.a.installed().iter().filter(|sa| sa.owner == Owner::None).count();
+    assert_eq!((orphans(&pair), pair.a.installed().len()), (1, 2));
+    // Now B loses everything, the orphan's other end too.
+    restart(&mut pair, Side::B, true);
+    pair.probe(Side::A);
+    pair.pass_secs(10);
+    assert_eq!(orphans(&pair), 0, "{}", pair.story());
+    pair.assert_healthy(1, 2);
+}
+
+#[test]
 fn a_hint_alone_changes_nothing() {
     let mut pair = Pair::up();
     let status = pair.a.ike.statuses()[0].clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pair::*;
 use watari_policies::MobilityRole;
-use watari_sa::{Cause, IkeState, Keying, KeyingEvent, KeyingInput, Path, Target};
+use watari_sa::{Cause, ChildState, Datagram, IkeState, Keying, KeyingEvent, KeyingInput, Path, Target};
 
 fn mobile() -> Pair {
     let mut pair = Pair::new();
@@ -243,4 +243,127 @@ fn a_peer_that_goes_over_to_port_4500_is_followed() {
     assert_eq!((path.local.port(), path.remote.port()), (4500, 4500));
     assert_eq!(pair.b.sent.last().unwrap().path.local.port(), 4500, "and answered there");
     pair.run();
+}
+
+/// What a host sent to an address from the `from`th message on.
+fn sent_to(host: &Host, from: usize, address: &str) -> Vec<Vec<u8>> {
+    host.sent[from..].iter().filter(|sent| sent.path.remote.ip() == ip(address)).map(|sent| sent.octets.clone()).collect()
+}
+
+/// The home agent has called; the mobile node has answered, but its IKE_AUTH response was lost, and it has moved.
+fn moved_before_its_answer_arrived() -> Pair {
+    let mut pair = mobile();
+    pair.filter = Some(Box::new(|to, datagram| !(to == Side::B && kind(&datagram.octets).0 == 35)));
+    pair.want(Side::B, 0);
+    pair.run();
+    assert_eq!((pair.a.established().len(), pair.b.established().len()), (1, 0));
+    cut(&mut pair, A);
+    pair
+}
+
+#[test]
+fn the_initiator_of_ike_auth_reaches_a_responder_that_moved() {
+    let mut pair = moved_before_its_answer_arrived();
+    let auth = pair.b.sent.last().unwrap().octets.clone();
+    let sent = pair.b.sent.len();
+    pair.retarget(Side::A, A2, B);
+    pair.run();
+    assert_eq!(sent_to(&pair.b, sent, A2).first(), Some(&auth), "IKE_AUTH once more, octet for octet{}", pair.story());
+    assert_eq!((pair.b.established().len(), pair.b.installed().len()), (1, 1), "{}", pair.story());
+    // The child SA that carries the binding update stands; where the peer is, MIGRATE says, not the peer.
+    assert_eq!(pair.b.ike.statuses()[0].path.remote.ip(), ip(A));
+    assert_eq!(pair.b.count(moved), 0);
+    pair.retarget(Side::B, B, A2);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    assert_eq!((pair.b.inits(), pair.b.count(confirmed)), (1, 1));
+}
+
+#[test]
+fn a_waiting_request_is_copied_to_a_governed_peer_that_asks_from_elsewhere() {
+    let mut pair = mobile();
+    pair.want(Side::A, 0);
+    pair.run();
+    cut(&mut pair, A);
+    pair.want(Side::B, 2);
+    pair.run();
+    let request = pair.b.sent.last().unwrap().octets.clone();
+    let sent = pair.b.sent.len();
+    assert_eq!(kind(&request).0, 36);
+    pair.retarget(Side::A, A2, B);
+    pair.settle();
+    let question = pair.wire.pop_front().unwrap();
+    assert_eq!(kind(&question.datagram.octets).0, 37, "A asks from its new address");
+    // It may arrive more than once.
+    pair.deliver(question.clone());
+    pair.deliver(question);
+    let there = sent_to(&pair.b, sent, A2);
+    assert_eq!(there.iter().filter(|octets| **octets == request).count(), 1, "one copy");
+    assert_eq!(there.iter().filter(|octets| kind(octets) == (37, kind(octets).1, true)).count(), 2, "each repeat is answered");
+    assert_eq!(pair.b.ike.statuses()[0].path.remote.ip(), ip(A), "the address is not stored");
+    pair.run();
+    pair.assert_healthy(1, 2);
+    assert_eq!(pair.b.count(moved), 0);
+    assert!(pair.b.installed().iter().all(|sa| sa.state == ChildState::Installed && sa.outbound.endpoints.dst != ip(A2)));
+}
+
+#[test]
+fn a_copy_goes_out_no_more_often_than_the_request_itself() {
+    let mut pair = moved_before_its_answer_arrived();
+    pair.retarget(Side::A, A2, B);
+    pair.settle();
+    let question = pair.wire.pop_front().unwrap();
+    // Somebody caught it and repeats it from many addresses: the window does not take it, so each looks new.
+    let (now, sent) = (pair.now, pair.b.sent.len());
+    for last in 1..100u16 {
+        let mut datagram = question.datagram.clone();
+        datagram.path.remote.set_ip(ip(&format!("2001:db8:bad::{last:x}")));
+        pair.b.handle(now, KeyingInput::Datagram(datagram));
+    }
+    pair.settle();
+    assert_eq!(pair.b.sent.len(), sent + 1);
+    assert_eq!(pair.b.count(moved), 0);
+}
+
+#[test]
+fn nothing_unauthenticated_draws_a_copy() {
+    for established in [false, true] {
+        let mut pair = if established { mobile() } else { moved_before_its_answer_arrived() };
+        if established {
+            pair.want(Side::A, 0);
+            pair.run();
+            cut(&mut pair, A);
+            pair.want(Side::B, 2);
+            pair.run();
+        }
+        pair.retarget(Side::A, A2, B);
+        pair.settle();
+        let question = pair.wire.pop_front().unwrap().datagram;
+        let status = pair.b.ike.statuses()[0].clone();
+        // The peer's own message with one bit changed, one without its ICV, the bare header, and hints in clear about the waiting request.
+        let mut flipped = question.octets.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let mut cut_short = question.octets[..question.octets.len() - 16].to_vec();
+        let length = (cut_short.len() as u32).to_be_bytes();
+        cut_short[24..28].copy_from_slice(&length);
+        let bare = [&question.octets[..16], &[0, 0x20, 37, question.octets[19], 0, 0, 0, 0, 0, 0, 0, 28]].concat();
+        let waiting = pair.b.sent.iter().rev().find(|sent| !kind(&sent.octets).2).unwrap().octets.clone();
+        let mut hint = waiting[..16].to_vec();
+        hint.extend([41, 0x20, waiting[18], 0x20 | (question.octets[19] & 0x08)]);
+        hint.extend(&waiting[20..24]);
+        hint.extend([0, 0, 0, 36, 0, 0, 0, 8, 0, 0, 0, 4]);
+        let (now, sent, children) = (pair.now, pair.b.sent.len(), pair.b.children.len());
+        for octets in [flipped, cut_short, bare, hint] {
+            let datagram = Datagram { path: Path::between(ip(B), ip("2001:db8:bad::1"), 500), octets };
+            pair.b.handle(now, KeyingInput::Datagram(datagram));
+            pair.settle();
+        }
+        assert_eq!(pair.b.sent.len(), sent, "nothing is sent{}", pair.story());
+        assert_eq!((pair.b.ike.statuses()[0].clone(), pair.b.children.len()), (status, children));
+        assert!(pair.b.count(|event| matches!(event, KeyingEvent::Dropped { .. })) >= 3);
+        // And the peer itself is still heard.
+        pair.b.handle(now, KeyingInput::Datagram(question));
+        pair.settle();
+        assert!(pair.b.sent.len() > sent);
+    }
 }
