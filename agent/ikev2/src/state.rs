@@ -300,6 +300,8 @@ pub(crate) struct Outstanding {
     pub(crate) sends: u32,
     /// How often it could not leave because the source address was not usable.
     pub(crate) failures: u32,
+    /// Value of `sends` when a copy last went elsewhere than the IKE SA's path.
+    pub(crate) copied: u32,
     /// Repeats that count towards giving up.
     pub(crate) repeats: u32,
     /// The last transmission.
