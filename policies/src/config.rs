@@ -12,6 +12,7 @@ mod diagnostics;
 mod document;
 mod expand;
 mod manual;
+mod movements;
 mod profiles;
 mod records;
 mod settings;

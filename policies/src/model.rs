@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::algorithm::{ChildProposal, ChildSuite, IkeProposal};
-use crate::{Identity, Pad, SecretId, Traffic};
+use crate::{Identity, Movements, Pad, SecretId, Traffic};
 
 /// Index of a remote in `Config::remotes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,6 +176,8 @@ pub struct Remote {
     pub initial_contact: bool,
     /// Start the IKE SA and its children at start-up rather than at the first packet.
     pub start: bool,
+    /// What is believed about its movements, and whether IKE SAs follow them.
+    pub movements: Movements,
     /// Line of the configuration that defines this record, from 1; 0 when made by a program.
     pub line: u32,
 }

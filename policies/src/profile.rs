@@ -11,8 +11,8 @@ use crate::algorithm::{ChildProposal, IkeProposal, default_child_proposals, defa
 use crate::model::{Authentication, Endpoints, Retransmit, Settings};
 use crate::selector::{ICMPV6, MOBILITY_HEADER};
 use crate::{
-    Action, AddressRange, Config, Identity, Installer, Ipsec, IpsecId, Lifetime, MobilityRole, Mode, Policy, Ports, Protocol, Remote,
-    RemoteId, Reqid, SecretId, Traffic, TrafficItem,
+    Action, AddressRange, Config, Identity, Installer, Ipsec, IpsecId, Lifetime, MobilityRole, Mode, Movements, Policy, Ports, Protocol,
+    Remote, RemoteId, Reqid, SecretId, Traffic, TrafficItem,
 };
 
 /// Traffic between a mobile node and its home agent that IPsec may protect (RFC 4877 4.1), in order of kernel priority.
@@ -146,6 +146,8 @@ pub struct Terms {
     pub initial_contact: bool,
     /// Anti-replay window in packets.
     pub replay_window: u32,
+    /// What is believed about movements, and whether IKE SAs follow them.
+    pub movements: Movements,
 }
 
 impl Default for Terms {
@@ -164,6 +166,7 @@ impl Default for Terms {
             start: false,
             initial_contact: true,
             replay_window: 64,
+            movements: Movements::default(),
         }
     }
 }
@@ -346,6 +349,7 @@ fn remote(terms: &Terms, name: &str, local_identity: Identity, remote_identity: 
         liveness: terms.liveness,
         initial_contact: terms.initial_contact,
         start: terms.start,
+        movements: terms.movements,
         line: 0,
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write};
 
-use super::SecretOrigin;
 use super::values::duration_text;
+use super::{SecretOrigin, movements};
 use crate::model::{Authentication, Endpoints, Retransmit, Settings};
 use crate::{Action, Config, Installer, Ipsec, Lifetime, MobilityRole, Mode, Policy, Remote, SecretId, TrafficItem};
 
@@ -114,7 +114,8 @@ fn remote(out: &mut String, config: &Config, remote: &Remote, origins: &BTreeMap
     writeln!(out, "ike = {}", List(&remote.proposals))?;
     writeln!(out, "lifetime = {}\nretransmit = {}", lifetime(&remote.lifetime, false), retransmit(&remote.retransmit))?;
     let liveness = remote.liveness.map_or_else(|| "off".to_owned(), duration_text);
-    writeln!(out, "liveness = \"{liveness}\"\ninitial_contact = {}\nstart = {}", remote.initial_contact, remote.start)
+    writeln!(out, "liveness = \"{liveness}\"\ninitial_contact = {}\nstart = {}", remote.initial_contact, remote.start)?;
+    movements::write(out, &remote.movements, remote.role)
 }
 
 /// Where a secret is found again: its file, or the number under which a key keeper holds it.

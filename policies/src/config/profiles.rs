@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::diagnostics::Report;
 use super::document::{Read, Section};
+use super::movements::{self, Side};
 use super::values::{self, LifetimeOf};
 use super::{Draft, RemotePlace, Secrets};
 use crate::profile::{
@@ -59,7 +60,7 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
     let peer = section.required(report, "home_agent_identity", "home_agent_identity = \"ha.example\"", values::parsed::<Identity>);
     let secret = secrets.read(report, section);
     let start = section.read(report, "start", values::flag);
-    let terms = terms(report, section, usual.terms.liveness);
+    let terms = terms(report, section, usual.terms.liveness, Side::MobileNode);
     let (Some(home_address), Some(home_agent), Some(identity), Some(peer), Some(secret), Some(mut terms)) =
         (home_address, home_agent, identity, peer, secret, terms)
     else {
@@ -97,7 +98,7 @@ fn home_agent(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut 
     let address = section.required(report, "address", "address = \"2001:db8:1::1\"", values::unicast_v6);
     let identity = section.required(report, "identity", "identity = \"ha.example\"", values::parsed::<Identity>);
     section.without_effect(report, "start", "a home agent waits for its mobile nodes");
-    let terms = terms(report, section, None);
+    let terms = terms(report, section, None, Side::HomeAgent);
     let protect = terms.as_ref().map(|terms| terms.protect.clone());
     let nodes = sections(report, section, "mobile_node", "[home_agent.mobile_node]");
     if nodes.is_empty() && section.entry("mobile_node").is_none() {
@@ -160,7 +161,7 @@ fn served_node(
 }
 
 /// Reads what mobile node and home agent configure alike.
-fn terms(report: &mut Report<'_>, section: &mut Section<'_>, liveness: Option<Duration>) -> Option<Terms> {
+fn terms(report: &mut Report<'_>, section: &mut Section<'_>, liveness: Option<Duration>, side: Side) -> Option<Terms> {
     let usual = Terms::default();
     let list = |report: &mut Report<'_>, value| values::list(report, value, |report, one| values::choice(report, one, PROTECTED));
     let protect = section.required(report, "protect", "protect = [\"binding\", \"payload\"]", list);
@@ -174,6 +175,7 @@ fn terms(report: &mut Report<'_>, section: &mut Section<'_>, liveness: Option<Du
     let liveness_read = section.read(report, "liveness", values::duration_or_off);
     let initial_contact = section.read(report, "initial_contact", values::flag);
     let replay_window = section.read(report, "replay_window", values::replay_window);
+    let movements = movements::read(report, section, side);
     let installer = installer.map(|read| read.value);
     let protect = protect.and_then(|protect| protected(report, protect, installer));
     if let (Some(protect), Some(width)) = (&protect, &width)
@@ -199,6 +201,7 @@ fn terms(report: &mut Report<'_>, section: &mut Section<'_>, liveness: Option<Du
         start: false,
         initial_contact: initial_contact.map_or(usual.initial_contact, |read| read.value),
         replay_window: replay_window.map_or(usual.replay_window, |read| read.value),
+        movements,
     })
 }
 

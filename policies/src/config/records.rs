@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::diagnostics::Report;
 use super::document::{Read, Section, Span, Value, printable};
 use super::manual::{SaRecord, manual};
+use super::movements::{self, Side};
 use super::profiles::INSTALLERS;
 use super::values::{self, LifetimeOf};
 use super::{Draft, RemotePlace, Secrets};
@@ -287,6 +288,15 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
     let liveness = section.read(report, "liveness", values::duration_or_off);
     let initial_contact = section.read(report, "initial_contact", values::flag);
     let start = section.read(report, "start", values::flag);
+    let side = match (&proof, role) {
+        (Some(Proof { authentication: Authentication::Manual, .. }), _) => {
+            Side::Neither("this remote is keyed by hand, which clears the K bit")
+        }
+        (_, Role::None) => Side::Neither("the remote has no mobility role"),
+        (_, Role::MobileNode) => Side::MobileNode,
+        (_, Role::HomeAgent) => Side::HomeAgent,
+    };
+    let movements = movements::read(report, section, side);
     if let Some(start) = &start
         && start.value
         && remote_address.is_none()
@@ -319,6 +329,7 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
         liveness: liveness.map_or(usual_liveness(role), |read| read.value),
         initial_contact: initial_contact.is_none_or(|read| read.value),
         start: start.is_some_and(|read| read.value),
+        movements,
         line: report.line(section.span.start),
     };
     Some((record, place, may_hold.map(|read| read.value)))

@@ -248,6 +248,28 @@ fn the_expansion_loads_to_an_equal_configuration() {
 }
 
 #[test]
+fn what_is_believed_about_movements_stands_in_profiles_and_remotes() {
+    use crate::{KeyMobility, MovementSource, Movements};
+    assert_eq!(good(HOME_AGENT).config.remotes[0].movements, Movements::default());
+    let observed = "key_mobility = \"observe\"\ndaemon_echoes_k = false\nmovement = \"observe\"\npolicies = ";
+    let loaded = good(&HOME_AGENT.replace("policies = ", observed));
+    let expected = Movements { key_mobility: KeyMobility::Observe, daemon_echoes_k: false, source: MovementSource::Observe };
+    assert!(loaded.config.remotes.iter().all(|remote| remote.movements == expected));
+    round_trip(&loaded.config, &loaded.origins);
+    let never = good(&format!("{MOBILE_NODE}key_mobility = \"never\"\n"));
+    assert_eq!(never.config.remotes[0].movements.key_mobility, KeyMobility::Never);
+    round_trip(&never.config, &never.origins);
+    let line = u32::try_from(MOBILE_NODE.lines().count()).unwrap() + 1;
+    let wrong = |text: &str, words: &[&str]| one_error(&format!("{MOBILE_NODE}{text}\n"), line, words);
+    wrong("key_mobility = \"sometimes\"", &["\"assume\"", "\"never\"", "\"observe\""]);
+    wrong("daemon_echoes_k = true", &["no effect here", "the home agent's daemon answers"]);
+    wrong("movement = \"kernel\"", &["no effect here", "does not hear its own binding updates"]);
+    let unused = HOME_AGENT.replace("policies = ", "daemon_echoes_k = true\npolicies = ");
+    assert!(bad(&unused).to_string().contains("unless key_mobility is \"observe\""));
+    one_error(&RECORDS.replace("start = true", "key_mobility = \"never\""), 25, &["the remote has no mobility role"]);
+}
+
+#[test]
 fn complaints_are_drawn_under_the_line() {
     let text = MOBILE_NODE.replace("home_agent = ", "home_agnet = ");
     assert_eq!(

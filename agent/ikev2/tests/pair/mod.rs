@@ -241,6 +241,7 @@ pub fn remote(name: &str, ours: &str, theirs: &str) -> Remote {
         liveness: None,
         initial_contact: false,
         start: false,
+        movements: Default::default(),
         line: 0,
     }
 }
