@@ -1,14 +1,15 @@
-//! rtnetlink messages about addresses. Lengths are checked here before octets reach neli, whose header reading subtracts unchecked lengths.
+//! rtnetlink messages about addresses, links and default routes. Lengths are checked here before octets reach neli, whose header reading subtracts unchecked lengths.
 
 use std::io::Cursor;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use neli::consts::nl::NlType;
 use neli::consts::nl::NlmF;
-use neli::consts::rtnl::{Ifa, RtAddrFamily, RtScope, Rtm};
+use neli::consts::rtnl::{Ifa, Iff, RtAddrFamily, RtScope, RtTable, Rta, Rtm, RtmF, Rtn};
 use neli::nl::{NlPayload, NlmsghdrBuilder};
-use neli::rtnl::{Ifaddrmsg, IfaddrmsgBuilder};
-use neli::{FromBytesWithInput, ToBytes};
-use watari_kernel::{AddressEvent, AddressFlags};
+use neli::rtnl::{Ifaddrmsg, IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, Rtmsg};
+use neli::{FromBytesWithInput, Size, ToBytes};
+use watari_kernel::{AddressEvent, AddressFlags, LinkEvent, RouteEvent};
 
 const HEADER: usize = 16;
 const NLMSG_ERROR: u16 = 2;
@@ -29,6 +30,10 @@ mod flag {
 pub(crate) enum Content {
     /// An address is there, or went.
     Address(AddressEvent),
+    /// A link is there, or went.
+    Link(LinkEvent),
+    /// A default route is there, or went.
+    Route(RouteEvent),
     /// A dump ended, with a positive errno or 0.
     End(i32),
     /// Nothing of interest.
@@ -49,7 +54,7 @@ pub(crate) struct Incoming {
 }
 
 /// RTM_GETADDR for every address of both families.
-pub(crate) fn dump_request(seq: u32) -> Option<Vec<u8>> {
+pub(crate) fn address_request(seq: u32) -> Option<Vec<u8>> {
     let body = IfaddrmsgBuilder::default()
         .ifa_family(RtAddrFamily::Unspecified)
         .ifa_prefixlen(0)
@@ -57,8 +62,18 @@ pub(crate) fn dump_request(seq: u32) -> Option<Vec<u8>> {
         .ifa_index(0)
         .build()
         .ok()?;
+    dump_request(Rtm::Getaddr, seq, body)
+}
+
+/// RTM_GETLINK for every link.
+pub(crate) fn link_request(seq: u32) -> Option<Vec<u8>> {
+    let body = IfinfomsgBuilder::default().ifi_family(RtAddrFamily::Unspecified).build().ok()?;
+    dump_request(Rtm::Getlink, seq, body)
+}
+
+fn dump_request<T: NlType, B: ToBytes + Size>(kind: T, seq: u32, body: B) -> Option<Vec<u8>> {
     let message = NlmsghdrBuilder::default()
-        .nl_type(Rtm::Getaddr)
+        .nl_type(kind)
         .nl_flags(NlmF::REQUEST | NlmF::DUMP)
         .nl_seq(seq)
         .nl_payload(NlPayload::Payload(body))
@@ -92,6 +107,10 @@ fn content(kind: u16, body: &[u8]) -> Result<Content, String> {
         }
         (_, Rtm::Newaddr) => address(body, true),
         (_, Rtm::Deladdr) => address(body, false),
+        (_, Rtm::Newlink) => link(body, true),
+        (_, Rtm::Dellink) => link(body, false),
+        (_, Rtm::Newroute) => route(body, true),
+        (_, Rtm::Delroute) => route(body, false),
         _ => Ok(Content::Other),
     }
 }
@@ -105,18 +124,51 @@ fn address(body: &[u8], present: bool) -> Result<Content, String> {
     let Some(octets) = attribute(Ifa::Local).or_else(|| attribute(Ifa::Address)) else {
         return Err("an address message without an address".to_owned());
     };
-    let address = match message.ifa_family() {
-        RtAddrFamily::Inet => <[u8; 4]>::try_from(octets).map(|octets| IpAddr::from(Ipv4Addr::from(octets))),
-        RtAddrFamily::Inet6 => <[u8; 16]>::try_from(octets).map(|octets| IpAddr::from(Ipv6Addr::from(octets))),
-        _ => return Ok(Content::Other),
-    }
-    .map_err(|_| format!("an address of {} octets", octets.len()))?;
+    let Some(address) = ip(*message.ifa_family(), octets)? else { return Ok(Content::Other) };
     let bits = attribute(Ifa::Flags)
         .and_then(|flags| flags.try_into().ok())
         .map_or_else(|| u32::from(u8::from(*message.ifa_flags())), u32::from_ne_bytes);
     let flags = if present { flags(bits, address) } else { AddressFlags::default() };
     let (interface, prefix_len) = (*message.ifa_index(), *message.ifa_prefixlen());
     Ok(Content::Address(AddressEvent { interface, address, prefix_len, present, flags }))
+}
+
+fn link(body: &[u8], present: bool) -> Result<Content, String> {
+    let message = Ifinfomsg::from_bytes_with_input(&mut Cursor::new(body), body.len()).map_err(|error| format!("link message: {error}"))?;
+    // A bridge sends messages of its own family about its ports: a port that leaves the bridge is still there.
+    if *message.ifi_family() != RtAddrFamily::Unspecified {
+        return Ok(Content::Other);
+    }
+    let interface = u32::try_from(*message.ifi_index()).map_err(|_| format!("interface index {}", message.ifi_index()))?;
+    // Running: the operational state is up, or the driver does not know (RFC 2863).
+    let up = present && message.ifi_flags().contains(Iff::UP | Iff::RUNNING);
+    Ok(Content::Link(LinkEvent { interface, present, up }))
+}
+
+fn route(body: &[u8], present: bool) -> Result<Content, String> {
+    let message = Rtmsg::from_bytes_with_input(&mut Cursor::new(body), body.len()).map_err(|error| format!("route message: {error}"))?;
+    let default = *message.rtm_dst_len() == 0 && *message.rtm_src_len() == 0;
+    let ours = *message.rtm_table() == RtTable::Main && *message.rtm_type() == Rtn::Unicast && !message.rtm_flags().contains(RtmF::CLONED);
+    let family = *message.rtm_family();
+    let destination = match family {
+        RtAddrFamily::Inet if default && ours => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        RtAddrFamily::Inet6 if default && ours => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return Ok(Content::Other),
+    };
+    let attribute =
+        |kind: Rta| message.rtattrs().iter().find(|attribute| *attribute.rta_type() == kind).map(|found| found.rta_payload().as_ref());
+    let gateway = attribute(Rta::Gateway).map_or(Ok(None), |octets| ip(family, octets))?;
+    let interface = attribute(Rta::Oif).and_then(|index| index.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    Ok(Content::Route(RouteEvent { destination, prefix_len: 0, gateway, interface, present }))
+}
+
+fn ip(family: RtAddrFamily, octets: &[u8]) -> Result<Option<IpAddr>, String> {
+    match family {
+        RtAddrFamily::Inet => <[u8; 4]>::try_from(octets).map(|octets| Some(Ipv4Addr::from(octets).into())),
+        RtAddrFamily::Inet6 => <[u8; 16]>::try_from(octets).map(|octets| Some(Ipv6Addr::from(octets).into())),
+        _ => return Ok(None),
+    }
+    .map_err(|_| format!("an address of {} octets", octets.len()))
 }
 
 fn flags(bits: u32, address: IpAddr) -> AddressFlags {

@@ -1,11 +1,11 @@
-//! The table of local addresses and its changes.
+//! The tables of local addresses and links and their changes; default routes as they are heard.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use watari_kernel::{AddressEvent, AddressFlags, BackendOutput, Channel, KernelEvent};
+use watari_kernel::{AddressEvent, AddressFlags, BackendOutput, Channel, KernelEvent, LinkEvent};
 
-use crate::message::{self, Content, Incoming};
+use super::message::{self, Content, Incoming};
 
 /// A refused dump is asked for again this many times.
 const TRIES: u32 = 16;
@@ -13,20 +13,32 @@ const LOGGED_OCTETS: usize = 512;
 
 type Key = (u32, IpAddr);
 
+/// The two lists that are read at the start and after a loss, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    Addresses,
+    Links,
+}
+
 #[derive(Debug)]
 struct Dump {
+    list: List,
     seq: u32,
     tries: u32,
     interrupted: bool,
-    /// Addresses that are there for certain: seen in the dump, or come since it began.
-    seen: BTreeSet<Key>,
+    /// Messages were lost while it ran: both lists are read again after it.
+    lost: bool,
+    /// What is there for certain: seen in the dump, or come since it began.
+    addresses: BTreeSet<Key>,
+    links: BTreeSet<u32>,
 }
 
-/// Follows the local addresses of a network namespace over one NETLINK_ROUTE socket that has joined [`crate::GROUPS`].
+/// Follows addresses, links and default routes of a network namespace over one NETLINK_ROUTE socket that has joined [`crate::GROUPS`].
 #[derive(Debug)]
 pub struct RouteMonitor {
     next_seq: u32,
     known: BTreeMap<Key, (u8, AddressFlags)>,
+    links: BTreeMap<u32, bool>,
     dump: Option<Dump>,
     outputs: VecDeque<BackendOutput>,
 }
@@ -41,8 +53,8 @@ impl RouteMonitor {
     /// A monitor that knows nothing yet; the first output is its request for every address.
     #[must_use]
     pub fn new() -> Self {
-        let mut monitor = Self { next_seq: 1, known: BTreeMap::new(), dump: None, outputs: VecDeque::new() };
-        monitor.start_dump(0);
+        let mut monitor = Self { next_seq: 1, known: BTreeMap::new(), links: BTreeMap::new(), dump: None, outputs: VecDeque::new() };
+        monitor.start_dump(List::Addresses, 0);
         monitor
     }
 
@@ -64,21 +76,26 @@ impl RouteMonitor {
     pub fn overrun(&mut self) {
         match self.dump.as_mut() {
             // The kernel answers EBUSY to a second dump beside the first, and never loses parts of one: let it end, then read again.
-            Some(dump) => (dump.interrupted, dump.tries) = (true, 0),
-            None => self.start_dump(0),
+            Some(dump) => dump.lost = true,
+            None => self.start_dump(List::Addresses, 0),
         }
     }
 
-    /// The next thing wanted: `Send(Channel::Route, ..)`, `Event(KernelEvent::Address(..))`, `Event(KernelEvent::Malformed { .. })`; at last `Wait(None)`.
+    /// The next thing wanted: `Send(Channel::Route, ..)`, `Event(..)` of an address, a link, a default route or a malformed message; at last `Wait(None)`.
     pub fn poll(&mut self) -> BackendOutput {
         self.outputs.pop_front().unwrap_or(BackendOutput::Wait(None))
     }
 
-    fn start_dump(&mut self, tries: u32) {
+    fn start_dump(&mut self, list: List, tries: u32) {
         let seq = self.next_seq;
         self.next_seq = seq.checked_add(1).unwrap_or(1);
-        self.dump = Some(Dump { seq, tries, interrupted: false, seen: BTreeSet::new() });
-        self.outputs.extend(message::dump_request(seq).map(|octets| BackendOutput::Send(Channel::Route, octets)));
+        let (addresses, links) = (BTreeSet::new(), BTreeSet::new());
+        self.dump = Some(Dump { list, seq, tries, interrupted: false, lost: false, addresses, links });
+        let request = match list {
+            List::Addresses => message::address_request(seq),
+            List::Links => message::link_request(seq),
+        };
+        self.outputs.extend(request.map(|octets| BackendOutput::Send(Channel::Route, octets)));
     }
 
     fn take(&mut self, message: Incoming, octets: &[u8]) {
@@ -88,8 +105,10 @@ impl RouteMonitor {
         }
         match message.content {
             // A part of a dump that was given up tells what was, not what is.
-            Ok(Content::Address(_)) if message.multi && !of_dump => {}
+            Ok(Content::Address(_) | Content::Link(_)) if message.multi && !of_dump => {}
             Ok(Content::Address(event)) => self.address(event),
+            Ok(Content::Link(event)) => self.link(event),
+            Ok(Content::Route(event)) => self.tell(KernelEvent::Route(event)),
             Ok(Content::End(errno)) if self.dump.as_ref().is_some_and(|dump| dump.seq == message.seq) => self.end_dump(errno),
             Ok(Content::End(_) | Content::Other) => {}
             Err(why) => self.malformed(why, octets),
@@ -98,48 +117,83 @@ impl RouteMonitor {
 
     fn address(&mut self, event: AddressEvent) {
         let key = (event.interface, event.address);
-        if event.present {
-            if let Some(dump) = self.dump.as_mut() {
-                dump.seen.insert(key);
-            }
+        let seen = self.dump.as_mut().map(|dump| &mut dump.addresses);
+        let news = if event.present {
+            seen.map(|seen| seen.insert(key));
             let row = (event.prefix_len, event.flags);
-            if self.known.insert(key, row) != Some(row) {
-                self.tell(event);
-            }
+            self.known.insert(key, row) != Some(row)
         } else {
-            if let Some(dump) = self.dump.as_mut() {
-                dump.seen.remove(&key);
-            }
-            if self.known.remove(&key).is_some() {
-                self.tell(event);
-            }
+            seen.map(|seen| seen.remove(&key));
+            self.known.remove(&key).is_some()
+        };
+        if news {
+            self.tell(KernelEvent::Address(event));
+        }
+    }
+
+    fn link(&mut self, event: LinkEvent) {
+        let seen = self.dump.as_mut().map(|dump| &mut dump.links);
+        let before = if event.present {
+            seen.map(|seen| seen.insert(event.interface));
+            self.links.insert(event.interface, event.up)
+        } else {
+            seen.map(|seen| seen.remove(&event.interface));
+            self.links.remove(&event.interface)
+        };
+        if before != event.present.then_some(event.up) {
+            self.tell(KernelEvent::Link(event));
         }
     }
 
     fn end_dump(&mut self, errno: i32) {
         let Some(dump) = self.dump.take() else { return };
+        if dump.lost {
+            return self.start_dump(List::Addresses, 0);
+        }
         if errno > 0 || dump.interrupted {
             if dump.tries < TRIES {
-                self.start_dump(dump.tries.saturating_add(1));
-            } else {
-                self.malformed(format!("the kernel does not list its addresses: error {errno}"), &[]);
+                return self.start_dump(dump.list, dump.tries.saturating_add(1));
             }
-            return;
+            self.malformed(format!("the kernel does not list its {}: error {errno}", dump.list.name()), &[]);
+        } else {
+            self.drop_unseen(&dump);
         }
-        let gone: Vec<Key> = self.known.keys().filter(|key| !dump.seen.contains(key)).copied().collect();
-        for key in gone {
-            let (interface, address) = key;
-            let prefix_len = self.known.remove(&key).map_or(0, |(length, _)| length);
-            self.tell(AddressEvent { interface, address, prefix_len, present: false, flags: AddressFlags::default() });
+        if dump.list == List::Addresses {
+            self.start_dump(List::Links, 0);
         }
     }
 
-    fn tell(&mut self, event: AddressEvent) {
-        self.outputs.push_back(BackendOutput::Event(KernelEvent::Address(event)));
+    fn drop_unseen(&mut self, dump: &Dump) {
+        match dump.list {
+            List::Addresses => {
+                let gone: Vec<Key> = self.known.keys().filter(|key| !dump.addresses.contains(key)).copied().collect();
+                for (interface, address) in gone {
+                    let prefix_len = self.known.get(&(interface, address)).map_or(0, |(length, _)| *length);
+                    self.address(AddressEvent { interface, address, prefix_len, present: false, flags: AddressFlags::default() });
+                }
+            }
+            List::Links => {
+                let gone: Vec<u32> = self.links.keys().filter(|link| !dump.links.contains(link)).copied().collect();
+                gone.into_iter().for_each(|interface| self.link(LinkEvent { interface, present: false, up: false }));
+            }
+        }
+    }
+
+    fn tell(&mut self, event: KernelEvent) {
+        self.outputs.push_back(BackendOutput::Event(event));
     }
 
     fn malformed(&mut self, why: String, octets: &[u8]) {
         let octets = octets.get(..LOGGED_OCTETS).unwrap_or(octets).to_vec();
-        self.outputs.push_back(BackendOutput::Event(KernelEvent::Malformed { channel: Channel::Route, why, octets }));
+        self.tell(KernelEvent::Malformed { channel: Channel::Route, why, octets });
+    }
+}
+
+impl List {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Addresses => "addresses",
+            Self::Links => "links",
+        }
     }
 }
