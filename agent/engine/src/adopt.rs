@@ -164,6 +164,9 @@ impl Core {
     /// Whether an IKE SA with the policy's remote can be begun from here.
     pub(crate) fn reachable(&self, policy: PolicyId) -> bool {
         use watari_sa::Whereabouts as _;
+        if self.by_hand(policy) {
+            return true;
+        }
         let remote = self.config.policy(policy).map(|policy| policy.remote);
         remote.and_then(|remote| self.places.ike_addresses(remote)).is_some_and(|addresses| !addresses.remote.is_unspecified())
     }

@@ -8,11 +8,12 @@ use watari_crypto::Provider;
 use watari_ikev2::Ikev2;
 use watari_kernel::{Capability, MigrateSource, Now};
 use watari_policies::Config;
-use watari_sa::{Context, Deadline, Ids, Keying, Rng, SaTable};
+use watari_sa::{Context, Deadline, Ids, Keying, Rng, SaTable, Target};
 
 use crate::copies::Copies;
 use crate::core::{Call, Core};
 use crate::lookup::Lookup;
+use crate::manual::Manual;
 use crate::spd::Spd;
 use crate::status::Counters;
 use crate::timers::Timers;
@@ -80,6 +81,7 @@ impl Agent {
             differences: Vec::new(),
             traffic: BTreeMap::new(),
             commands: BTreeMap::new(),
+            manual: Manual::default(),
             retries: BTreeMap::new(),
             ready: false,
             counters: Counters::default(),
@@ -98,13 +100,21 @@ impl Agent {
         self.core.started.get_or_insert(now);
         self.route(now, input);
         while let Some(call) = self.core.calls.pop_front() {
-            self.keying_call(now, |keying, context| match call {
-                Call::Want(want) => keying.want(context, want),
-                Call::Rekey(target) => keying.rekey(context, target),
-                Call::Close(target) => keying.close(context, target),
-            });
+            self.call(now, call);
         }
         self.check_stopped();
+    }
+
+    /// Makes a call that waited; what is configured by hand is nothing to negotiate.
+    fn call(&mut self, now: Now, call: Call) {
+        let by_hand = |child| self.core.children.get(child).is_some_and(|child| self.by_hand(child.policy));
+        match call {
+            Call::Want(want) if self.by_hand(want.policy) => self.serve_by_hand(want.policy),
+            Call::Rekey(Target::Child(child)) if by_hand(child) => self.remake_by_hand(now, child),
+            Call::Want(want) => self.keying_call(now, |keying, context| keying.want(context, want)),
+            Call::Rekey(target) => self.keying_call(now, |keying, context| keying.rekey(context, target)),
+            Call::Close(target) => self.keying_call(now, |keying, context| keying.close(context, target)),
+        }
     }
 
     /// The next output; call until `Wait`.

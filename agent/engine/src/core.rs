@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use watari_crypto::Provider;
 use watari_kernel::{Capability, Endpoints, KernelRequest, KmAddress, Now, PolicyEntry, RequestId, SaId, SaParameters, Template};
-use watari_policies::{Config, PolicyId, Protocol, RemoteId};
+use watari_policies::{Config, Direction, PolicyId, Protocol, RemoteId};
 use watari_sa::{ChildId, Context, Ids, Rng, SaTable, Target, TransmitId, Want};
 
 use crate::CommandId;
@@ -16,6 +16,7 @@ use crate::copies::Copies;
 use crate::install::Entry;
 use crate::liveness::Traffic;
 use crate::lookup::Lookup;
+use crate::manual::Manual;
 use crate::spd::Spd;
 use crate::status::Counters;
 use crate::timers::Timers;
@@ -39,6 +40,8 @@ pub(crate) enum Purpose {
     Withdraw(Endpoints, Protocol),
     /// An SA made again.
     Recreate(ChildId),
+    /// One half of an SA pair configured by hand; the outbound one is the last.
+    ByHand(ChildId, Direction),
     /// Something whose refusal is only worth a notice.
     Housekeeping(&'static str),
 }
@@ -96,6 +99,7 @@ pub(crate) struct Core {
     pub(crate) differences: Vec<String>,
     pub(crate) traffic: BTreeMap<ChildId, Traffic>,
     pub(crate) commands: BTreeMap<CommandId, Awaited>,
+    pub(crate) manual: Manual,
     pub(crate) retries: BTreeMap<PolicyId, u32>,
     pub(crate) counters: Counters,
     pub(crate) started: Option<Now>,

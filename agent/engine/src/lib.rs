@@ -12,6 +12,7 @@ pub mod io;
 mod kernel_events;
 mod liveness;
 mod lookup;
+mod manual;
 mod movement;
 mod reconcile;
 mod reload;

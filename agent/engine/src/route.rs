@@ -20,7 +20,11 @@ impl Agent {
             Input::Kernel(event) => self.kernel_event(now, event),
             Input::Done(id, result) => self.done(now, id, result),
             Input::Command(id, command) => self.command(now, id, command),
-            Input::WorkDone(id, done) => self.keying_input(now, KeyingInput::WorkDone(id, done)),
+            Input::WorkDone(id, done) => {
+                if !self.manual_key(now, id, &done) {
+                    self.keying_input(now, KeyingInput::WorkDone(id, done));
+                }
+            }
             Input::Timeout => self.timeout(now),
         }
     }
@@ -145,7 +149,7 @@ impl Agent {
         self.core.outputs.push_back(Output::Kernel(id, request));
     }
 
-    fn keying_event(&mut self, now: Now, event: KeyingEvent) {
+    pub(crate) fn keying_event(&mut self, now: Now, event: KeyingEvent) {
         match &event {
             KeyingEvent::InitSent { .. } => count(&mut self.core.counters.ike_sa_init_sent),
             KeyingEvent::Dropped { cause, .. } => self.core.counters.dropped(*cause),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use watari_kernel::{KernelError, KernelReply, KernelRequest, Now, SaId};
-use watari_policies::{Action, Installer, PolicyId};
+use watari_policies::{Action, Direction, Installer, PolicyId};
 use watari_sa::{Cause, Trigger, Want};
 
 use crate::Event;
@@ -61,6 +61,8 @@ impl Agent {
             // Something stands there: the kernel moved the SA after all, or what is in the way is seen now.
             (Purpose::Recreate(child), Err(error)) if error.errno == EEXIST => self.core.verify_soon(now, child),
             (Purpose::Recreate(child), Err(_)) => self.lost(child),
+            (Purpose::ByHand(child, _), Err(_)) => self.installed_by_hand(now, child, false),
+            (Purpose::ByHand(child, Direction::Out), Ok(_)) => self.installed_by_hand(now, child, true),
             _ => {}
         }
     }
@@ -72,6 +74,7 @@ impl Agent {
             Purpose::Verify { .. } | Purpose::Traffic { .. } => "look for an SA",
             Purpose::Withdraw(..) => "withdraw an unanswered ACQUIRE",
             Purpose::Recreate(_) => "make an SA again that was left behind",
+            Purpose::ByHand(..) => "install an SA configured by hand",
             Purpose::Housekeeping(what) => what,
         };
         self.core.tell(Event::Notice { cause: Cause::KERNEL_REFUSED, detail: format!("to {what}: {error}") });
@@ -96,9 +99,10 @@ impl Agent {
     fn start_policy(&mut self, id: PolicyId) {
         let core = &mut self.core;
         let Some(policy) = core.config.policy(id) else { return };
-        let start = core.config.remote(policy.remote).is_some_and(|remote| remote.start);
+        let by_hand = core.by_hand(id);
+        let start = by_hand || core.config.remote(policy.remote).is_some_and(|remote| remote.start);
         let there = policy.installer == Installer::Us || core.spd.present(id);
-        let served = core.children.of_policy(id).next().is_some();
+        let served = !by_hand && core.children.of_policy(id).next().is_some();
         if core.ready && !core.stopping && start && there && !served && policy.action == Action::Protect && core.reachable(id) {
             core.calls.push_back(Call::Want(Want { policy: id, trigger: Trigger::Start }));
         }
@@ -116,7 +120,7 @@ impl Agent {
         let Some(policy) = core.config.policy(id) else { return };
         let start = core.config.remote(policy.remote).is_some_and(|remote| remote.start);
         let orphan = core.children.of_policy(id).any(|child| child.owner == watari_sa::Owner::None);
-        if !(start || orphan) || core.stopping {
+        if !(start || orphan || core.by_hand(id)) || core.stopping {
             return;
         }
         let doublings = core.retries.entry(id).or_default();

@@ -3,9 +3,8 @@
 
 use watari_crypto::ChildKeys;
 use watari_kernel::{Endpoints, KernelError, KernelReply, KernelRequest, SaId, SaParameters, Spi};
-use watari_policies::selector::{ICMPV6, MOBILITY_HEADER, PortMask};
-use watari_policies::{MobilityRole, Mode, RemoteId, Selector};
-use watari_sa::{Agreed, Cause, ChildId, ChildSa, ChildState, Context, KeyingEvent, Owner, SaHalf, lifetimes};
+use watari_policies::{Direction, MobilityRole, RemoteId};
+use watari_sa::{Agreed, Cause, ChildId, ChildSa, ChildState, Context, KeyingEvent, Owner, SaHalf, lifetimes, sa_selector};
 use watari_wire::ikev2::{ExchangeType, Notify, NotifyType};
 
 use crate::Ikev2;
@@ -340,30 +339,17 @@ fn governed(context: &Context<'_>, remote: RemoteId) -> bool {
     context.config.remote(remote).is_some_and(|remote| remote.role != MobilityRole::None)
 }
 
-/// The inbound SA as the kernel can check it. Even a kernel that reads Mobility Header types does so only behind exactly one extension
-/// header, and ICMPv6 types only behind none (FACTS A2): what a mobile peer sends has an extension header away, none at home or in a tunnel.
+/// The inbound SA with the selector that the kernel can check.
 fn inbound_half(context: &Context<'_>, remote: RemoteId, agreed: &Agreed, endpoints: Endpoints) -> SaParameters {
-    let mut parameters = agreed.inbound(endpoints, context.capability.inbound_mh_type != Some(false));
-    if governed(context, remote) {
-        parameters.selector = without_types(parameters.selector);
-    }
-    parameters
+    let visible = context.capability.inbound_mh_type != Some(false);
+    let selector = sa_selector(&agreed.traffic, Direction::In, agreed.mode, governed(context, remote), visible);
+    SaParameters { selector, ..agreed.inbound(endpoints, visible) }
 }
 
-/// The outbound SA as the kernel can choose it: what a home agent forwards into a tunnel is read like a packet that arrives.
+/// The outbound SA with the selector that the kernel can check.
 fn outbound_half(context: &Context<'_>, remote: RemoteId, agreed: &Agreed, endpoints: Endpoints) -> SaParameters {
-    let mut parameters = agreed.outbound(endpoints);
-    if agreed.mode == Mode::Tunnel && governed(context, remote) {
-        parameters.selector = without_types(parameters.selector);
-    }
-    parameters
-}
-
-fn without_types(mut selector: Selector) -> Selector {
-    if matches!(selector.protocol, MOBILITY_HEADER | ICMPV6) {
-        (selector.sport, selector.dport) = (PortMask::ANY, PortMask::ANY);
-    }
-    selector
+    let selector = sa_selector(&agreed.traffic, Direction::Out, agreed.mode, governed(context, remote), true);
+    SaParameters { selector, ..agreed.outbound(endpoints) }
 }
 
 /// Whether a notify says that no further child SA can be made over this IKE SA.

@@ -4,7 +4,8 @@
 use watari_crypto::ChildKeys;
 use watari_kernel::{Encapsulation, Endpoints, SaId, SaKeys, SaLifetime, SaParameters, Spi};
 use watari_policies::algorithm::ChildSuite;
-use watari_policies::{Direction, Mode, Protocol, Reqid, Selector, Traffic};
+use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
+use watari_policies::{Direction, Mode, PortMask, Protocol, Reqid, Selector, Traffic};
 
 /// What two peers agreed on for one child SA.
 #[derive(Clone, Debug)]
@@ -84,4 +85,19 @@ impl Agreed {
             encapsulation: self.encapsulation,
         }
     }
+}
+
+/// The selector that one SA is installed with, as the kernel can check it.
+///
+/// Even a kernel that reads Mobility Header types does so only behind exactly one extension header, and ICMPv6 types only behind none
+/// (a kernel act shows it): what a mobile peer sends has an extension header away, none at home or in a tunnel, and what a home agent
+/// forwards into a tunnel is read like a packet that arrives. So for a peer that Mobile IPv6 governs (`mobile`) inbound SAs, and tunnel
+/// SAs both ways, name the protocol without types.
+pub fn sa_selector(traffic: &Traffic, direction: Direction, mode: Mode, mobile: bool, mh_types_visible: bool) -> Selector {
+    let mut selector = traffic.kernel_selectors(direction, mh_types_visible || direction == Direction::Out).sa;
+    let misread = mobile && (direction != Direction::Out || mode == Mode::Tunnel);
+    if misread && matches!(selector.protocol, MOBILITY_HEADER | ICMPV6) {
+        (selector.sport, selector.dport) = (PortMask::ANY, PortMask::ANY);
+    }
+    selector
 }

@@ -14,9 +14,9 @@ pub mod work;
 
 pub use cause::Cause;
 pub use child::{ChildId, ChildSa, ChildState, IkeId, Owner, SaHalf};
-pub use install::Agreed;
+pub use install::{Agreed, sa_selector};
 pub use keying::{
-    Action, Context, Deadline, Ids, IkeState, IkeStatus, Keying, KeyingEvent, KeyingInput, Target, Trigger, Want, Whereabouts,
+    Action, Context, Deadline, Ids, IkeState, IkeStatus, Keying, KeyingEvent, KeyingInput, NatSeen, Target, Trigger, Want, Whereabouts,
 };
 pub use negotiate::{Mismatch, Offered};
 pub use path::{Datagram, Path, Transmit, TransmitId, Undeliverable};

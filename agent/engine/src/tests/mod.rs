@@ -3,6 +3,7 @@
 mod adoption;
 mod control;
 mod hostile;
+mod manual;
 mod movement;
 mod routing;
 
@@ -239,6 +240,7 @@ impl Bench {
             rekey_at: None,
             tasks: Vec::new(),
             negotiating: Vec::new(),
+            nat: Default::default(),
         };
         self.shared.lock().expect("one thread").ikes.push(status);
     }
