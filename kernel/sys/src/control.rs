@@ -9,8 +9,17 @@ use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, Socket};
 
 use crate::MAX_DATAGRAM;
 
-const HEADER: usize = size_of::<libc::cmsghdr>();
-const WORD: usize = size_of::<usize>();
+/// The length field is a `size_t` on Linux and a `socklen_t` on FreeBSD.
+#[cfg(target_os = "linux")]
+type Length = usize;
+#[cfg(not(target_os = "linux"))]
+type Length = libc::socklen_t;
+
+const LENGTH: usize = size_of::<Length>();
+/// Payloads and headers begin at multiples of this.
+const ALIGNMENT: usize = size_of::<usize>();
+/// Octets before a payload: length, level, type, and what fills them up.
+const HEADER: usize = size_of::<libc::cmsghdr>().next_multiple_of(ALIGNMENT);
 
 /// One ancillary message: level, type and payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +29,18 @@ pub(crate) struct Control {
     pub(crate) payload: Vec<u8>,
 }
 
-fn aligned(length: usize) -> usize {
-    length.next_multiple_of(WORD)
+const fn aligned(length: usize) -> usize {
+    length.next_multiple_of(ALIGNMENT)
 }
 
 /// Appends one ancillary message.
 pub(crate) fn push(out: &mut Vec<u8>, level: i32, kind: i32, payload: &[u8]) {
-    let length = HEADER + payload.len();
+    let start = out.len();
+    let length = (HEADER + payload.len()) as Length;
     out.extend_from_slice(&length.to_ne_bytes());
     out.extend_from_slice(&level.to_ne_bytes());
     out.extend_from_slice(&kind.to_ne_bytes());
+    out.resize(start + HEADER, 0);
     out.extend_from_slice(payload);
     out.resize(aligned(out.len()), 0);
 }
@@ -42,6 +53,7 @@ pub(crate) fn push_source_v6(out: &mut Vec<u8>, source: Ipv6Addr, interface: u32
 }
 
 /// Appends the IP_PKTINFO that chooses source address (0.0.0.0 = kernel's choice) and interface (0 = kernel's choice).
+#[cfg(target_os = "linux")]
 pub(crate) fn push_source_v4(out: &mut Vec<u8>, source: Ipv4Addr, interface: u32) {
     let mut info = interface.to_ne_bytes().to_vec();
     info.extend_from_slice(&source.octets());
@@ -49,18 +61,27 @@ pub(crate) fn push_source_v4(out: &mut Vec<u8>, source: Ipv4Addr, interface: u32
     push(out, libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
 }
 
+/// Appends the IP_SENDSRCADDR that chooses the source address (0.0.0.0 = kernel's choice). The interface is always the kernel's choice.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn push_source_v4(out: &mut Vec<u8>, source: Ipv4Addr, _interface: u32) {
+    if !source.is_unspecified() {
+        push(out, libc::IPPROTO_IP, libc::IP_SENDSRCADDR, &source.octets());
+    }
+}
+
 /// Splits ancillary data; stops at the first message whose length does not fit.
 pub(crate) fn parse(mut data: &[u8]) -> Vec<Control> {
     let mut found = Vec::new();
-    while let Some((length, rest)) = data.split_first_chunk::<WORD>() {
+    while let Some((length, rest)) = data.split_first_chunk::<LENGTH>() {
         let Some((level, rest)) = rest.split_first_chunk::<4>() else {
             break;
         };
-        let Some((kind, rest)) = rest.split_first_chunk::<4>() else {
+        let Some((kind, _)) = rest.split_first_chunk::<4>() else {
             break;
         };
-        let length = usize::from_ne_bytes(*length);
-        let Some(payload) = length.checked_sub(HEADER).and_then(|n| rest.get(..n)) else {
+        #[allow(clippy::unnecessary_cast, reason = "the length is 32 bits long on FreeBSD")]
+        let length = Length::from_ne_bytes(*length) as usize;
+        let Some(payload) = data.get(HEADER..length) else {
             break;
         };
         found.push(Control { level: i32::from_ne_bytes(*level), kind: i32::from_ne_bytes(*kind), payload: payload.to_vec() });
@@ -76,11 +97,30 @@ pub(crate) fn destination_v6(payload: &[u8]) -> Option<(Ipv6Addr, u32)> {
     Some((Ipv6Addr::from(*address), u32::from_ne_bytes(*interface)))
 }
 
-/// Reads an in_pktinfo: destination address in the header of the received packet and the interface it came in on.
-pub(crate) fn destination_v4(payload: &[u8]) -> Option<(Ipv4Addr, u32)> {
-    let interface = payload.first_chunk::<4>()?;
-    let address = payload.get(8..)?.first_chunk::<4>()?;
-    Some((Ipv4Addr::from(*address), u32::from_ne_bytes(*interface)))
+/// Takes from ancillary data of an IPv4 datagram what it says of destination address and interface.
+#[cfg(target_os = "linux")]
+pub(crate) fn note_v4(control: &Control, address: &mut Option<Ipv4Addr>, interface: &mut u32) {
+    // struct in_pktinfo: interface, local address, destination in the header.
+    if (control.level, control.kind) == (libc::IPPROTO_IP, libc::IP_PKTINFO)
+        && let (Some(index), Some(octets)) =
+            (control.payload.first_chunk::<4>(), control.payload.get(8..).and_then(|rest| rest.first_chunk::<4>()))
+    {
+        (*address, *interface) = (Some(Ipv4Addr::from(*octets)), u32::from_ne_bytes(*index));
+    }
+}
+
+/// Takes from ancillary data of an IPv4 datagram what it says of destination address and interface.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn note_v4(control: &Control, address: &mut Option<Ipv4Addr>, interface: &mut u32) {
+    match (control.level, control.kind) {
+        (libc::IPPROTO_IP, libc::IP_RECVDSTADDR) => *address = control.payload.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets)),
+        // struct sockaddr_dl: length, family, index.
+        (libc::IPPROTO_IP, libc::IP_RECVIF) => {
+            *interface =
+                control.payload.get(2..4).and_then(|index| index.try_into().ok()).map_or(0, |index| u16::from_ne_bytes(index).into());
+        }
+        _ => {}
+    }
 }
 
 /// A datagram with everything the kernel said about it.
@@ -144,6 +184,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn layouts_agree_with_the_c_library() {
         assert_eq!(HEADER, 16);
         let mut v4 = Vec::new();
@@ -152,5 +193,19 @@ mod tests {
         let mut v6 = Vec::new();
         push_source_v6(&mut v6, Ipv6Addr::LOCALHOST, 1);
         assert_eq!(v6.len(), aligned(HEADER + size_of::<libc::in6_pktinfo>()));
+    }
+
+    #[test]
+    fn destination_and_interface_of_ipv4_are_taken() {
+        let mut bytes = Vec::new();
+        push_source_v4(&mut bytes, Ipv4Addr::LOCALHOST, 7);
+        // What is sent as "local address" comes back as "destination": the field behind it.
+        #[cfg(target_os = "linux")]
+        bytes.copy_within(HEADER + 4..HEADER + 8, HEADER + 8);
+        let (mut address, mut interface) = (None, 0);
+        note_v4(&parse(&bytes)[0], &mut address, &mut interface);
+        assert_eq!(address, Some(Ipv4Addr::LOCALHOST));
+        #[cfg(target_os = "linux")]
+        assert_eq!(interface, 7);
     }
 }

@@ -2,15 +2,23 @@
 //! needs no new socket. Errors keep their errno: the caller tells a tentative address from a missing route.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use socket2::{Domain, MsgHdr, Protocol, SockAddr, Socket, Type};
 
-use crate::{control, option, policy};
+#[cfg(target_os = "linux")]
+use crate::policy;
+#[cfg(target_os = "freebsd")]
+use crate::sadb_policy as policy;
+use crate::{control, option};
 
 /// UDP_ENCAP of the uapi header linux/udp.h.
+#[cfg(target_os = "linux")]
 const UDP_ENCAP: i32 = 100;
+/// UDP_ENCAP of netinet/udp.h.
+#[cfg(target_os = "freebsd")]
+const UDP_ENCAP: i32 = 1;
 /// UDP_ENCAP_ESPINUDP: ESP with the non-ESP marker of RFC 3948.
 const UDP_ENCAP_ESPINUDP: i32 = 2;
 /// A flood of IKE_SA_INIT must not push out the messages of established peers.
@@ -19,11 +27,13 @@ const RECEIVE_BUFFER: usize = 1024 * 1024;
 /// How an IKE socket is opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IkeSocketOptions {
-    /// Exempt the socket from IPsec policies, in and out (IP_XFRM_POLICY, IPV6_XFRM_POLICY). Needs CAP_NET_ADMIN.
+    /// Exempt the socket from IPsec policies, in and out (IP_XFRM_POLICY, IPV6_XFRM_POLICY; on FreeBSD IP_IPSEC_POLICY,
+    /// IPV6_IPSEC_POLICY). Needs CAP_NET_ADMIN or the superuser.
     pub bypass_ipsec: bool,
     /// Let the kernel take ESP in UDP from this socket (UDP_ENCAP, RFC 3948): for port 4500.
     pub udp_encapsulation: bool,
-    /// Allow binding to, and sending from, an address that does not exist yet (IP_FREEBIND, IPV6_FREEBIND).
+    /// Allow binding to, and sending from, an address that does not exist yet (IP_FREEBIND, IPV6_FREEBIND; on
+    /// FreeBSD IP_BINDANY, IPV6_BINDANY).
     pub free_bind: bool,
 }
 
@@ -72,14 +82,10 @@ impl IkeSocket {
             socket.set_only_v6(true)?;
             option::set_int(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         } else {
-            option::set_int(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+            ask_for_destination_v4(&socket)?;
         }
         if options.free_bind {
-            if ipv6 {
-                socket.set_freebind_v6(true)?;
-            } else {
-                socket.set_freebind_v4(true)?;
-            }
+            bind_to_any(&socket, ipv6)?;
         }
         if options.bypass_ipsec {
             policy::bypass(&socket, ipv6)?;
@@ -110,12 +116,10 @@ impl IkeSocket {
                 control::push_source_v4(&mut ancillary, source, path.interface);
             }
             (None, true) if path.interface != 0 => {
-                let any = std::net::Ipv6Addr::UNSPECIFIED;
-                control::push_source_v6(&mut ancillary, any, path.interface);
+                control::push_source_v6(&mut ancillary, Ipv6Addr::UNSPECIFIED, path.interface);
             }
             (None, false) if path.interface != 0 => {
-                let any = std::net::Ipv4Addr::UNSPECIFIED;
-                control::push_source_v4(&mut ancillary, any, path.interface);
+                control::push_source_v4(&mut ancillary, Ipv4Addr::UNSPECIFIED, path.interface);
             }
             (None, _) => {}
             (Some(_), _) => return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
@@ -139,7 +143,7 @@ impl IkeSocket {
             let Some(incoming) = control::receive(&self.socket)? else {
                 return Ok(None);
             };
-            let destination = incoming.control.iter().find_map(destination);
+            let destination = destination(&incoming.control);
             // Without both addresses a datagram has no path and nobody could answer it.
             if let (Some(remote), Some((local, interface)), false) = (incoming.sender, destination, incoming.truncated) {
                 return Ok(Some(IkeDatagram { bytes: incoming.bytes, remote, local, interface }));
@@ -148,16 +152,39 @@ impl IkeSocket {
     }
 }
 
-fn destination(control: &control::Control) -> Option<(IpAddr, u32)> {
-    match (control.level, control.kind) {
-        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-            control::destination_v6(&control.payload).map(|(address, interface)| (IpAddr::V6(address), interface))
+#[cfg(target_os = "linux")]
+fn ask_for_destination_v4(socket: &Socket) -> io::Result<()> {
+    option::set_int(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
+}
+
+#[cfg(target_os = "freebsd")]
+fn ask_for_destination_v4(socket: &Socket) -> io::Result<()> {
+    option::set_int(socket, libc::IPPROTO_IP, libc::IP_RECVDSTADDR, 1)?;
+    option::set_int(socket, libc::IPPROTO_IP, libc::IP_RECVIF, 1)
+}
+
+#[cfg(target_os = "linux")]
+fn bind_to_any(socket: &Socket, ipv6: bool) -> io::Result<()> {
+    if ipv6 { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }
+}
+
+#[cfg(target_os = "freebsd")]
+fn bind_to_any(socket: &Socket, ipv6: bool) -> io::Result<()> {
+    let (level, name) = if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_BINDANY) } else { (libc::IPPROTO_IP, libc::IP_BINDANY) };
+    option::set_int(socket, level, name, 1)
+}
+
+/// Our address that a datagram was sent to, and the interface it came in on.
+fn destination(ancillary: &[control::Control]) -> Option<(IpAddr, u32)> {
+    let (mut address, mut interface) = (None, 0);
+    for control in ancillary {
+        if (control.level, control.kind) == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) {
+            let (destination, index) = control::destination_v6(&control.payload)?;
+            return Some((IpAddr::V6(destination), index));
         }
-        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-            control::destination_v4(&control.payload).map(|(address, interface)| (IpAddr::V4(address), interface))
-        }
-        _ => None,
+        control::note_v4(control, &mut address, &mut interface);
     }
+    address.map(|address| (IpAddr::V4(address), interface))
 }
 
 impl AsRawFd for IkeSocket {

@@ -1,13 +1,11 @@
 //! PF_KEY version 2 (RFC 2367): whole datagrams to and from the kernel.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::netlink::without_data;
-use crate::{Received, option};
+use crate::{Received, option, received};
 
 /// Protocol number of PF_KEY version 2 (RFC 2367 section 1.3).
 const PF_KEY_V2: i32 = 2;
@@ -34,20 +32,7 @@ impl KeySocket {
 
     /// Takes the next message. Linux never reports an overrun here, it only loses the message; the netlink socket beside it does report.
     pub fn receive(&self) -> io::Result<Received> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_TRUNC;
-        let size = match self.0.recv_with_flags(&mut [MaybeUninit::uninit(); 16], flags) {
-            Ok(size) => size,
-            Err(error) => return without_data(error),
-        };
-        let mut bytes: Vec<u8> = Vec::with_capacity(size);
-        match self.0.recv_with_flags(bytes.spare_capacity_mut(), libc::MSG_DONTWAIT) {
-            Ok(length) => {
-                // SAFETY: recv wrote `length` octets into the spare capacity and, without MSG_TRUNC, never reports more than it wrote.
-                unsafe { bytes.set_len(length.min(bytes.capacity())) };
-                Ok(Received::Datagram(bytes))
-            }
-            Err(error) => without_data(error),
-        }
+        received::whole(&self.0)
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 
 use netlink_sys::{Socket, SocketAddr};
 
+use crate::received::without_data;
 use crate::{Received, option};
 
 /// The netlink families Watari speaks.
@@ -81,15 +82,6 @@ impl NetlinkSocket {
                 Err(error) => return without_data(error),
             }
         }
-    }
-}
-
-/// Sorts the errors that are news into [`Received`].
-pub(crate) fn without_data(error: io::Error) -> io::Result<Received> {
-    match error.raw_os_error() {
-        Some(libc::ENOBUFS) => Ok(Received::Overrun),
-        Some(libc::EAGAIN | libc::EINTR) => Ok(Received::WouldBlock),
-        _ => Err(error),
     }
 }
 

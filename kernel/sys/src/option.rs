@@ -17,7 +17,21 @@ pub(crate) fn set_int(socket: &impl AsFd, level: i32, name: i32, value: i32) -> 
 }
 
 /// Asks for a receive buffer of `bytes` octets: beyond the system limit with CAP_NET_ADMIN, up to it without.
+#[cfg(target_os = "linux")]
 pub(crate) fn set_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
     set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes).or_else(|_| set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes))
+}
+
+/// Asks for a receive buffer of `bytes` octets, or the largest that the system allows (kern.ipc.maxsockbuf refuses, it does not cut).
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn set_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    const LEAST: i32 = 64 * 1024;
+    let mut bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    loop {
+        match set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && bytes > LEAST => bytes /= 2,
+            result => return result,
+        }
+    }
 }

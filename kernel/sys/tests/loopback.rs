@@ -1,5 +1,7 @@
 //! The sockets against the kernel of this machine. What the machine does not offer is skipped, in words.
 
+#![cfg(target_os = "linux")]
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread::sleep;
