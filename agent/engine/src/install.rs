@@ -1,8 +1,10 @@
 //! Policies that this agent owns: put into the kernel at start-up, kept at the SAs' end points, taken out at the end.
 //! Invariant: policies of another daemon are never touched.
 
+use ipnet::{IpNet, Ipv6Net};
 use watari_kernel::{Endpoints, KernelRequest, PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, Template};
-use watari_policies::{Action, Direction, Installer, Mode, Policy, PolicyId, Selector};
+use watari_policies::selector::ICMPV6;
+use watari_policies::{Action, Direction, Installer, Mode, Policy, PolicyId, PortMask, Ports, Selector};
 use watari_sa::Whereabouts as _;
 
 use crate::core::{Core, Purpose};
@@ -10,13 +12,50 @@ use crate::core::{Core, Purpose};
 /// One kernel entry of ours.
 pub(crate) type Entry = (Direction, Selector);
 
+/// Stands where an entry of ours belongs to no record of the configuration.
+const NO_RECORD: PolicyId = PolicyId(u32::MAX);
+
+//= rfc4301#5.1
+//# Neighbour Discovery must be able to pass where a policy would otherwise take it
+/// ICMPv6 types of Multicast Listener Discovery (130 to 132, 143) and Neighbour Discovery (133 to 137).
+const NEIGHBOURS: [PortMask; 5] = [
+    PortMask { value: 130, mask: 0xfffe },
+    PortMask { value: 132, mask: 0xfffe },
+    PortMask { value: 134, mask: 0xfffe },
+    PortMask { value: 136, mask: 0xfffe },
+    PortMask { value: 143, mask: 0xffff },
+];
+
 impl Core {
     /// Installs every policy of ours that can be installed now.
     pub(crate) fn install_policies(&mut self) {
         let ours = (0u32..).zip(&self.config.policies).filter(|(_, policy)| policy.installer == Installer::Us);
         let ours: Vec<_> = ours.map(|(id, _)| PolicyId(id)).collect();
+        self.spare_neighbours();
         for id in ours {
             self.install_policy(id, None);
+        }
+    }
+
+    /// Lets Neighbour Discovery and Multicast Listener Discovery pass in clear where a policy of ours could catch them: without them no
+    /// packet finds its next hop, the protected ones included. (IKE passes by the bypass of its own sockets.)
+    fn spare_neighbours(&mut self) {
+        let catches = |policy: &&Policy| policy.installer == Installer::Us && policy.action != Action::Bypass && catches_neighbours(policy);
+        let Some(first) = self.config.policies.iter().filter(catches).map(|policy| policy.priority).min() else { return };
+        for (direction, message_type) in [Direction::Out, Direction::In].into_iter().flat_map(|way| NEIGHBOURS.map(|types| (way, types))) {
+            let everywhere = Selector::between(IpNet::V6(Ipv6Net::default()), IpNet::V6(Ipv6Net::default()));
+            let entry = PolicyEntry {
+                selector: Selector { sport: message_type, ..everywhere.protocol(ICMPV6) },
+                direction,
+                kind: PolicyKind::Main,
+                index: PolicyIndex(0),
+                priority: first.saturating_sub(1),
+                action: PolicyAction::Allow,
+                templates: Vec::new(),
+            };
+            if self.installed.insert((entry.direction, entry.selector), (NO_RECORD, entry.clone())).is_none() {
+                self.ask(Purpose::Housekeeping("install a bypass for Neighbour Discovery"), KernelRequest::SetPolicy(entry));
+            }
         }
     }
 
@@ -59,6 +98,13 @@ impl Core {
         };
         (!endpoints.dst.is_unspecified()).then_some(endpoints)
     }
+}
+
+/// Whether a policy could catch Neighbour Discovery: IPv6, and every protocol or every ICMPv6 message.
+fn catches_neighbours(policy: &Policy) -> bool {
+    let items = || policy.traffic.local.iter().chain(&policy.traffic.remote);
+    let v6 = items().all(|item| !item.range.start.is_ipv4());
+    v6 && items().all(|item| item.protocol == 0 || (item.protocol == ICMPV6 && item.ports == Ports::ANY))
 }
 
 /// The kernel entries of a policy.

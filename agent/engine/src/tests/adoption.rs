@@ -2,7 +2,7 @@
 
 use super::*;
 use watari_policies::Installer;
-use watari_policies::profile::Terms;
+use watari_policies::profile::{Protected, Terms};
 use watari_sa::{Cause, Trigger, Whereabouts as _};
 
 fn left_over() -> Vec<SaInfo> {
@@ -87,7 +87,9 @@ fn policies_of_ours_are_installed_in_every_direction_and_removed_at_the_end() {
     let mut bench = Bench::started(mobile_node(MobileNodeProfile { terms, ..MobileNodeProfile::default() }), Vec::new(), Vec::new());
     let set = |bench: &Bench| {
         let entries = bench.requests.iter().filter_map(|(_, request)| match request {
-            KernelRequest::SetPolicy(entry) => Some((entry.direction, entry.templates[0].reqid.0, entry.templates[0].endpoints)),
+            KernelRequest::SetPolicy(entry) => {
+                entry.templates.first().map(|template| (entry.direction, template.reqid.0, template.endpoints))
+            }
             _ => None,
         });
         entries.collect::<Vec<_>>()
@@ -104,6 +106,31 @@ fn policies_of_ours_are_installed_in_every_direction_and_removed_at_the_end() {
     bench.requests.clear();
     bench.input(10, Input::Command(crate::CommandId(1), crate::Command::Shutdown));
     let removed = bench.requests.iter().filter(|(_, request)| matches!(request, KernelRequest::DeletePolicy { .. })).count();
-    assert_eq!(removed, 5);
+    assert_eq!(removed, 5 + 10, "with the bypasses for Neighbour Discovery, which come in front");
     assert!(bench.outputs.iter().any(|output| matches!(output, Output::Reply(crate::CommandId(1), crate::Reply::End(_)))));
+}
+
+#[test]
+fn neighbour_and_listener_discovery_pass_in_front_of_policies_of_ours_that_would_catch_them() {
+    let terms = Terms { installer: Installer::Us, ..Terms::default() };
+    let payload = mobile_node(MobileNodeProfile { terms: terms.clone(), ..MobileNodeProfile::default() });
+    let first = payload.policies.iter().filter(|policy| policy.name == "payload").map(|policy| policy.priority).min().expect("payload");
+    let bench = Bench::started(payload, Vec::new(), Vec::new());
+    let spared = |bench: &Bench, direction, message_type: u16| {
+        bench.requests.iter().any(|(_, request)| match request {
+            KernelRequest::SetPolicy(entry) if entry.direction == direction && entry.templates.is_empty() => {
+                let fits = entry.selector.matches(ip(HOA), ip("ff02::1:ff00:1"), 58, message_type, 0);
+                fits && entry.action == PolicyAction::Allow && entry.priority < first
+            }
+            _ => false,
+        })
+    };
+    for direction in [Direction::Out, Direction::In] {
+        let passing: Vec<u16> = (0..256).filter(|message_type| spared(&bench, direction, *message_type)).collect();
+        assert_eq!(passing, [130, 131, 132, 133, 134, 135, 136, 137, 143]);
+    }
+    // Binding messages alone catch no neighbour.
+    let terms = Terms { protect: [(Protected::Binding, Protected::Binding.usual_reqids())].into(), ..terms };
+    let bench = Bench::started(mobile_node(MobileNodeProfile { terms, ..MobileNodeProfile::default() }), Vec::new(), Vec::new());
+    assert!(!spared(&bench, Direction::Out, 135));
 }
