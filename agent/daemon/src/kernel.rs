@@ -6,31 +6,27 @@ use std::time::Duration;
 
 use zeroize::Zeroize as _;
 
-use crate::descriptor::watch;
-use tokio::io::Interest;
+use crate::addresses::Addresses;
+use crate::descriptor::{read_some, watch};
 use tokio::io::unix::AsyncFd;
 use watari_engine::Input;
 use watari_kernel::{Backend, BackendOutput, Capability, Channel, KernelRequest, Now, RequestId};
 use watari_pfkey::{Dialect, KeyListener};
-use watari_route::RouteMonitor;
 use watari_sys::{KeySocket, NetlinkFamily, NetlinkSocket, Received};
 use watari_xfrm::{GROUP_MIGRATE, GROUPS, XfrmBackend};
 
 /// Room for a burst of moves: ten thousand MIGRATE messages of 216 octets, counted as the kernel counts them.
 const RECEIVE_BUFFER: usize = 16 * 1024 * 1024;
-/// Most messages taken from one descriptor before the others get their turn.
-const BATCH: usize = 64;
 /// The probe's own request; the engine counts its requests from 1.
 const PROBE: RequestId = RequestId(u64::MAX);
 
 /// Every kernel descriptor with its back end.
 pub(crate) struct Kernel {
     xfrm: XfrmBackend,
-    route: RouteMonitor,
     key: Option<(AsyncFd<KeySocket>, KeyListener)>,
     requests: AsyncFd<NetlinkSocket>,
     events: AsyncFd<NetlinkSocket>,
-    addresses: AsyncFd<NetlinkSocket>,
+    addresses: Addresses,
     /// Whether the netlink MIGRATE group could be joined: it then decides, and PF_KEY's copies are consumed.
     pub(crate) netlink_migrate: bool,
     probed: bool,
@@ -57,19 +53,10 @@ impl Kernel {
                 None
             }
         };
-        let addresses = NetlinkSocket::open(NetlinkFamily::Route, &watari_route::GROUPS, RECEIVE_BUFFER)?;
+        let addresses = Addresses::open()?;
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         xfrm.probe(now, PROBE, release.trim());
-        Ok(Self {
-            xfrm,
-            route: RouteMonitor::new(),
-            key,
-            requests: watch(requests)?,
-            events: watch(events)?,
-            addresses: watch(addresses)?,
-            netlink_migrate,
-            probed: false,
-        })
+        Ok(Self { xfrm, key, requests: watch(requests)?, events: watch(events)?, addresses, netlink_migrate, probed: false })
     }
 
     /// Whether the kernel has answered the probe.
@@ -103,24 +90,9 @@ impl Kernel {
                 BackendOutput::Done(PROBE, _) => self.probed = true,
                 BackendOutput::Done(id, result) => inputs.push(Input::Done(id, result)),
                 BackendOutput::Wait(deadline) => {
-                    self.drain_addresses(inputs);
-                    return deadline;
+                    let addresses = self.addresses.drain(now, inputs);
+                    return [deadline, addresses].into_iter().flatten().min();
                 }
-            }
-        }
-    }
-
-    fn drain_addresses(&mut self, inputs: &mut Vec<Input>) {
-        loop {
-            match self.route.poll() {
-                BackendOutput::Send(_, octets) => {
-                    if self.addresses.get_ref().send(&octets).is_err() {
-                        return;
-                    }
-                }
-                BackendOutput::Event(event) => inputs.push(Input::Kernel(event)),
-                BackendOutput::Done(..) => {}
-                BackendOutput::Wait(_) => return,
             }
         }
     }
@@ -128,6 +100,7 @@ impl Kernel {
     /// A time given by a back end has come.
     pub(crate) fn timeout(&mut self, now: Now) {
         self.xfrm.timeout(now);
+        self.addresses.timeout(now);
     }
 
     /// Waits until a descriptor can be read.
@@ -141,7 +114,7 @@ impl Kernel {
         tokio::select! {
             ready = self.requests.readable() => ready.map(|mut guard| guard.retain_ready()),
             ready = self.events.readable() => ready.map(|mut guard| guard.retain_ready()),
-            ready = self.addresses.readable() => ready.map(|mut guard| guard.retain_ready()),
+            ready = self.addresses.readable() => ready,
             ready = key => ready,
         }
     }
@@ -156,10 +129,7 @@ impl Kernel {
             Received::Datagram(octets) => self.xfrm.received(now, Channel::XfrmEvent, &octets),
             _ => self.xfrm.overrun(now, Channel::XfrmEvent),
         });
-        read_some(&self.addresses, NetlinkSocket::receive, |received| match received {
-            Received::Datagram(octets) => self.route.received(&octets),
-            _ => self.route.overrun(),
-        });
+        self.addresses.read(now);
         self.drain(now, inputs);
         let Some((socket, listener)) = &mut self.key else { return };
         let mut lost = false;
@@ -169,19 +139,6 @@ impl Kernel {
         });
         if lost && !self.netlink_migrate {
             self.xfrm.overrun(now, Channel::Key);
-        }
-    }
-}
-
-fn read_some<T: std::os::fd::AsRawFd>(socket: &AsyncFd<T>, receive: fn(&T) -> io::Result<Received>, mut take: impl FnMut(Received)) {
-    for _ in 0..BATCH {
-        match receive(socket.get_ref()) {
-            Ok(Received::WouldBlock) | Err(_) => {
-                // Only now is the descriptor known to be empty: the next readiness is a new one.
-                let _ = socket.try_io(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-                return;
-            }
-            Ok(received) => take(received),
         }
     }
 }

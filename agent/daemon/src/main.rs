@@ -1,5 +1,6 @@
 //! `watarid`: sockets, clocks, threads and privileges around the engine.
 
+mod addresses;
 mod args;
 mod clock;
 mod control;

@@ -6,21 +6,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Poll;
 
+use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use watari_policies::model::Settings;
 use watari_sa::{Datagram, Path, Transmit, Undeliverable};
 use watari_sys::{IkeSocket, IkeSocketOptions};
 
 use crate::descriptor::watch;
-
-/// errno values that say what became of a datagram (asm-generic/errno.h).
-mod errno {
-    pub(super) const EPERM: i32 = 1;
-    pub(super) const EACCES: i32 = 13;
-    pub(super) const EINVAL: i32 = 22;
-    pub(super) const EMSGSIZE: i32 = 90;
-    pub(super) const EADDRNOTAVAIL: i32 = 99;
-}
 
 /// One descriptor and its port.
 pub(crate) struct Bound {
@@ -112,11 +104,11 @@ fn open_one(address: SocketAddr, warn: &mut dyn FnMut(String)) -> io::Result<Ike
 }
 
 fn classify(error: &io::Error) -> Undeliverable {
-    match error.raw_os_error() {
+    match Errno::from_io_error(error) {
         // Linux says EINVAL for a source address that is still tentative or absent.
-        Some(errno::EINVAL | errno::EADDRNOTAVAIL) => Undeliverable::Tentative,
-        Some(errno::EPERM | errno::EACCES) => Undeliverable::Denied,
-        Some(errno::EMSGSIZE) => Undeliverable::TooBig,
+        Some(Errno::INVAL | Errno::ADDRNOTAVAIL) => Undeliverable::Tentative,
+        Some(Errno::PERM | Errno::ACCESS) => Undeliverable::Denied,
+        Some(Errno::MSGSIZE) => Undeliverable::TooBig,
         _ => Undeliverable::NoRoute,
     }
 }

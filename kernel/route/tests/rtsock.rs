@@ -214,7 +214,7 @@ const ASK_ADDRESS: Query = Query::Flags { interface: 2, address: ADDRESS };
 fn started(layout: Layout) -> RtsockMonitor {
     let mut monitor = RtsockMonitor::new(layout);
     assert_eq!(drain(&mut monitor), (vec![], vec![Query::Interfaces], None));
-    monitor.interfaces(SECOND, &[]);
+    monitor.interfaces(SECOND, Some(&[]));
     assert_eq!(drain(&mut monitor), (vec![], vec![], None));
     monitor
 }
@@ -274,23 +274,36 @@ fn a_list_after_a_loss_finds_what_vanished_and_repeats_nothing() {
     let mut monitor = started(FREEBSD);
     // The list of NET_RT_IFLIST: an interface, then its addresses.
     let list = [link("43880000", "02"), unhex(NEW_ADDRESS)].concat();
-    monitor.interfaces(SECOND, &list);
+    monitor.interfaces(SECOND, Some(&list));
     monitor.flags(SECOND, 2, ADDRESS, Some(0));
     let told = format!("{:?}", KernelEvent::Link(LinkEvent { interface: 2, present: true, up: true }));
     assert_eq!(drain(&mut monitor).0, [told, "+ 2 2001:db8:1::5/64".to_owned()]);
     monitor.overrun();
     monitor.overrun();
     assert_eq!(drain(&mut monitor).1, [Query::Interfaces]);
-    monitor.interfaces(SECOND, &list);
+    monitor.interfaces(SECOND, Some(&list));
     monitor.flags(SECOND, 2, ADDRESS, Some(0));
     assert_eq!(drain(&mut monitor).0, Vec::<String>::new());
     // A list that breaks off proves nothing.
-    monitor.interfaces(SECOND, &list[..40]);
+    monitor.interfaces(SECOND, Some(&list[..40]));
     let said = drain(&mut monitor).0;
     assert!(said.len() == 1 && said[0].contains("Malformed"), "{said:?}");
-    monitor.interfaces(SECOND, &[]);
+    monitor.interfaces(SECOND, Some(&[]));
     let gone = format!("{:?}", KernelEvent::Link(LinkEvent { interface: 2, present: false, up: false }));
     assert_eq!(drain(&mut monitor).0, ["- 2 2001:db8:1::5/64".to_owned(), gone]);
+}
+
+#[test]
+fn a_list_that_failed_is_asked_for_again() {
+    let mut monitor = RtsockMonitor::new(FREEBSD);
+    drain(&mut monitor);
+    monitor.interfaces(SECOND, None);
+    let (_, asked, deadline) = drain(&mut monitor);
+    assert_eq!((asked, deadline), (vec![], Some(Duration::from_millis(1500))));
+    monitor.timeout(deadline.unwrap());
+    assert_eq!(drain(&mut monitor).1, [Query::Interfaces]);
+    monitor.interfaces(2 * SECOND, Some(&[]));
+    assert_eq!(drain(&mut monitor), (vec![], vec![], None));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use watari_kernel::{AddressEvent, AddressFlags, Channel, KernelEvent, LinkEvent}
 
 use super::message::{self, Content, Layout};
 
-/// No message says that duplicate address detection ended: a tentative address is asked after this often.
+/// No message says that duplicate address detection ended: a tentative address is asked after this often, and so is a list that failed.
 const TENTATIVE_INTERVAL: Duration = Duration::from_millis(500);
 /// Nor does one say that an address became deprecated.
 const SETTLED_INTERVAL: Duration = Duration::from_secs(30);
@@ -57,6 +57,8 @@ pub struct RtsockMonitor {
     links: BTreeMap<u32, bool>,
     outputs: VecDeque<RtsockOutput>,
     deadline: Option<Duration>,
+    /// The kernel did not give its list: it is asked for at the deadline.
+    list_again: bool,
 }
 
 impl RtsockMonitor {
@@ -64,7 +66,7 @@ impl RtsockMonitor {
     #[must_use]
     pub fn new(layout: Layout) -> Self {
         let outputs = VecDeque::from([RtsockOutput::Ask(Query::Interfaces)]);
-        Self { layout, addresses: BTreeMap::new(), links: BTreeMap::new(), outputs, deadline: None }
+        Self { layout, addresses: BTreeMap::new(), links: BTreeMap::new(), outputs, deadline: None, list_again: false }
     }
 
     /// Takes what the routing socket gave.
@@ -81,8 +83,16 @@ impl RtsockMonitor {
         }
     }
 
-    /// Takes the answer to [`Query::Interfaces`].
-    pub fn interfaces(&mut self, now: Duration, octets: &[u8]) {
+    /// Takes the answer to [`Query::Interfaces`]; `None` where the kernel gave none, which is asked for once more a little later.
+    pub fn interfaces(&mut self, now: Duration, octets: Option<&[u8]>) {
+        self.list_again = octets.is_none();
+        if let Some(octets) = octets {
+            self.list(octets);
+        }
+        self.schedule(now);
+    }
+
+    fn list(&mut self, octets: &[u8]) {
         let (mut addresses, mut links) = (BTreeSet::new(), BTreeSet::new());
         let whole = self.read(octets, &mut |monitor, content| {
             match content {
@@ -99,7 +109,6 @@ impl RtsockMonitor {
             let gone: Vec<u32> = self.links.keys().filter(|link| !links.contains(link)).copied().collect();
             gone.into_iter().for_each(|interface| self.link(LinkEvent { interface, present: false, up: false }));
         }
-        self.schedule(now);
     }
 
     /// Takes the answer to [`Query::Flags`]; `None` where the kernel has no such address.
@@ -119,6 +128,9 @@ impl RtsockMonitor {
     pub fn timeout(&mut self, now: Duration) {
         if self.deadline.is_none_or(|deadline| now < deadline) {
             return;
+        }
+        if std::mem::take(&mut self.list_again) {
+            self.overrun();
         }
         let any_tentative = self.any_tentative();
         let keys: Vec<Key> = self.addresses.iter().filter(|(_, row)| !any_tentative || is_tentative(row)).map(|(key, _)| *key).collect();
@@ -217,9 +229,9 @@ impl RtsockMonitor {
 
     /// Keeps the earlier of the time set and the time now needed.
     fn schedule(&mut self, now: Duration) {
-        let interval = if self.any_tentative() { TENTATIVE_INTERVAL } else { SETTLED_INTERVAL };
+        let interval = if self.list_again || self.any_tentative() { TENTATIVE_INTERVAL } else { SETTLED_INTERVAL };
         let next = now.saturating_add(interval);
-        let wanted = self.addresses.keys().any(|(_, address)| address.is_ipv6());
+        let wanted = self.list_again || self.addresses.keys().any(|(_, address)| address.is_ipv6());
         self.deadline = wanted.then(|| self.deadline.map_or(next, |deadline| deadline.min(next)));
     }
 
