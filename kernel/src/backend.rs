@@ -1,8 +1,11 @@
 //! The contract of a kernel back end. Sans-IO: it owns sequence numbers, dump assembly, the policy table and resynchronisation,
 //! and never touches a descriptor.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
+
+use watari_policies::algorithm::{Encryption, Integrity};
 
 use crate::{KernelError, KernelEvent, KernelReply, KernelRequest, Now};
 
@@ -59,11 +62,15 @@ pub struct Capability {
     pub esn: bool,
     /// Whether AEAD ciphers can be installed.
     pub aead: bool,
+    /// The encryption algorithms that can be installed, beyond what `aead` says; `None` for every one.
+    pub encryption: Option<BTreeSet<Encryption>>,
+    /// The integrity algorithms that can be installed with the ICV length of their RFC; `None` for every one.
+    pub integrity: Option<BTreeSet<Integrity>>,
 }
 
 impl Default for Capability {
     fn default() -> Self {
-        Self { migrate: true, inbound_mh_type: None, esn: true, aead: true }
+        Self { migrate: true, inbound_mh_type: None, esn: true, aead: true, encryption: None, integrity: None }
     }
 }
 

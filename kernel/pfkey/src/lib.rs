@@ -1,60 +1,48 @@
-//! PF_KEY (RFC 2367 and its extensions) as a listener for SADB_X_MIGRATE, sans-IO: octets in, kernel events out.
-//! Invariant: whatever arrives becomes an event, nothing, or `Malformed`; never a panic. Nothing needs to be registered or sent.
+//! PF_KEY version 2 (RFC 2367) with the SADB_X extensions as a kernel back end, sans-IO, and alone as a listener for SADB_X_MIGRATE.
+//! Invariant: whatever arrives becomes an answer, an event, nothing, or `Malformed` with the offset; never a panic.
 
-mod linux;
+mod algorithm;
+mod backend;
+mod convert;
+mod dialect;
+mod dump;
+mod errno;
+mod event;
+mod extension;
+mod job;
+mod listener;
 mod message;
+mod migrate;
+mod packet;
+mod policies;
+mod policy;
+mod probe;
+mod resync;
+mod sa;
+mod sources;
 
-use watari_kernel::{Channel, KernelEvent, Migrate};
+pub use backend::KeyBackend;
+pub use dialect::Dialect;
+pub use listener::KeyListener;
+pub use packet::TriggeringPacket;
 
-use message::Message;
-
-/// SADB_X_MIGRATE, the same number in every dialect.
-const X_MIGRATE: u8 = 24;
 /// Octets of a malformed message that are kept.
 const LOGGED_OCTETS: usize = 512;
 
-/// What a kernel's extensions look like beyond RFC 2367.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dialect {
-    /// Linux net/key/af_key.c.
-    #[default]
-    Linux,
+/// SADB_X_MIGRATE of a main policy as a Mobile IPv6 daemon sends it to Linux, or as the kernel of the dialect announces it: octets for a
+/// PF_KEY socket, or why the values make no such message. Linux answers a refusal with `seq` and `pid`, and a success not at all.
+///
+/// # Errors
+/// In words, if the selector, the number of steps or their addresses cannot be said in PF_KEY.
+pub fn migrate_request(dialect: Dialect, migrate: &watari_kernel::Migrate, seq: u32, pid: u32) -> Result<Vec<u8>, String> {
+    migrate::write(dialect, migrate)?.into_octets(seq, pid)
 }
 
-impl Dialect {
-    fn migrate(self, message: &Message<'_>) -> Result<Migrate, String> {
-        match self {
-            Self::Linux => linux::migrate(message),
-        }
-    }
-}
-
-/// Reads what a PF_KEY socket delivers.
-#[derive(Clone, Debug, Default)]
-pub struct KeyListener {
-    dialect: Dialect,
-}
-
-impl KeyListener {
-    /// A listener for one kernel's dialect.
-    #[must_use]
-    pub const fn new(dialect: Dialect) -> Self {
-        Self { dialect }
-    }
-
-    /// Takes one datagram, which PF_KEY makes one message; `None` if it is no announcement of a MIGRATE.
-    #[must_use]
-    pub fn received(&self, octets: &[u8]) -> Option<KernelEvent> {
-        let event = match Message::read(octets) {
-            // An error goes to whoever sent the request that failed: nothing moved.
-            Ok(message) if message.kind != X_MIGRATE || message.errno != 0 => return None,
-            Ok(message) => self.dialect.migrate(&message).map(KernelEvent::Migrate),
-            Err(why) => Err(why),
-        };
-        Some(event.unwrap_or_else(|why| malformed(why, octets)))
-    }
-}
-
-fn malformed(why: String, octets: &[u8]) -> KernelEvent {
-    KernelEvent::Malformed { channel: Channel::Key, why, octets: octets.get(..LOGGED_OCTETS).unwrap_or(octets).to_vec() }
+/// SADB_FLUSH of every SA, or SADB_X_SPDFLUSH of every policy of the main set: octets for a PF_KEY socket.
+///
+/// # Errors
+/// Never for these messages; the type is that of every writer.
+pub fn flush_request(policies: bool, seq: u32, pid: u32) -> Result<Vec<u8>, String> {
+    let kind = if policies { message::Kind::SpdFlush } else { message::Kind::Flush };
+    message::Outgoing::new(kind, extension::SATYPE_UNSPEC).into_octets(seq, pid)
 }

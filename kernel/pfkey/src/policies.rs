@@ -1,0 +1,115 @@
+//! The kernel's policies by number, as dumps and broadcasts tell of them: what completes an ACQUIRE, which names only the number,
+//! and a MIGRATE, which names no type.
+//! Invariant: an entry is what the kernel last said of that number; end points follow each MIGRATE.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use watari_kernel::{Acquire, Migrate, PolicyEntry, PolicyIndex, Template};
+use watari_policies::{Mode, Selector};
+
+use crate::event::Wanted;
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Policies {
+    known: BTreeMap<PolicyIndex, PolicyEntry>,
+    /// What broadcasts told since the dump under way began: they are younger than its rows.
+    told: BTreeSet<PolicyIndex>,
+    flushed: bool,
+}
+
+impl Policies {
+    /// A dump begins.
+    pub(crate) fn begin(&mut self) {
+        self.told.clear();
+        self.flushed = false;
+    }
+
+    /// Takes the whole dump.
+    pub(crate) fn replace(&mut self, entries: &[PolicyEntry]) {
+        if self.flushed {
+            return;
+        }
+        self.known.retain(|index, _| self.told.contains(index));
+        for entry in entries.iter().filter(|entry| !self.told.contains(&entry.index)) {
+            self.known.insert(entry.index, entry.clone());
+        }
+    }
+
+    /// A policy was added or changed.
+    pub(crate) fn set(&mut self, entry: &PolicyEntry) {
+        self.told.insert(entry.index);
+        self.known.insert(entry.index, entry.clone());
+    }
+
+    /// A policy is gone.
+    pub(crate) fn remove(&mut self, index: PolicyIndex) {
+        self.told.insert(index);
+        self.known.remove(&index);
+    }
+
+    /// Every policy is gone.
+    pub(crate) fn clear(&mut self) {
+        self.known.clear();
+        self.flushed = true;
+    }
+
+    /// The ACQUIRE with what its policy knows; `None` while the policy is unknown.
+    pub(crate) fn complete(&self, wanted: &Wanted) -> Option<Acquire> {
+        let policy = self.known.get(&wanted.index)?;
+        let template = *policy.templates.iter().find(|template| lacks(template, wanted))?;
+        Some(Acquire {
+            sequence: wanted.sequence,
+            packet: wanted.packet.unwrap_or(policy.selector),
+            policy: policy.selector,
+            index: policy.index,
+            direction: policy.direction,
+            template,
+            endpoints: wanted.endpoints,
+        })
+    }
+
+    /// Moves the end points of the policies that a MIGRATE is about, and gives it the types and ports of their selector, if they agree.
+    pub(crate) fn migrate(&mut self, migrate: &mut Migrate) {
+        let mut selector: Option<Selector> = None;
+        let mut agree = true;
+        for policy in self.known.values_mut().filter(|policy| concerns(policy, migrate)) {
+            agree &= selector.is_none_or(|known| known == policy.selector);
+            self.told.insert(policy.index);
+            selector = Some(policy.selector);
+            for template in &mut policy.templates {
+                let step = migrate.steps.iter().find(|step| Some(step.protocol) == template.protocol && step.reqid == template.reqid);
+                if let Some(step) = step.filter(|step| template.mode == Mode::Tunnel && template.endpoints == step.old) {
+                    template.endpoints = step.new;
+                }
+            }
+        }
+        if let Some(selector) = selector.filter(|_| agree) {
+            migrate.selector = selector;
+        }
+    }
+}
+
+/// Whether a template of the policy is the one that lacks an SA: a policy may name several.
+fn lacks(template: &Template, wanted: &Wanted) -> bool {
+    let dst = template.endpoints.dst;
+    template.protocol == Some(wanted.protocol) && (template.mode != Mode::Tunnel || dst.is_unspecified() || dst == wanted.endpoints.dst)
+}
+
+/// Whether a MIGRATE is about a policy: same addresses, protocol and direction, whatever type it says, and every step names a template.
+fn concerns(policy: &PolicyEntry, migrate: &Migrate) -> bool {
+    let (ours, theirs) = (&policy.selector, &migrate.selector);
+    let said = |mask: watari_policies::PortMask, known: watari_policies::PortMask| mask.mask == 0 || mask == known;
+    policy.direction == migrate.direction
+        && (ours.src, ours.dst, ours.protocol) == (theirs.src, theirs.dst, theirs.protocol)
+        && said(theirs.sport, ours.sport)
+        && said(theirs.dport, ours.dport)
+        && migrate.steps.iter().all(|step| {
+            let named = |template: &Template| {
+                Some(step.protocol) == template.protocol && step.reqid == template.reqid && step.mode == template.mode
+            };
+            let stands =
+                |template: &Template| template.mode != Mode::Tunnel || template.endpoints == step.old || template.endpoints == step.new;
+            policy.templates.iter().any(|template| named(template) && stands(template))
+        })
+}
