@@ -35,3 +35,18 @@ pub(crate) fn set_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result
         }
     }
 }
+
+/// Octets of the receive buffer that are taken, as the kernel counts them, and its size (SO_MEMINFO).
+#[cfg(target_os = "linux")]
+pub(crate) fn receive_memory(socket: &impl AsFd) -> Option<(u32, u32)> {
+    /// SO_MEMINFO of asm-generic/socket.h.
+    const MEMORY: i32 = 55;
+    let mut counters = [0_u32; 9];
+    let mut length = libc::socklen_t::try_from(size_of_val(&counters)).ok()?;
+    // SAFETY: the descriptor is borrowed for the call, and pointer and length describe one live array of which the kernel writes at most
+    // that many octets; any octets are valid integers.
+    let result =
+        unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, MEMORY, counters.as_mut_ptr().cast(), &raw mut length) };
+    // SK_MEMINFO_RMEM_ALLOC and SK_MEMINFO_RCVBUF.
+    (result == 0 && length >= 8).then_some((counters[0], counters[1]))
+}

@@ -188,6 +188,25 @@ fn pf_key_answers_a_register() {
     assert_eq!(answer[..2], [2, 7]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_pf_key_buffer_is_an_overrun_told_once() {
+    let (listener, talker) = match (KeySocket::open(), KeySocket::open()) {
+        (Ok(listener), Ok(talker)) => (listener, talker),
+        (Err(error), _) | (_, Err(error)) => return eprintln!("skipped: no PF_KEY here: {error}"),
+    };
+    socket2::SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+    // X_PROMISC (11) on: every message of anybody comes here too.
+    listener.send(&[2, 11, 0, 1, 2, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0]).unwrap();
+    for _ in 0..100 {
+        talker.send(&[2, 11, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0]).unwrap();
+    }
+    assert_eq!(listener.receive().unwrap(), Received::Overrun);
+    let rest: Vec<Received> =
+        std::iter::from_fn(|| Some(listener.receive().unwrap())).take_while(|got| *got != Received::WouldBlock).collect();
+    assert!(!rest.is_empty() && rest.len() < 100 && !rest.contains(&Received::Overrun), "{}", rest.len());
+}
+
 #[test]
 fn a_mobility_message_crosses_the_loopback_with_its_addresses() {
     let socket = match MobilitySocket::open() {
