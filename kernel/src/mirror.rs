@@ -53,6 +53,13 @@ pub enum Model {
     Linux6_12,
 }
 
+impl Model {
+    /// Whether the MH type of an inbound packet is read at all.
+    pub const fn reads_inbound_mh_type(self) -> bool {
+        matches!(self, Self::Linux6_1)
+    }
+}
+
 /// The in-memory kernel of one host.
 #[derive(Debug)]
 pub struct Mirror {
@@ -73,7 +80,7 @@ impl Mirror {
     pub fn new(model: Model, first_spi: u32) -> Self {
         Self {
             model,
-            capability: Capability { inbound_mh_type: Some(false), ..Capability::default() },
+            capability: Capability { inbound_mh_type: Some(model.reads_inbound_mh_type()), ..Capability::default() },
             policies: Policies::default(),
             states: States::default(),
             addresses: BTreeMap::new(),

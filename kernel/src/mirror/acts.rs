@@ -2,6 +2,7 @@
 //! An act says what it does and expects; it returns the differences it saw. The mirror is right as long as no act tells it from Linux.
 
 mod daemon;
+mod headers;
 mod packets;
 mod requests;
 
@@ -15,18 +16,20 @@ use watari_policies::{Direction, Mode, Protocol, Reqid, Secret, Selector};
 
 use crate::mirror::{MigrateRequest, MobilityState, Model, Packet, Upper};
 use crate::{
-    Endpoints, KernelError, KernelEvent, KernelReply, KernelRequest, KmAddress, Migrate, MigrateSource, MigrateStep, PolicyAction,
-    PolicyEntry, PolicyIndex, PolicyKind, SaId, SaInfo, SaKeys, SaLifetime, SaParameters, Spi, Template,
+    Capability, Endpoints, KernelError, KernelEvent, KernelReply, KernelRequest, KmAddress, Migrate, MigrateSource, MigrateStep,
+    PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, SaId, SaInfo, SaKeys, SaLifetime, SaParameters, Spi, Template,
 };
 
 /// A kernel that can be put through the acts, seen by three: the key-management daemon, the Mobile IPv6 daemon and the network.
-/// It is the kernel of the mobile node: [`HOA`], [`COA1`] and [`COA2`] are its own usable addresses, [`HA`] is reached over a link.
+/// It is the kernel of the mobile node: [`HOA`], [`COA1`] and [`COA2`] are its own usable addresses; on the link is one peer, [`HA`].
 pub trait KernelUnderTest {
     /// Which kernel's answers are expected where they differ.
     fn model(&self) -> Model;
+    /// What the key-management daemon's back end found out about it.
+    fn capability(&self) -> Capability;
     /// How long an unanswered ACQUIRE blocks the next one (xfrm_acq_expires); 30 s unless shortened for the test.
     fn larval_lifetime(&self) -> Duration;
-    /// Empties the SAD and the SPD and forgets events.
+    /// Empties the SAD and the SPD, the peer's as well, and forgets events.
     fn reset(&mut self);
     /// Lets time pass.
     fn wait(&mut self, time: Duration);
@@ -56,8 +59,12 @@ pub trait KernelUnderTest {
     fn migrate(&mut self, request: &MigrateRequest) -> Result<(), i32>;
     /// This host sends a packet in clear; tells what left.
     fn send(&mut self, packet: &Packet) -> Sent;
-    /// A packet in clear (HAO allowed) arrives from the link; whether it reached its socket or was forwarded.
+    /// Gives the peer at [`HA`] policies, Mobile IPv6 states and an SA for what it sends from now on.
+    fn equip_peer(&mut self, policies: &[PolicyEntry], states: &[MobilityState], sa: &SaParameters);
+    /// The peer sends a packet, given in clear; whether it reached its socket here.
     fn arrive(&mut self, packet: &Packet) -> bool;
+    /// The peer sends a packet for [`FAR`] through this host; tells what left towards it.
+    fn forward(&mut self, packet: &Packet) -> Sent;
 }
 
 /// What was seen on the link after a packet was sent.
@@ -84,7 +91,7 @@ pub struct Act {
 
 /// Every act.
 pub fn all() -> Vec<Act> {
-    daemon::ACTS.iter().chain(packets::ACTS).chain(requests::ACTS).copied().collect()
+    daemon::ACTS.iter().chain(packets::ACTS).chain(headers::ACTS).chain(requests::ACTS).copied().collect()
 }
 
 const fn address(site: u16, host: u16) -> IpAddr {
@@ -99,6 +106,11 @@ pub const HA: IpAddr = address(1, 1);
 pub const COA1: IpAddr = address(0xf1, 0xe);
 /// The mobile node's second care-of address.
 pub const COA2: IpAddr = address(0xf2, 0xe);
+
+/// The home address of the peer where it plays a mobile node, [`HA`] being its care-of address then.
+pub const HOA2: IpAddr = address(2, 0xabcd);
+/// A host behind this one, as the peer sees it.
+pub const FAR: IpAddr = address(9, 9);
 
 /// Collects differences between what was expected and what was seen.
 #[derive(Default)]
@@ -182,9 +194,10 @@ fn broadcast(request: &MigrateRequest) -> Migrate {
 }
 
 fn mh_packet(src: IpAddr, dst: IpAddr, message_type: u16) -> Packet {
-    // Next header 59, one further 8-octet unit (less is malformed for every type used here), the type, reserved, checksum, data.
-    let mut payload = vec![59, 1, message_type.to_be_bytes()[1]];
-    payload.resize(16, 0);
+    // Next header 59, further 8-octet units (Linux drops less as malformed: a test carries a token), the type, reserved, checksum, data.
+    let units = if matches!(message_type, 3 | 4) { 2 } else { 1 };
+    let mut payload = vec![59, units, message_type.to_be_bytes()[1]];
+    payload.resize(usize::from(units).saturating_add(1).saturating_mul(8), 0);
     Packet::clear(src, dst, Upper { protocol: MOBILITY_HEADER, sport: message_type, dport: 0, payload })
 }
 

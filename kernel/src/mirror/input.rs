@@ -136,7 +136,7 @@ impl Mirror {
     fn check(&self, direction: Direction, packet: &Packet, applied: &[Applied], headers: usize) -> Result<(), Counter> {
         let Body::Clear(upper) = &packet.body else { return Err(Counter::XfrmInTmplMismatch) };
         let mut flow = Flow { src: packet.src, dst: packet.dst, protocol: upper.protocol, sport: upper.sport, dport: upper.dport };
-        let type_is_read = self.model == Model::Linux6_1 && headers == 1;
+        let type_is_read = self.model.reads_inbound_mh_type() && headers == 1;
         if upper.protocol == MOBILITY_HEADER && !type_is_read {
             flow.sport = 0;
         }

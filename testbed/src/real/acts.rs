@@ -2,23 +2,26 @@
 //! beside it, packets over a real link. The mirror passes the same list in a unit test; here Linux has to.
 
 use std::collections::VecDeque;
+use std::io::Read;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use watari_kernel::mirror::acts::{self, COA1, COA2, HA, HOA, KernelUnderTest, Sent};
+use socket2::{SockAddr, Socket};
+use watari_kernel::mirror::acts::{self, COA1, COA2, FAR, HA, HOA, HOA2, KernelUnderTest, Sent};
 use watari_kernel::mirror::{MigrateRequest, MobilityState, Model, Packet};
 use watari_kernel::{
-    Backend, BackendOutput, Channel, Endpoints, KernelError, KernelEvent, KernelReply, KernelRequest, Now, PolicyEntry, PolicyKind,
-    RequestId, Spi,
+    Backend, BackendOutput, Capability, Channel, Endpoints, KernelError, KernelEvent, KernelReply, KernelRequest, Now, PolicyEntry,
+    PolicyKind, RequestId, SaParameters, Spi,
 };
-use watari_policies::selector::MOBILITY_HEADER;
-use watari_policies::{Direction, Selector};
+use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
+use watari_policies::{Direction, Mode, Selector};
 use watari_sys::{MobilitySend, MobilitySocket, NetlinkFamily, NetlinkSocket, Received};
 use watari_xfrm::{GROUPS, XfrmBackend};
 
 use super::kernel::Kernel;
+use super::ping::icmp_socket;
 use super::sniffer::Sniffer;
 use crate::judge::pcap::Kind;
 use crate::uml::boot::{Kernel as Machine, Machine as Boot};
@@ -95,8 +98,9 @@ struct Linux {
     events: VecDeque<KernelEvent>,
     daemon: Kernel,
     signalling: MobilitySocket,
+    peer: Namespace,
+    peer_kernel: Kernel,
     peer_signalling: MobilitySocket,
-    peer_payload: Namespace,
     link: Sniffer,
     troubles: Vec<String>,
 }
@@ -115,7 +119,7 @@ fn topology() -> Topology {
     };
     Topology {
         links: vec!["wire".into()],
-        hosts: vec![host("mn", &[HOA, COA1, COA2], &["2001:db8::/32 dev eth0"]), host("ha", &[HA], &["2001:db8::/32 dev eth0"])],
+        hosts: vec![host("mn", &[HOA, COA1, COA2], &["2001:db8::/32 dev eth0"]), host("ha", &[HA, HOA2], &["2001:db8::/32 dev eth0"])],
     }
 }
 
@@ -127,8 +131,12 @@ impl Linux {
         // Permanent neighbours: discovery would be packets of its own, and the policies of an act would catch them.
         let (near, far) = ("02:00:00:00:00:01", "02:00:00:00:00:02");
         mobile_node.ip_batch(&format!("link set eth0 address {near}\nneigh replace {HA} lladdr {far} dev eth0 nud permanent\n"))?;
+        // The kernel swaps a type 2 routing header's address in only for an address that is marked as a home address.
+        mobile_node
+            .ip_batch(&format!("addr change {HOA}/128 dev eth0 home nodad\nneigh replace {FAR} lladdr {far} dev eth0 nud permanent\n"))?;
+        mobile_node.sysctl("net.ipv6.conf.all.forwarding", "1")?;
         let mut neighbours = format!("link set eth0 address {far}\n");
-        for address in [HOA, COA1, COA2] {
+        for address in [HOA, COA1, COA2, FAR] {
             neighbours += &format!("neigh replace {address} lladdr {near} dev eth0 nud permanent\n");
         }
         home_agent.ip_batch(&neighbours)?;
@@ -138,8 +146,8 @@ impl Linux {
             let open = |groups: &[u32]| NetlinkSocket::open(NetlinkFamily::Xfrm, groups, 1 << 20).context("opening NETLINK_XFRM");
             Ok((open(&[])?, open(&GROUPS)?, Kernel::open()?, MobilitySocket::open().context("raw MH socket")?))
         })??;
-        let (peer_signalling, link) =
-            home_agent.enter(|| -> Result<_> { Ok((MobilitySocket::open().context("raw MH socket")?, Sniffer::open()?)) })??;
+        let (peer_kernel, peer_signalling, link) = home_agent
+            .enter(|| -> Result<_> { Ok((Kernel::open()?, MobilitySocket::open().context("raw MH socket")?, Sniffer::open()?)) })??;
         let backend = XfrmBackend::new(requests.port().context("netlink port")?);
         let mut linux = Self {
             model,
@@ -153,8 +161,9 @@ impl Linux {
             events: VecDeque::new(),
             daemon,
             signalling,
+            peer: home_agent,
+            peer_kernel,
             peer_signalling,
-            peer_payload: home_agent,
             link,
             troubles: Vec::new(),
         };
@@ -166,7 +175,7 @@ impl Linux {
         Now { boot: self.begin.elapsed(), wall: std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default() }
     }
 
-    /// Lets the back end find out what the kernel can do, and checks that it finds what this kernel is known for.
+    /// Lets the back end find out what the kernel can do; an act compares it with what this kernel is known for.
     fn probe(&mut self, release: &str) -> Result<()> {
         self.next += 1;
         let now = self.now();
@@ -240,6 +249,24 @@ impl Linux {
         }
     }
 
+    /// Waits for ESP on the link, or for a packet in clear that `ours` takes for the one that was sent.
+    fn seen_leaving(&mut self, ours: impl Fn(&crate::judge::pcap::Packet) -> bool) -> Sent {
+        let begin = Instant::now();
+        while begin.elapsed() < CROSSING {
+            for seen in self.link.packets() {
+                match seen.kind {
+                    Kind::Esp { spi, .. } => {
+                        return Sent::Esp(Endpoints { src: seen.source, dst: seen.destination }, Spi(spi));
+                    }
+                    Kind::MobilityHeader { .. } | Kind::Udp { .. } if ours(&seen) => return Sent::Clear,
+                    _ => {}
+                }
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Sent::Nothing
+    }
+
     /// Sends a packet in clear from `from`; the local kernel may protect, hold or drop it.
     fn emit(&self, from: &Namespace, signalling: &MobilitySocket, packet: &Packet) -> Result<()> {
         let Some(upper) = packet.upper() else {
@@ -267,6 +294,12 @@ impl Linux {
                 let _ = socket.send_to(&upper.payload, SocketAddr::from((destination, upper.dport)));
                 Ok(())
             })?,
+            ICMPV6 => from.enter(|| -> Result<()> {
+                let mut message = vec![upper.sport.to_be_bytes()[1], upper.dport.to_be_bytes()[1], 0, 0];
+                message.extend_from_slice(&upper.payload);
+                let _ = icmp_socket(Some(packet.src))?.send_to(&message, &SockAddr::from(SocketAddr::new(packet.dst, 0)));
+                Ok(())
+            })?,
             other => Err(Failure(format!("no socket for protocol {other}"))),
         }
     }
@@ -284,12 +317,16 @@ impl KernelUnderTest for Linux {
         self.model
     }
 
+    fn capability(&self) -> Capability {
+        self.backend.capabilities().clone()
+    }
+
     fn larval_lifetime(&self) -> Duration {
         Duration::from_secs(LARVAL_SECONDS)
     }
 
     fn reset(&mut self) {
-        let flushed = self.daemon.flush();
+        let flushed = self.daemon.flush().and_then(|()| self.peer_kernel.flush());
         self.trouble("flush", flushed);
         self.pump();
         self.events.clear();
@@ -344,44 +381,51 @@ impl KernelUnderTest for Linux {
         self.link.skip();
         let emitted = self.emit(&self.mobile_node, &self.signalling, packet);
         self.trouble("send", emitted);
-        let ours = |seen: &crate::judge::pcap::Packet| seen.source == packet.src || seen.destination == HA;
-        let begin = Instant::now();
-        while begin.elapsed() < CROSSING {
-            for seen in self.link.packets() {
-                match seen.kind {
-                    Kind::Esp { spi, .. } => {
-                        let endpoints = Endpoints { src: seen.source, dst: seen.destination };
-                        return Sent::Esp(endpoints, Spi(spi));
-                    }
-                    Kind::MobilityHeader { .. } | Kind::Udp { .. } if ours(&seen) => return Sent::Clear,
-                    _ => {}
-                }
+        self.seen_leaving(|seen| seen.source == packet.src || seen.destination == HA)
+    }
+
+    fn equip_peer(&mut self, policies: &[PolicyEntry], states: &[MobilityState], sa: &SaParameters) {
+        for policy in policies {
+            let errno = self.peer_kernel.set_policy(policy);
+            if let Err(errno) = self.answer("set a policy of the peer", errno) {
+                self.troubles.push(format!("setting {policy:?} at the peer: errno {errno}"));
             }
-            sleep(Duration::from_millis(1));
         }
-        Sent::Nothing
+        for state in states {
+            let errno = self.peer_kernel.set_mobility_state(state);
+            if let Err(errno) = self.answer("set a state of the peer", errno) {
+                self.troubles.push(format!("setting {state:?} at the peer: errno {errno}"));
+            }
+        }
+        let added = self.peer.ip_batch(&state_words(sa));
+        self.trouble("add an SA at the peer", added);
     }
 
     fn arrive(&mut self, packet: &Packet) -> bool {
         let Some(upper) = packet.upper() else { return false };
         let target = SocketAddr::from((packet.dst, upper.dport));
-        let payload = match upper.protocol {
-            UDP => {
-                let bound = self.mobile_node.enter(|| UdpSocket::bind(target).context("binding"));
-                let Some(socket) = self.trouble("arrive", bound.and_then(|socket| socket)) else { return false };
-                let _ = socket.set_nonblocking(true);
-                Some(socket)
-            }
-            _ => None,
-        };
+        let opened = self.mobile_node.enter(|| -> Result<Ear> {
+            Ok(match upper.protocol {
+                UDP => {
+                    let socket = UdpSocket::bind(target).context("binding")?;
+                    socket.set_nonblocking(true).context("binding")?;
+                    Ear::Payload(socket)
+                }
+                ICMPV6 => Ear::Icmp(icmp_socket(None)?, upper.sport.to_be_bytes()[1]),
+                _ => Ear::Signalling,
+            })
+        });
+        let Some(ear) = self.trouble("arrive", opened.and_then(|ear| ear)) else { return false };
         while let Ok(Some(_)) = self.signalling.receive() {}
-        let emitted = self.emit(&self.peer_payload, &self.peer_signalling, packet);
+        let emitted = self.emit(&self.peer, &self.peer_signalling, packet);
         self.trouble("arrive", emitted);
         let begin = Instant::now();
         while begin.elapsed() < CROSSING {
-            let delivered = match &payload {
-                Some(socket) => socket.recv(&mut [0; 64]).is_ok(),
-                None => matches!(self.signalling.receive(), Ok(Some(_))),
+            let mut message = [0; 64];
+            let delivered = match &ear {
+                Ear::Payload(socket) => socket.recv(&mut message).is_ok(),
+                Ear::Icmp(socket, kind) => (&*socket).read(&mut message).is_ok() && message.first() == Some(kind),
+                Ear::Signalling => matches!(self.signalling.receive(), Ok(Some(_))),
             };
             if delivered {
                 return true;
@@ -390,4 +434,37 @@ impl KernelUnderTest for Linux {
         }
         false
     }
+
+    fn forward(&mut self, packet: &Packet) -> Sent {
+        self.link.skip();
+        let emitted = self.emit(&self.peer, &self.peer_signalling, packet);
+        self.trouble("forward", emitted);
+        // In clear the sniffer hears the peer itself as well, which tells nothing.
+        self.seen_leaving(|_| false)
+    }
+}
+
+/// Where a packet that arrives is waited for.
+enum Ear {
+    Payload(UdpSocket),
+    Icmp(Socket, u8),
+    Signalling,
+}
+
+/// An SA in the words of `ip`, without a selector, as the peer holds it.
+fn state_words(sa: &SaParameters) -> String {
+    let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    let mode = match sa.mode {
+        Mode::Transport => "transport",
+        Mode::Tunnel => "tunnel",
+    };
+    format!(
+        "xfrm state add src {} dst {} proto esp spi {:#x} reqid {} mode {mode} enc cbc(aes) 0x{} auth-trunc hmac(sha256) 0x{} 128\n",
+        sa.src,
+        sa.id.dst,
+        sa.id.spi.0,
+        sa.reqid.0,
+        hex(sa.keys.encryption.expose()),
+        hex(sa.keys.integrity.expose())
+    )
 }

@@ -6,6 +6,7 @@ use crate::{AddressEvent, AddressFlags, Backend, BackendOutput, Now, RequestId};
 
 struct MirrorUnderTest {
     mirror: Mirror,
+    peer: Mirror,
     model: Model,
     now: Now,
     events: Vec<KernelEvent>,
@@ -14,7 +15,8 @@ struct MirrorUnderTest {
 
 impl MirrorUnderTest {
     fn new(model: Model) -> Self {
-        let mut kernel = Self { mirror: Mirror::new(model, 0x100), model, now: Now::default(), events: Vec::new(), done: Vec::new() };
+        let (mirror, peer) = (Mirror::new(model, 0x100), Mirror::new(model, 0x100));
+        let mut kernel = Self { mirror, peer, model, now: Now::default(), events: Vec::new(), done: Vec::new() };
         kernel.reset();
         kernel
     }
@@ -36,15 +38,18 @@ impl KernelUnderTest for MirrorUnderTest {
     fn model(&self) -> Model {
         self.model
     }
+    fn capability(&self) -> Capability {
+        self.mirror.capabilities().clone()
+    }
     fn larval_lifetime(&self) -> Duration {
         crate::mirror::LARVAL_LIFETIME
     }
     fn reset(&mut self) {
         self.mirror = Mirror::new(self.model, 0x100);
-        for address in [HOA, COA1, COA2] {
-            let flags = AddressFlags::default();
-            self.mirror.address(AddressEvent { interface: 2, address, prefix_len: 64, present: true, flags });
-        }
+        self.peer = Mirror::new(self.model, 0x100);
+        let event = |address| AddressEvent { interface: 2, address, prefix_len: 64, present: true, flags: AddressFlags::default() };
+        [HOA, COA1, COA2].into_iter().for_each(|address| self.mirror.address(event(address)));
+        [HA, HOA2].into_iter().for_each(|address| self.peer.address(event(address)));
         self.events();
     }
     fn wait(&mut self, time: Duration) {
@@ -74,15 +79,32 @@ impl KernelUnderTest for MirrorUnderTest {
         self.mirror.migrate(request).map_err(|error| error.errno)
     }
     fn send(&mut self, packet: &Packet) -> Sent {
-        match self.mirror.output(self.now, packet.clone()) {
-            Departure::Pass(_) => Sent::Clear,
-            Departure::Protected(Packet { src, dst, body: Body::Esp(esp), .. }) => Sent::Esp(ends(src, dst), esp.spi),
-            Departure::Protected(_) => Sent::Clear,
-            Departure::Dropped { .. } => Sent::Nothing,
-        }
+        sent(self.mirror.output(self.now, packet.clone()))
+    }
+    fn equip_peer(&mut self, policies: &[PolicyEntry], states: &[MobilityState], sa: &SaParameters) {
+        policies.iter().for_each(|policy| self.peer.set_policy(policy.clone()));
+        states.iter().for_each(|state| self.peer.set_mobility_state(self.now, state));
+        let request = KernelRequest::AddSa { parameters: Box::new(sa.clone()), allocated: false, sequence: 0 };
+        self.peer.submit(self.now, RequestId(1), request);
     }
     fn arrive(&mut self, packet: &Packet) -> bool {
-        !matches!(self.mirror.input(self.now, packet.clone()), Arrival::Dropped(_))
+        let Some(packet) = self.peer.output(self.now, packet.clone()).packet() else { return false };
+        matches!(self.mirror.input(self.now, packet), Arrival::Delivered(_))
+    }
+    fn forward(&mut self, packet: &Packet) -> Sent {
+        match self.mirror.input(self.now, packet.clone()) {
+            Arrival::Forward(packet) => sent(self.mirror.output(self.now, packet)),
+            Arrival::Delivered(_) | Arrival::Dropped(_) => Sent::Nothing,
+        }
+    }
+}
+
+fn sent(departure: Departure) -> Sent {
+    match departure {
+        Departure::Pass(_) => Sent::Clear,
+        Departure::Protected(Packet { src, dst, body: Body::Esp(esp), .. }) => Sent::Esp(ends(src, dst), esp.spi),
+        Departure::Protected(_) => Sent::Clear,
+        Departure::Dropped { .. } => Sent::Nothing,
     }
 }
 
