@@ -40,7 +40,9 @@ impl Ikev2 {
     /// Keys are there: our proof and the first child's SPI are asked for.
     pub(crate) fn begin_auth(&mut self, context: &mut Context<'_>, ike: IkeId) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
-        let Some((remote, config)) = sa.remote.and_then(|id| Some((id, context.config.remote(id)?))) else { return };
+        let Some((remote, config)) = sa.remote.and_then(|id| Some((id, context.config.remote(id)?))) else {
+            return self.remote_gone(context, ike);
+        };
         let State::AwaitAuth(attempt) = &sa.state else { return };
         let id_body = identity::to_wire(&config.local_identity).body();
         let Some(work) = proof_work(context, config, attempt, true, true, &id_body) else {
@@ -86,7 +88,9 @@ impl Ikev2 {
     /// Sends the IKE_AUTH request once the proof and the first child's SPI are there.
     pub(crate) fn send_auth(&mut self, context: &mut Context<'_>, ike: IkeId) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
-        let Some((remote, config)) = sa.remote.and_then(|id| Some((id, context.config.remote(id)?))) else { return };
+        let Some((remote, config)) = sa.remote.and_then(|id| Some((id, context.config.remote(id)?))) else {
+            return self.remote_gone(context, ike);
+        };
         let State::AwaitAuth(attempt) = &sa.state else { return };
         let (Some(proof), Some(child)) = (&attempt.proof, attempt.child) else { return };
         if sa.window.outstanding.is_some() || attempt.received.is_some() {
@@ -112,7 +116,7 @@ impl Ikev2 {
     /// The IKE_AUTH response arrived.
     pub(crate) fn auth_answered(&mut self, context: &mut Context<'_>, ike: IkeId, received: Vec<Payload>) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
-        let Some(config) = sa.remote.and_then(|id| context.config.remote(id)) else { return };
+        let Some(config) = sa.remote.and_then(|id| context.config.remote(id)) else { return self.remote_gone(context, ike) };
         let State::AwaitAuth(attempt) = &mut sa.state else { return };
         let payloads = Payloads(&received);
         let (Some(id), Some((method, _))) = (payloads.id_responder(), payloads.authentication()) else {
@@ -173,6 +177,11 @@ impl Ikev2 {
         //= rfc7296#2.21.2
         //# failure of the child SA does not take the IKE SA with it
         self.child_answered(context, child, Payloads(&received), &nr);
+    }
+
+    /// The remote of a handshake has left the configuration meanwhile.
+    pub(crate) fn remote_gone(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        self.attempt_failed(context, ike, Cause::NO_REMOTE, "the remote is gone from the configuration".to_owned());
     }
 
     /// The peer could not prove who it is: the IKE SA that stands on its side is closed.

@@ -83,7 +83,7 @@ impl Ikev2 {
     /// Sends the IKE_AUTH response with what there is to say of the child SA: the IKE SA stands.
     pub(crate) fn auth_answer(&mut self, context: &mut Context<'_>, ike: IkeId, of_child: Vec<Payload>, refusal: Option<&Refusal>) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
-        let Some(config) = sa.remote.and_then(|id| context.config.remote(id)) else { return };
+        let Some(config) = sa.remote.and_then(|id| context.config.remote(id)) else { return self.remote_gone(context, ike) };
         let State::AwaitAuth(attempt) = &mut sa.state else { return };
         let (Some(proof), Some(received)) = (attempt.proof.take(), attempt.received.take()) else { return };
         let mut payloads = vec![

@@ -396,6 +396,14 @@ impl Ikev2 {
         if build.withdrawn.contains(&build.peer_spi) {
             return self.child_withdrawn(context, child);
         }
+        let (ike, traffic) = (build.ike, build.traffic.clone());
+        //= rfc7296#2.9
+        //# what the peer may have on its side depends on who it proved to be, whichever of the two asked (RFC 4301 4.4.3)
+        let identity = self.peer_of(ike).map(|(_, identity, _)| identity);
+        if let Some(identity) = identity.filter(|identity| !context.config.pad.may_hold(identity, &traffic)) {
+            return self.child_failed(context, child, &Refusal::NotAuthorised(identity, traffic));
+        }
+        let Some(build) = self.builds.get_mut(&child) else { return };
         match (build.group, &build.private, payloads.key_exchange()) {
             (None, ..) => self.install_inbound(context, child),
             (Some(group), Some(private), Some((sent, value))) if sent == group.transform_id() => {

@@ -12,6 +12,7 @@ use watari_sa::{
 };
 use watari_wire::ikev2::{ExchangeType, Header, Message, NotifyType, Payload};
 
+use crate::backoff::Rest;
 use crate::child::ChildBuild;
 use crate::cookie::CookieJar;
 use crate::directory::Directory;
@@ -36,6 +37,7 @@ pub struct Ikev2 {
     pub(crate) builds: BTreeMap<ChildId, ChildBuild>,
     pub(crate) kids: BTreeMap<ChildId, Kid>,
     pub(crate) contacted: BTreeSet<RemoteId>,
+    pub(crate) resting: BTreeMap<RemoteId, Rest>,
     pub(crate) directory: Directory,
     pub(crate) cookies: CookieJar,
     pub(crate) limit: Limit,
@@ -318,6 +320,7 @@ impl Ikev2 {
                 Timer::Switch(child) => self.switch_outbound(context, child),
                 Timer::Drain(child) => self.remove_child(context, child, Cause::REPLACED),
                 Timer::Orphan(child) => self.orphan_due(context, child),
+                Timer::Call(remote) => self.call_again(context, remote),
             }
         }
     }
@@ -389,7 +392,10 @@ impl Keying for Ikev2 {
 
     fn deadline(&self) -> Option<Deadline> {
         let (at, timer) = self.timers.next()?;
-        let name = timer.ike().and_then(|ike| self.sas.get(&ike)).map(|sa| sa.name.clone());
+        let name = match timer {
+            Timer::Call(remote) => self.resting.get(&remote).map(|rest| rest.name.clone()),
+            timer => timer.ike().and_then(|ike| self.sas.get(&ike)).map(|sa| sa.name.clone()),
+        };
         Some(Deadline { at, timer: timer.name(), whose: name.unwrap_or_else(|| "child SA".to_owned()) })
     }
 

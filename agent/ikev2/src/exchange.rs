@@ -109,10 +109,13 @@ impl Ikev2 {
     /// A repeat is due.
     pub(crate) fn retransmit_due(&mut self, context: &mut Context<'_>, ike: IkeId) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
-        if let State::AwaitInit(attempt) = &mut sa.state
-            && let Some((cause, detail)) = attempt.refusal.take()
-        {
-            return self.attempt_failed(context, ike, cause, detail);
+        if let State::AwaitInit(attempt) = &mut sa.state {
+            if attempt.answered.is_some() {
+                return self.set_retransmit(context, ike);
+            }
+            if let Some(refusal) = attempt.refusal.take_if(|refusal| refusal.last_word) {
+                return self.attempt_failed(context, ike, refusal.cause, refusal.detail);
+            }
         }
         let policy = sa.remote.and_then(|remote| context.config.remote(remote)).map_or(FALLBACK, |remote| remote.retransmit);
         // Between a move and the peer's first answer repeats are free: the registration may still be under way.

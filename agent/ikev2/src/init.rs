@@ -10,11 +10,11 @@ use watari_policies::{RemoteId, Secret};
 use watari_sa::{Cause, Context, Datagram, IkeId, KeyingEvent, Path, Want, Work, WorkDone};
 use watari_wire::ikev2::{ExchangeType, Flags, Header, Message, NotifyType, Payload};
 
-use crate::nat::{self, Nat};
+use crate::nat;
 use crate::outbox::WorkFor;
 use crate::payloads::{Payloads, notify_with};
 use crate::sk::Crypt;
-use crate::state::{AuthAttempt, IkeSa, InitAnswered, InitAttempt, State, Window};
+use crate::state::{AuthAttempt, IkeSa, InitAnswered, InitAttempt, InitRefusal, State, Window};
 use crate::timers::Timer;
 use crate::{Ikev2, keys, proposals};
 
@@ -62,30 +62,9 @@ impl Ikev2 {
             refusal: None,
             answered: None,
         };
-        let sa = IkeSa {
-            id,
-            name: config.name.clone(),
-            remote: Some(remote),
-            initiator: true,
-            spi_i,
-            spi_r: 0,
-            path: Path::between(local, peer, context.config.settings.port),
-            created: context.now.boot,
-            window: Window::default(),
-            state: State::AwaitInit(Box::new(attempt)),
-            wants,
-            tasks: VecDeque::new(),
-            current: None,
-            first_child: None,
-            answer: None,
-            moved: None,
-            supersedes,
-            only_one: false,
-            hint: None,
-            hinted: None,
-            nat: Nat::default(),
-            refused_since: None,
-        };
+        let path = Path::between(local, peer, context.config.settings.port);
+        let begun = IkeSa::new(id, true, (spi_i, 0), path, context.now.boot, State::AwaitInit(Box::new(attempt)));
+        let sa = IkeSa { name: config.name.clone(), remote: Some(remote), wants, supersedes, ..begun };
         self.add(sa);
         self.make_init_key(context, id, group);
         Some(id)
@@ -116,7 +95,7 @@ impl Ikev2 {
     pub(crate) fn send_init(&mut self, context: &mut Context<'_>, ike: IkeId) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let State::AwaitInit(attempt) = &mut sa.state else { return };
-        let Some(config) = sa.remote.and_then(|remote| context.config.remote(remote)) else { return };
+        let Some(config) = sa.remote.and_then(|remote| context.config.remote(remote)) else { return self.remote_gone(context, ike) };
         let Some((_, public)) = &attempt.key else { return };
         //= rfc7296#2.6
         //# with a cookie the request is repeated unchanged but for the cookie, which comes first
@@ -156,14 +135,29 @@ impl Ikev2 {
         if let Some(error) = payloads.error() {
             //= rfc7296#2.21.1
             //# an unprotected error may be forged: better answers are waited for
-            let cause = if error.notify_type == NotifyType::NO_PROPOSAL_CHOSEN { Cause::SUITES_DIFFER } else { Cause::PEER_REFUSED };
+            let incompatible = error.notify_type == NotifyType::NO_PROPOSAL_CHOSEN;
+            let cause = if incompatible { Cause::SUITES_DIFFER } else { Cause::PEER_REFUSED };
             let offer = sa.remote.and_then(|remote| context.config.remote(remote));
             let offer =
                 offer.map_or_else(String::new, |remote| remote.proposals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
-            attempt.refusal = Some((cause, format!("the peer answered {error}; we offered {offer}")));
-            return;
+            return self.init_refused(ike, cause, format!("the peer answered {error}; we offered {offer}"), incompatible);
         }
         self.init_accepted(context, ike, datagram, message);
+    }
+
+    /// Something unprotected speaks against the request: it is remembered as the reason, should nothing better come before the attempt is
+    /// given up. What the peer cannot change its mind about ends the attempt sooner, once a repeat has been answered alike: whoever only
+    /// sees the request, and cannot hold the peer's own answer back, has lost by then.
+    fn init_refused(&mut self, ike: IkeId, cause: Cause, detail: String, incompatible: bool) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let (path, sends) = (sa.path, sa.window.outstanding.as_ref().map_or(0, |request| request.sends));
+        let State::AwaitInit(attempt) = &mut sa.state else { return };
+        let first = attempt.refusal.as_ref().map_or(sends, |known| known.first);
+        let news = attempt.refusal.as_ref().is_none_or(|known| known.detail != detail);
+        attempt.refusal = Some(InitRefusal { cause, detail: detail.clone(), first, last_word: incompatible && sends > first });
+        if news {
+            self.drop_message(path, cause, detail);
+        }
     }
 
     fn restart_init(&mut self, context: &mut Context<'_>, ike: IkeId, change: impl FnOnce(&mut InitAttempt), why: &str) {
@@ -172,8 +166,7 @@ impl Ikev2 {
         //= rfc7296#2.6.1
         //# repeated demands for cookies and groups are cut off
         if attempt.restarts >= MOST_RESTARTS {
-            attempt.refusal = Some((Cause::PEER_REFUSED, format!("the peer asked for another {why} {MOST_RESTARTS} times")));
-            return;
+            return self.init_refused(ike, Cause::PEER_REFUSED, format!("the peer asked for another {why} {MOST_RESTARTS} times"), true);
         }
         attempt.restarts = attempt.restarts.saturating_add(1);
         attempt.refusal = None;
@@ -193,12 +186,11 @@ impl Ikev2 {
         });
         let Some(group) = usable else {
             let name = group.map_or_else(|| format!("number {}", wanted.unwrap_or(0)), |group| group.name().to_owned());
-            attempt.refusal = Some((Cause::SUITES_DIFFER, format!("the peer wants key exchange group {name}, which we do not offer")));
-            return;
+            let detail = format!("the peer wants key exchange group {name}, which we do not offer");
+            return self.init_refused(ike, Cause::SUITES_DIFFER, detail, true);
         };
         if attempt.restarts >= MOST_RESTARTS {
-            attempt.refusal = Some((Cause::PEER_REFUSED, format!("the peer asked for another group {MOST_RESTARTS} times")));
-            return;
+            return self.init_refused(ike, Cause::PEER_REFUSED, format!("the peer asked for another group {MOST_RESTARTS} times"), true);
         }
         attempt.restarts = attempt.restarts.saturating_add(1);
         attempt.refusal = None;
@@ -211,7 +203,7 @@ impl Ikev2 {
     fn init_accepted(&mut self, context: &mut Context<'_>, ike: IkeId, datagram: &Datagram, message: &Message) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let State::AwaitInit(attempt) = &mut sa.state else { return };
-        let Some(config) = sa.remote.and_then(|remote| context.config.remote(remote)) else { return };
+        let Some(config) = sa.remote.and_then(|remote| context.config.remote(remote)) else { return self.remote_gone(context, ike) };
         let payloads = Payloads(&message.payloads);
         let spi_r = message.header.responder_spi;
         let accepted = || {
@@ -227,12 +219,12 @@ impl Ikev2 {
         };
         let Some((suite, value, nr)) = accepted() else {
             let detail = "an IKE_SA_INIT response that does not answer our offer".to_owned();
-            return self.drop_message(datagram.path, Cause::UNEXPECTED, detail);
+            return self.init_refused(ike, Cause::UNEXPECTED, detail, false);
         };
         let Some((private, _)) = attempt.key.clone() else { return };
         let seen = nat::evaluate(sa.spi_i, spi_r, &datagram.path, message.payloads.iter());
         attempt.answered = Some(InitAnswered { suite, spi_r, nr, response: datagram.octets.clone(), nat: seen });
-        self.forget_request(ike);
+        // The request stays outstanding until the answer has proved to be of use.
         self.out.work(context, Work::Agree { group: suite.group, private, peer: value }, WorkFor::InitShared(ike));
     }
 
@@ -242,18 +234,20 @@ impl Ikev2 {
         let State::AwaitInit(attempt) = &mut sa.state else { return };
         let Some(answered) = attempt.answered.take() else { return };
         let WorkDone::Shared(shared) = done else {
-            // A bad public value: whoever sent it, the real peer may still answer.
-            let (path, octets) = (sa.path, attempt.request.clone());
-            self.launch(context, ike, ExchangeType::IKE_SA_INIT, 0, octets);
-            return self.drop_message(path, Cause::MALFORMED, "the peer's public value must not be used".to_owned());
+            // A bad public value: whoever sent it, the real peer may still answer this request or its next repeat.
+            let detail = "the peer's public value must not be used".to_owned();
+            return self.init_refused(ike, Cause::MALFORMED, detail, false);
         };
         let crypt = match initial_keys(context, &shared, (&attempt.ni, &answered.nr), (sa.spi_i, answered.spi_r), &answered.suite) {
             Ok(keys) => Crypt::new(answered.suite, keys, true),
             Err(error) => return self.attempt_failed(context, ike, Cause::UNEXPECTED, error),
         };
+        self.request_answered(ike);
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let State::AwaitInit(attempt) = &mut sa.state else { return };
         sa.spi_r = answered.spi_r;
         sa.nat = answered.nat;
-        if answered.nat.seen() {
+        if answered.nat.any() {
             //= rfc7296#2.23
             //# behind a NAT the initiator goes on from port 4500 to port 4500
             let settings = &context.config.settings;

@@ -1,7 +1,6 @@
 //! IKE_SA_INIT as responder: repeats, cookies, limits, choice of a suite, response (RFC 7296 1.2, 2.6, 2.7).
 //! Invariant: nothing is kept for a request that is answered with a cookie or a refusal.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 
 use watari_policies::algorithm::{Group, IkeSuite};
@@ -164,30 +163,9 @@ impl Ikev2 {
         let id = context.ids.ike();
         let seen = nat::evaluate(spi_i, message.header.responder_spi, &datagram.path, message.payloads.iter());
         let answer = InitAnswer { request: datagram.octets.clone(), ni: ni.to_vec(), number, suite };
-        let sa = IkeSa {
-            id,
-            name: datagram.path.remote.ip().to_string(),
-            remote: None,
-            initiator: false,
-            spi_i,
-            spi_r: self.fresh_spi(context),
-            path: datagram.path,
-            created: context.now.boot,
-            window: Window { expected: 1, ..Window::default() },
-            state: State::Answering(Box::new(answer)),
-            wants: VecDeque::new(),
-            tasks: VecDeque::new(),
-            current: None,
-            first_child: None,
-            answer: None,
-            moved: None,
-            supersedes: Vec::new(),
-            only_one: false,
-            hint: None,
-            hinted: None,
-            nat: seen,
-            refused_since: None,
-        };
+        let spis = (spi_i, self.fresh_spi(context));
+        let begun = IkeSa::new(id, false, spis, datagram.path, context.now.boot, State::Answering(Box::new(answer)));
+        let sa = IkeSa { window: Window { expected: 1, ..Window::default() }, nat: seen, ..begun };
         self.add(sa);
         self.half_open.insert(id, (datagram.path.remote.ip(), spi_i));
         self.inits.insert((datagram.path.remote.ip(), spi_i), id);

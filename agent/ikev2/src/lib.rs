@@ -3,6 +3,7 @@
 
 mod auth;
 mod auth_answer;
+mod backoff;
 mod child;
 mod cookie;
 mod directory;
@@ -27,6 +28,14 @@ mod state;
 mod status;
 mod task;
 mod timers;
+
+#[cfg(test)]
+extern crate self as watari_ikev2;
+#[cfg(test)]
+#[path = "../tests/pair/mod.rs"]
+mod pair;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -3,24 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use watari_crypto::digest::{constant_time_eq, sha1};
-use watari_sa::Path;
+use watari_sa::{NatSeen, Path};
 use watari_wire::ikev2::{Notify, NotifyType, Payload};
-
-/// Where a NAT was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Nat {
-    /// In front of the peer: its packets do not come from where it thinks.
-    pub(crate) peer: bool,
-    /// In front of us.
-    pub(crate) us: bool,
-}
-
-impl Nat {
-    /// Whether there is one at all.
-    pub(crate) const fn seen(self) -> bool {
-        self.peer || self.us
-    }
-}
 
 fn hash(spi_i: u64, spi_r: u64, end: SocketAddr) -> [u8; 20] {
     //= rfc7296#2.23
@@ -40,7 +24,7 @@ pub(crate) fn notifies(spi_i: u64, spi_r: u64, path: &Path) -> [Payload; 2] {
 }
 
 /// What the peer's notifies say about a message that arrived on this path; a peer that sends none sees none.
-pub(crate) fn evaluate<'a>(spi_i: u64, spi_r: u64, path: &Path, payloads: impl Iterator<Item = &'a Payload> + Clone) -> Nat {
+pub(crate) fn evaluate<'a>(spi_i: u64, spi_r: u64, path: &Path, payloads: impl Iterator<Item = &'a Payload> + Clone) -> NatSeen {
     let mismatch = |kind: NotifyType, end: SocketAddr| {
         let expected = hash(spi_i, spi_r, end);
         let mut hashes = payloads.clone().filter_map(|payload| match payload {
@@ -51,7 +35,7 @@ pub(crate) fn evaluate<'a>(spi_i: u64, spi_r: u64, path: &Path, payloads: impl I
         //# several source hashes may be sent; a NAT is there only if none of them fits
         hashes.clone().next().is_some() && !hashes.any(|data| constant_time_eq(data, &expected))
     };
-    Nat {
+    NatSeen {
         peer: mismatch(NotifyType::NAT_DETECTION_SOURCE_IP, path.remote),
         // Whoever sends from the unspecified address does not know its own; the peer's view is taken as it is then.
         us: !path.local.ip().is_unspecified() && mismatch(NotifyType::NAT_DETECTION_DESTINATION_IP, path.local),
@@ -69,22 +53,22 @@ mod tests {
     #[test]
     fn no_nat_where_both_see_the_same() {
         let sent = notifies(1, 0, &path("[2001:db8::1]:500", "[2001:db8::2]:500"));
-        assert_eq!(evaluate(1, 0, &path("[2001:db8::2]:500", "[2001:db8::1]:500"), sent.iter()), Nat::default());
+        assert_eq!(evaluate(1, 0, &path("[2001:db8::2]:500", "[2001:db8::1]:500"), sent.iter()), NatSeen::default());
     }
 
     #[test]
     fn a_translated_source_is_in_front_of_the_peer() {
         let sent = notifies(1, 0, &path("192.168.0.2:500", "192.0.2.1:500"));
         let nat = evaluate(1, 0, &path("192.0.2.1:500", "198.51.100.7:1024"), sent.iter());
-        assert_eq!(nat, Nat { peer: true, us: false });
-        assert!(nat.seen());
+        assert_eq!(nat, NatSeen { peer: true, us: false });
+        assert!(nat.any());
     }
 
     #[test]
     fn silence_is_no_nat_and_one_of_several_hashes_is_enough() {
-        assert_eq!(evaluate(1, 0, &path("192.0.2.1:500", "198.51.100.7:500"), [].iter()), Nat::default());
+        assert_eq!(evaluate(1, 0, &path("192.0.2.1:500", "198.51.100.7:500"), [].iter()), NatSeen::default());
         let mut sent = notifies(1, 0, &path("10.0.0.1:500", "192.0.2.1:500")).to_vec();
         sent.extend(notifies(1, 0, &path("198.51.100.7:500", "192.0.2.1:500")));
-        assert_eq!(evaluate(1, 0, &path("192.0.2.1:500", "198.51.100.7:500"), sent.iter()), Nat::default());
+        assert_eq!(evaluate(1, 0, &path("192.0.2.1:500", "198.51.100.7:500"), sent.iter()), NatSeen::default());
     }
 }

@@ -27,7 +27,7 @@ impl Ikev2 {
     pub(crate) fn establish(&mut self, context: &mut Context<'_>, ike: IkeId) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let (State::AwaitAuth(attempt), Some(remote)) = (&mut sa.state, sa.remote) else { return };
-        let Some(config) = context.config.remote(remote) else { return };
+        let Some(config) = context.config.remote(remote) else { return self.remote_gone(context, ike) };
         let Some(identity) = attempt.identity.take() else { return };
         let schedule = lifetimes::schedule(&config.lifetime, context.now.boot, context.rng);
         let session = Session {
@@ -192,7 +192,12 @@ impl Ikev2 {
             sa.wants.push_back(want);
             return;
         }
-        self.start_ike(context, remote, VecDeque::from([want]), Vec::new());
+        // An operator who asks waits for nothing.
+        let at_once = matches!(want.trigger, Trigger::Command);
+        let want = if at_once { Some(want) } else { self.put_to_rest(context, remote, want) };
+        if let Some(want) = want {
+            self.start_ike(context, remote, VecDeque::from([want]), Vec::new());
+        }
     }
 
     /// A packet's wish that was on its way when its child SA was made, or one of the configuration that is fulfilled already.
@@ -266,11 +271,17 @@ impl Ikev2 {
         wants
     }
 
+    /// The IKE SA being made to take the place of another.
+    pub(crate) fn superseding(&self, old: IkeId) -> Option<IkeId> {
+        let remote = self.sas.get(&old)?.remote?;
+        let pending = |ike: &IkeId| self.sas.get(ike).is_some_and(|sa| sa.supersedes.iter().any(|(superseded, _)| *superseded == old));
+        self.ike_ids(remote).into_iter().find(pending)
+    }
+
     /// Starts another IKE SA beside this one; when it stands, this one goes. `Cause::PEER_RESTARTED` means that the peer has lost it.
     pub(crate) fn renew(&mut self, context: &mut Context<'_>, old: IkeId, cause: Cause) {
         let Some(remote) = self.sas.get(&old).and_then(|sa| sa.remote) else { return };
-        let pending = |ike: &IkeId| self.sas.get(ike).is_some_and(|sa| sa.supersedes.iter().any(|(superseded, _)| *superseded == old));
-        if let Some(next) = self.ike_ids(remote).into_iter().find(pending) {
+        if let Some(next) = self.superseding(old) {
             // What the old one was asked for since is served by the one under way.
             for want in self.take_wishes(old) {
                 if let Some(sa) = self.sas.get_mut(&next).filter(|sa| !sa.wants.iter().any(|known| known.policy == want.policy)) {
@@ -336,7 +347,14 @@ impl Ikev2 {
         let name = config.map_or_else(|| sa.path.remote.to_string(), |remote| format!("{} ({})", remote.name, sa.path.remote));
         let detail = format!("no answer from {name} to {} requests", sa.window.outstanding.as_ref().map_or(0, |request| request.sends));
         if sa.is_attempt() {
-            return self.attempt_failed(context, ike, Cause::PEER_SILENT, detail);
+            //= rfc7296#2.21.1
+            //# an unprotected error is no reason to give up, but when the time has come anyway the last one is the reason to tell
+            let refusal = match &sa.state {
+                State::AwaitInit(attempt) => attempt.refusal.as_ref().map(|refusal| (refusal.cause, refusal.detail.clone())),
+                _ => None,
+            };
+            let (cause, detail) = refusal.unwrap_or((Cause::PEER_SILENT, detail));
+            return self.attempt_failed(context, ike, cause, detail);
         }
         let mobile = config.is_some_and(|remote| remote.role.home_address().is_some());
         if let State::Replaced(_) | State::Closing(_) = sa.state {

@@ -7,10 +7,9 @@ use std::time::Duration;
 use watari_crypto::KePrivate;
 use watari_policies::algorithm::{Group, IkeSuite};
 use watari_policies::{Identity, RemoteId};
-use watari_sa::{Cause, ChildId, IkeId, IkeState, Path, TransmitId, Want};
+use watari_sa::{Cause, ChildId, IkeId, IkeState, NatSeen, Path, TransmitId, Want};
 use watari_wire::ikev2::{ExchangeType, Payload};
 
-use crate::nat::Nat;
 use crate::sk::Crypt;
 use crate::task::{Queued, RekeyAnswer, Task};
 
@@ -58,12 +57,40 @@ pub(crate) struct IkeSa {
     /// When an unprotected hint last made us start another IKE SA beside it.
     pub(crate) hinted: Option<Duration>,
     /// NATs seen.
-    pub(crate) nat: Nat,
+    pub(crate) nat: NatSeen,
     /// Since when the peer answers with TEMPORARY_FAILURE only.
     pub(crate) refused_since: Option<Duration>,
 }
 
 impl IkeSa {
+    /// One that has just begun, on a path, with nothing to do yet.
+    pub(crate) fn new(id: IkeId, initiator: bool, (spi_i, spi_r): (u64, u64), path: Path, created: Duration, state: State) -> Self {
+        Self {
+            id,
+            name: path.remote.ip().to_string(),
+            remote: None,
+            initiator,
+            spi_i,
+            spi_r,
+            path,
+            created,
+            window: Window::default(),
+            state,
+            wants: VecDeque::new(),
+            tasks: VecDeque::new(),
+            current: None,
+            first_child: None,
+            answer: None,
+            moved: None,
+            supersedes: Vec::new(),
+            only_one: false,
+            hint: None,
+            hinted: None,
+            nat: NatSeen::default(),
+            refused_since: None,
+        }
+    }
+
     /// This host's SPI.
     pub(crate) const fn local_spi(&self) -> u64 {
         if self.initiator { self.spi_i } else { self.spi_r }
@@ -179,10 +206,23 @@ pub(crate) struct InitAttempt {
     pub(crate) request: Vec<u8>,
     /// Whether a request was sent before and told as an event.
     pub(crate) announced: bool,
-    /// An unprotected refusal; it counts only if nothing better comes until the next repeat is due.
-    pub(crate) refusal: Option<(Cause, String)>,
+    /// What was last said against the request, unprotected.
+    pub(crate) refusal: Option<InitRefusal>,
     /// The peer's answer, while the shared secret is being computed.
     pub(crate) answered: Option<InitAnswered>,
+}
+
+/// An unprotected refusal of IKE_SA_INIT, or an answer that is of no use.
+#[derive(Debug)]
+pub(crate) struct InitRefusal {
+    /// What it means.
+    pub(crate) cause: Cause,
+    /// Its words and ours.
+    pub(crate) detail: String,
+    /// How often the request had been sent when the first one came.
+    pub(crate) first: u32,
+    /// Whether it ends the attempt: nothing that the peer could change, and said again about a repeat.
+    pub(crate) last_word: bool,
 }
 
 /// An acceptable IKE_SA_INIT response.
@@ -197,7 +237,7 @@ pub(crate) struct InitAnswered {
     /// The whole response.
     pub(crate) response: Vec<u8>,
     /// NATs seen.
-    pub(crate) nat: Nat,
+    pub(crate) nat: NatSeen,
 }
 
 /// As responder: an acceptable IKE_SA_INIT request.

@@ -31,6 +31,7 @@ impl Ikev2 {
             suite: suite.map(|suite| suite.to_string()).unwrap_or_default(),
             created: sa.created,
             rekey_at: sa.session().and_then(|session| session.rekey_at),
+            nat: sa.nat,
             tasks,
             negotiating: self.negotiating(ike),
         })

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use watari_policies::RemoteId;
 use watari_sa::{ChildId, IkeId};
 
 /// What a moment is for.
@@ -37,6 +38,8 @@ pub(crate) enum Timer {
     Drain(ChildId),
     /// When to remove a child SA that lost its owner and was not replaced.
     Orphan(ChildId),
+    /// When to call a peer again that closes every new IKE SA.
+    Call(RemoteId),
 }
 
 impl Timer {
@@ -57,6 +60,7 @@ impl Timer {
             Self::Switch(_) => "switch to new child SA",
             Self::Drain(_) => "drain child SA",
             Self::Orphan(_) => "orphaned child SA",
+            Self::Call(_) => "call again",
         }
     }
 

@@ -197,16 +197,24 @@ fn endless_demands_for_cookies_end() {
     pair.b.config.settings.cookie_threshold = 0;
     // Somebody changes every cookie on its way back.
     pair.want(Side::A, 0);
-    for _ in 0..50 {
-        pair.settle();
-        let Some(mut flying) = pair.wire.pop_front() else { break };
-        if flying.to == Side::B && flying.datagram.octets[16] == 41 {
-            flying.datagram.octets[40] ^= 1;
+    let mut at_once = 0;
+    for tenth in 0..50 {
+        for _ in 0..50 {
+            pair.settle();
+            let Some(mut flying) = pair.wire.pop_front() else { break };
+            if flying.to == Side::B && flying.datagram.octets[16] == 41 {
+                flying.datagram.octets[40] ^= 1;
+            }
+            pair.deliver(flying);
         }
-        pair.deliver(flying);
+        if tenth == 0 {
+            at_once = pair.a.sent.len();
+        }
+        pair.now += std::time::Duration::from_millis(100);
+        let now = pair.now;
+        pair.a.handle(now, KeyingInput::Timeout);
     }
-    assert!(pair.a.sent.len() <= 7, "{}", pair.a.sent.len());
-    pair.pass_secs(5);
+    assert!(at_once <= 7 && pair.a.sent.len() <= at_once + 2, "{at_once} {}", pair.a.sent.len());
     assert!(pair.a.ike.statuses().is_empty());
     assert_eq!(pair.b.ike.statuses().len(), 0, "and B kept nothing");
 }
@@ -269,6 +277,139 @@ fn a_forged_refusal_does_not_end_an_attempt() {
     pair.a.handle(now, KeyingInput::Datagram(Datagram { path, octets: forged }));
     pair.run();
     pair.assert_healthy(1, 1);
+}
+
+/// A response to A's IKE_SA_INIT with one notify, as anybody can make it who saw the request.
+fn forged_notify(pair: &Pair, kind: u16, data: &[u8]) -> Datagram {
+    let request = pair.a.sent.iter().rev().find(|sent| sent.octets[18] == 34).unwrap();
+    let mut octets = request.octets[..8].to_vec();
+    octets.extend([0; 8]);
+    octets.extend([41, 0x20, 34, 0x20, 0, 0, 0, 0, 0, 0, 0, 36 + data.len() as u8, 0, 0, 0, 8 + data.len() as u8, 0, 0]);
+    octets.extend(kind.to_be_bytes());
+    octets.extend(data);
+    Datagram { path: watari_sa::Path { local: request.path.local, remote: request.path.remote, interface: 0 }, octets }
+}
+
+fn failed_with(cause: Cause) -> impl Fn(&KeyingEvent) -> bool {
+    move |event| matches!(event, KeyingEvent::WantFailed { cause: why, .. } if *why == cause)
+}
+
+#[test]
+fn unprotected_errors_are_waited_out_and_the_last_is_the_reason() {
+    // INVALID_SYNTAX after every repeat, while the peer's own answers are lost: the attempt lives as long as without them.
+    let mut pair = Pair::new();
+    pair.filter = Some(Box::new(|_, _| false));
+    pair.want(Side::A, 0);
+    let mut seconds = 0;
+    while pair.a.count(|event| matches!(event, KeyingEvent::WantFailed { .. })) == 0 {
+        pair.pass_secs(1);
+        seconds += 1;
+        assert!(seconds < 200);
+        let datagram = forged_notify(&pair, 7, &[]);
+        let now = pair.now;
+        pair.a.handle(now, KeyingInput::Datagram(datagram));
+    }
+    assert_eq!(pair.a.sent.len(), 6, "the request and all its repeats");
+    assert_eq!(pair.a.count(failed_with(Cause::PEER_REFUSED)), 1, "{:#?}", pair.a.events);
+    assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::Dropped { .. })), 1, "told at once, and once");
+    // The peer answers at last: all is well.
+    let mut pair = Pair::new();
+    pair.filter = Some(Box::new(|_, _| false));
+    pair.want(Side::A, 0);
+    for _ in 0..20 {
+        pair.pass_secs(1);
+        let datagram = forged_notify(&pair, 7, &[]);
+        let now = pair.now;
+        pair.a.handle(now, KeyingInput::Datagram(datagram));
+    }
+    pair.filter = None;
+    pair.pass_secs(20);
+    pair.assert_healthy(1, 1);
+    assert_eq!(pair.a.inits(), 1);
+}
+
+#[test]
+fn a_refusal_of_every_proposal_counts_when_a_repeat_is_refused_too() {
+    for forged in [1, 2] {
+        let mut pair = Pair::new();
+        pair.filter = Some(Box::new(|_, _| false));
+        pair.want(Side::A, 0);
+        pair.settle();
+        for round in 0..3 {
+            if round < forged {
+                // However often it comes for one and the same request.
+                for _ in 0..5 {
+                    let datagram = forged_notify(&pair, 14, &[]);
+                    let now = pair.now;
+                    pair.a.handle(now, KeyingInput::Datagram(datagram));
+                }
+            }
+            pair.pass_secs(if round == 0 { 1 } else { 2 });
+        }
+        assert_eq!(pair.a.count(failed_with(Cause::SUITES_DIFFER)), forged - 1);
+        pair.filter = None;
+        pair.pass_secs(20);
+        pair.assert_healthy(2 - forged, 2 - forged);
+    }
+}
+
+#[test]
+fn a_public_value_that_must_not_be_used_is_ignored() {
+    let mut pair = Pair::new();
+    pair.want(Side::A, 0);
+    pair.settle();
+    let request = pair.wire.pop_front().unwrap();
+    pair.deliver(request.clone());
+    let answer = pair.wire.pop_front().unwrap();
+    // An all-zero X25519 value in the real answer's place, again and again: no storm of requests comes of it.
+    let mut forged = answer.datagram.clone();
+    let value = forged.octets.windows(8).position(|window| window[2..8] == [0, 40, 0, 31, 0, 0]).unwrap() + 8;
+    forged.octets[value..value + 32].fill(0);
+    let (now, sent) = (pair.now, pair.a.sent.len());
+    for _ in 0..20 {
+        pair.a.handle(now, KeyingInput::Datagram(forged.clone()));
+        pair.settle();
+    }
+    assert_eq!(pair.a.sent.len(), sent, "{}", pair.story());
+    // The real answer, which was lost, comes with the next repeat.
+    pair.pass_secs(2);
+    pair.assert_healthy(1, 1);
+    assert_eq!(pair.a.inits(), 1);
+    // Without it the reason is told.
+    let mut pair = Pair::new();
+    pair.filter = Some(Box::new(|_, _| false));
+    pair.want(Side::A, 0);
+    pair.settle();
+    forged.octets[..8].copy_from_slice(&pair.a.sent[0].octets[..8]);
+    let now = pair.now;
+    pair.a.handle(now, KeyingInput::Datagram(forged));
+    pair.pass_secs(100);
+    assert_eq!(pair.a.count(failed_with(Cause::MALFORMED)), 1, "{:#?}", pair.a.events);
+}
+
+#[test]
+fn the_initiator_too_asks_its_pad_what_the_responder_may_have() {
+    let mut pair = Pair::new();
+    let identity = pair.a.config.remotes[0].remote_identity.clone();
+    pair.a.config.pad = Pad::from_iter([PadEntry { identity: Some(identity), prefixes: vec![format!("{HA}/128").parse().unwrap()] }]);
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    // The tunnel would give the responder every address.
+    pair.want(Side::A, 2);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    let told = pair.a.events.iter().find_map(|event| match event {
+        KeyingEvent::WantFailed { cause, detail, .. } if *cause == Cause::NOT_AUTHORISED => Some(detail.clone()),
+        _ => None,
+    });
+    assert!(told.is_some_and(|detail| detail.contains("b.example")), "{:#?}", pair.a.events);
+    // In IKE_AUTH the IKE SA stands without its child SA.
+    let mut pair = Pair::new();
+    pair.a.config.pad = Pad::default();
+    pair.want(Side::A, 0);
+    pair.run();
+    pair.assert_healthy(1, 0);
 }
 
 #[test]

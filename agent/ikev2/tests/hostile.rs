@@ -331,3 +331,65 @@ fn an_unknown_critical_payload_is_named_in_the_answer() {
     pair.run();
     pair.assert_healthy(1, 1);
 }
+
+#[test]
+fn a_peer_that_closes_every_ike_sa_at_once_is_called_ever_more_slowly() {
+    let mut pair = Pair::new();
+    let net = |text: &str| text.parse().unwrap();
+    let packet = watari_policies::Selector::between(net("2001:db8:1::abcd/128"), net("2001:db8:99::7/128")).protocol(6);
+    let mut calls = Vec::new();
+    let start = pair.now;
+    // A packet asks every tenth of a second, for five minutes.
+    for _ in 0..3000 {
+        pair.acquire(Side::A, 2, packet);
+        pair.settle();
+        if pair.a.inits() > calls.len() {
+            calls.push((pair.now - start).as_secs());
+        }
+        pair.run();
+        for ike in pair.b.established() {
+            pair.close(Side::B, Target::Ike(ike));
+        }
+        pair.run();
+        pair.pass(Duration::from_millis(100));
+    }
+    assert!((7..=12).contains(&pair.a.inits()), "{} calls: {calls:?}", pair.a.inits());
+    // The operator waits for nothing.
+    let before = pair.a.inits();
+    pair.want(Side::A, 0);
+    pair.run();
+    assert_eq!(pair.a.inits(), before + 1);
+    pair.assert_healthy(1, 1);
+    // A peer that keeps an IKE SA for a while is called at once when it closes that one.
+    pair.pass_secs(60);
+    let ike = pair.b.established()[0];
+    pair.close(Side::B, Target::Ike(ike));
+    pair.run();
+    let before = pair.a.inits();
+    pair.acquire(Side::A, 2, packet);
+    pair.settle();
+    assert_eq!(pair.a.inits(), before + 1);
+}
+
+#[test]
+fn what_was_wanted_during_the_rest_is_asked_for_after_it() {
+    let mut pair = Pair::new();
+    let net = |text: &str| text.parse().unwrap();
+    let packet = watari_policies::Selector::between(net("2001:db8:1::abcd/128"), net("2001:db8:99::7/128")).protocol(6);
+    for _ in 0..6 {
+        pair.want(Side::A, 0);
+        pair.run();
+        let ike = pair.b.established()[0];
+        pair.close(Side::B, Target::Ike(ike));
+        pair.run();
+    }
+    let before = pair.a.inits();
+    pair.acquire(Side::A, 2, packet);
+    pair.run();
+    assert_eq!(pair.a.inits(), before);
+    assert_eq!(pair.a.ike.deadline().unwrap().timer, "call again");
+    assert_eq!(pair.a.ike.deadline().unwrap().whose, "b");
+    pair.pass_secs(30);
+    assert_eq!(pair.a.inits(), before + 1);
+    pair.assert_healthy(1, 1);
+}

@@ -306,3 +306,75 @@ fn status_tells_what_is_under_way() {
     pair.run();
     pair.assert_healthy(1, 3);
 }
+
+#[test]
+fn a_remote_that_leaves_the_configuration_in_the_middle_leaves_nothing_stuck() {
+    // The reload comes while A's key pair is being made, while its request is under way, and while a refusal is.
+    for moment in 0..3 {
+        let mut pair = Pair::up();
+        pair.a.hold_work = moment == 0;
+        let ike = pair.a.established()[0];
+        pair.rekey(Side::A, Target::Ike(ike));
+        pair.settle();
+        if moment == 2 {
+            pair.b.config.remotes[0].proposals = vec!["aes256-sha512-x25519".parse().unwrap()];
+        }
+        pair.a.config.remotes.clear();
+        pair.a.ike.reconfigured();
+        release_work(&mut pair, Side::A);
+        pair.run();
+        let status = pair.a.ike.status(ike).unwrap();
+        assert_eq!(status.tasks, [""; 0], "moment {moment}");
+        let sent = pair.a.sent.len();
+        pair.probe(Side::A);
+        pair.run();
+        assert_eq!(pair.a.sent.len(), sent + 1, "moment {moment}: the window is free");
+    }
+}
+
+#[test]
+fn a_remote_that_leaves_the_configuration_ends_a_handshake() {
+    for messages in 0..4 {
+        let mut pair = Pair::new();
+        pair.want(Side::A, 0);
+        for _ in 0..messages {
+            pair.settle();
+            let flying = pair.wire.pop_front().unwrap();
+            pair.deliver(flying);
+        }
+        let side = if messages % 2 == 0 { Side::A } else { Side::B };
+        let host = pair.host(side);
+        host.config.remotes.clear();
+        host.ike.reconfigured();
+        pair.run();
+        pair.pass_secs(200);
+        let host = pair.host(side);
+        assert!(messages > 3 || host.ike.statuses().len() <= 1, "{messages}");
+        assert!(host.ike.statuses().iter().all(|status| status.state == IkeState::Established), "{messages}");
+        host.assert_kernel_matches();
+    }
+}
+
+#[test]
+fn status_tells_where_a_nat_is() {
+    let pair = Pair::up();
+    assert!(!pair.a.ike.statuses()[0].nat.any() && !pair.b.ike.statuses()[0].nat.any());
+    let mut pair = Pair::new();
+    pair.want(Side::A, 0);
+    pair.settle();
+    let mut flying = pair.wire.pop_front().unwrap();
+    flying.datagram.path.remote.set_port(1024);
+    pair.deliver(flying);
+    let mut flying = pair.wire.pop_front().unwrap();
+    flying.datagram.path.local.set_port(500);
+    pair.deliver(flying);
+    pair.run();
+    let nat = |host: &Host| (host.ike.statuses()[0].nat.us, host.ike.statuses()[0].nat.peer);
+    assert_eq!((nat(&pair.a), nat(&pair.b)), ((true, false), (false, true)));
+    // A rekey does not forget it.
+    let ike = pair.a.established()[0];
+    pair.rekey(Side::A, Target::Ike(ike));
+    pair.run();
+    let ike = pair.a.established()[0];
+    assert!(pair.a.ike.status(ike).unwrap().nat.us);
+}

@@ -262,6 +262,22 @@ pub enum IkeState {
     Closing,
 }
 
+/// Where NAT detection saw a NAT (RFC 7296 2.23).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatSeen {
+    /// In front of the peer: its packets do not come from where it thinks.
+    pub peer: bool,
+    /// In front of this host.
+    pub us: bool,
+}
+
+impl NatSeen {
+    /// Whether there is one at all.
+    pub const fn any(self) -> bool {
+        self.peer || self.us
+    }
+}
+
 /// One IKE SA as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IkeStatus {
@@ -285,6 +301,8 @@ pub struct IkeStatus {
     pub created: Duration,
     /// Boot time at which it is rekeyed.
     pub rekey_at: Option<Duration>,
+    /// NATs between the two ends, as its IKE_SA_INIT found them.
+    pub nat: NatSeen,
     /// What it is doing now: names of tasks under way or queued.
     pub tasks: Vec<&'static str>,
     /// Policies whose negotiation is under way or queued in it.

@@ -146,6 +146,7 @@ impl Ikev2 {
         let wanted = self.unserved(context, ike);
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let (replaced, remote) = (matches!(sa.state, State::Replaced(_)), sa.remote);
+        let established = sa.session().map_or(sa.created, |session| session.established);
         let crypt = sa.state.crypt().cloned();
         let rival = match &sa.current {
             Some(Task::RekeyIke(task)) => task.competing,
@@ -161,8 +162,14 @@ impl Ikev2 {
             self.out.event(KeyingEvent::IkeDown { ike, remote, cause, detail: String::new() });
         }
         self.linger(context, ike, crypt);
+        let Some(remote) = remote else { return };
+        if !replaced && !continued {
+            self.closed_after(context, remote, ike, established);
+        }
         for want in wanted {
-            self.want_child(context, want);
+            if let Some(want) = self.put_to_rest(context, remote, want) {
+                self.want_child(context, want);
+            }
         }
     }
 

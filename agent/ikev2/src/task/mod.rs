@@ -27,6 +27,10 @@ use crate::timers::Timer;
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Shortest wait after TEMPORARY_FAILURE; jitter of as much again comes on top.
 const RETRY: Duration = Duration::from_secs(2);
+/// The message id, of either side, at which an IKE SA is replaced before its ids are used up.
+const IDS_RUN_OUT: u32 = u32::MAX - 1024;
+/// The last message id that a request of ours may have: the next one could not be followed by another.
+pub(crate) const LAST_ID: u32 = u32::MAX - 1;
 /// How often a task is tried again for the same reason.
 pub(crate) const MOST_ATTEMPTS: u8 = 8;
 
@@ -187,6 +191,10 @@ impl Ikev2 {
             if sa.current.is_some() || sa.window.outstanding.is_some() || matches!(sa.answer, Some(Answer::RekeyIke(_))) {
                 return;
             }
+            if !replaced && self.ids_are_few(ike) && self.ids_run_out(context, ike) {
+                return;
+            }
+            let Some(sa) = self.sas.get_mut(&ike) else { return };
             let now = context.now.boot;
             let ready = sa.tasks.iter().position(|queued| queued.not_before <= now && (!replaced || queued.task.suits_replaced()));
             let Some(task) = ready.and_then(|index| sa.tasks.remove(index)) else {
@@ -196,6 +204,34 @@ impl Ikev2 {
             };
             self.start_task(context, ike, task.task);
         }
+    }
+
+    /// Whether one side of an IKE SA has few message ids left.
+    fn ids_are_few(&self, ike: IkeId) -> bool {
+        self.sas.get(&ike).is_some_and(|sa| sa.window.next_request.max(sa.window.expected) >= IDS_RUN_OUT)
+    }
+
+    /// The message ids of an IKE SA run out: it is replaced while it still can be. True if nothing more may be asked in it.
+    fn ids_run_out(&mut self, context: &mut Context<'_>, ike: IkeId) -> bool {
+        let Some(sa) = self.sas.get(&ike) else { return true };
+        let next = sa.window.next_request;
+        let closes = sa.tasks.iter().any(|queued| matches!(queued.task, Task::DeleteIke { .. }));
+        let replacing = sa.tasks.iter().any(|queued| matches!(queued.task, Task::RekeyIke(_)));
+        //= rfc7296#2.2
+        //# the IKE SA is closed or rekeyed before a message id would have to be used a second time
+        if next > LAST_ID {
+            self.end(context, ike, Cause::EXPIRED, "its message ids are used up".to_owned());
+            return true;
+        }
+        if next == LAST_ID && !closes {
+            // Not even a rekey came through: another IKE SA takes its place, and the last id is kept to close this one.
+            self.renew(context, ike, Cause::EXPIRED);
+            return true;
+        }
+        if !closes && !replacing && self.superseding(ike).is_none() {
+            self.push_task_first(ike, Task::RekeyIke(Box::<RekeyIke>::default()));
+        }
+        false
     }
 
     fn start_task(&mut self, context: &mut Context<'_>, ike: IkeId, task: Task) {

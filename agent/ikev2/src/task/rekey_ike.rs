@@ -18,7 +18,7 @@ use crate::payloads::Payloads;
 use crate::refusal::Refusal;
 use crate::session::MOST_IKE_SAS;
 use crate::sk::Crypt;
-use crate::state::{Answer, IkeSa, Session, State, Window};
+use crate::state::{Answer, IkeSa, Session, State};
 use crate::timers::Timer;
 use crate::{Ikev2, LINGER, proposals};
 
@@ -77,11 +77,14 @@ impl Ikev2 {
     pub(crate) fn rekey_key_made(&mut self, context: &mut Context<'_>, ike: IkeId, done: WorkDone) {
         let Some(task) = self.rekey_task(ike).filter(|task| !task.sent) else { return };
         let WorkDone::Key { private, public } = done else { return self.task_done(context, ike) };
-        let (Some(group), spi, ni) = (task.group, task.spi.to_be_bytes(), task.ni.clone()) else { return };
+        let group = private.group();
+        let (spi, ni) = (task.spi.to_be_bytes(), task.ni.clone());
         let value = public.clone();
         task.key = Some((private, public));
         task.sent = true;
-        let Some(config) = self.sas.get(&ike).and_then(|sa| sa.remote).and_then(|remote| context.config.remote(remote)) else { return };
+        let config = self.sas.get(&ike).and_then(|sa| sa.remote).and_then(|remote| context.config.remote(remote));
+        // A remote that is gone from the configuration has nothing to propose.
+        let Some(config) = config else { return self.rekey_ike_over(context, ike) };
         //= rfc7296#1.3.2
         //# SA with the new SPI, nonce and key exchange
         let payloads = [
@@ -98,7 +101,7 @@ impl Ikev2 {
             return self.rekey_ike_refused(context, ike, error);
         }
         let config = self.sas.get(&ike).and_then(|sa| sa.remote).and_then(|remote| context.config.remote(remote));
-        let Some((config, task)) = config.zip(self.rekey_task(ike)) else { return };
+        let Some((config, task)) = config.zip(self.rekey_task(ike)) else { return self.rekey_ike_over(context, ike) };
         let accepted = || {
             let (suite, spi) = proposals::chosen_ike(&config.proposals, payloads.proposals()?, 8)?;
             let spi_r = u64::from_be_bytes(spi.try_into().ok()?);
@@ -126,7 +129,7 @@ impl Ikev2 {
 
     fn rekey_ike_refused(&mut self, context: &mut Context<'_>, ike: IkeId, error: &Notify) {
         let config = self.sas.get(&ike).and_then(|sa| sa.remote).and_then(|remote| context.config.remote(remote));
-        let Some((config, task)) = config.zip(self.rekey_task(ike)) else { return };
+        let Some((config, task)) = config.zip(self.rekey_task(ike)) else { return self.rekey_ike_over(context, ike) };
         let (attempts, used) = (task.attempts, task.group);
         if task.competing.is_some() || attempts >= MOST_ATTEMPTS {
             return self.rekey_ike_over(context, ike);
@@ -138,7 +141,7 @@ impl Ikev2 {
             NotifyType::INVALID_KE_PAYLOAD if group.as_ref().is_some_and(offered) => self.push_task_first(ike, again(group)),
             NotifyType::TEMPORARY_FAILURE if self.temporarily_refused(context, ike) => self.renew(context, ike, Cause::PEER_REFUSED),
             NotifyType::TEMPORARY_FAILURE => self.put_off(context, ike, again(used), attempts),
-            _ if no_more_children(error) => self.renew(context, ike, Cause::PEER_REFUSED),
+            _ if no_more_children(error) || self.ids_are_few(ike) => self.renew(context, ike, Cause::PEER_REFUSED),
             _ => {
                 if let Some(path) = self.sas.get(&ike).map(|sa| sa.path) {
                     self.drop_message(path, Cause::PEER_REFUSED, format!("the peer answered {error} to the rekey of the IKE SA"));
@@ -400,32 +403,10 @@ impl Ikev2 {
             predecessor: None,
         };
         let id = context.ids.ike();
-        let sa = IkeSa {
-            id,
-            name: sa.name.clone(),
-            remote: sa.remote,
-            initiator: made.initiator,
-            spi_i: made.spi_i,
-            spi_r: made.spi_r,
-            path: sa.path,
-            created: context.now.boot,
-            //= rfc7296#2.2
-            //# message ids start at zero again
-            window: Window::default(),
-            state: State::Established(Box::new(new)),
-            wants: VecDeque::new(),
-            tasks: VecDeque::new(),
-            current: None,
-            first_child: None,
-            answer: None,
-            moved: None,
-            supersedes: Vec::new(),
-            only_one: false,
-            hint: None,
-            hinted: None,
-            nat: sa.nat,
-            refused_since: None,
-        };
+        //= rfc7296#2.2
+        //# message ids start at zero again
+        let begun = IkeSa::new(id, made.initiator, (made.spi_i, made.spi_r), sa.path, context.now.boot, State::Established(Box::new(new)));
+        let sa = IkeSa { name: sa.name.clone(), remote: sa.remote, nat: sa.nat, ..begun };
         self.add(sa);
         self.timers.set_or_clear(Timer::RekeyIke(id), schedule.rekey_at);
         self.timers.set_or_clear(Timer::ExpireIke(id), schedule.expires_at);
