@@ -112,3 +112,6 @@ fn classify(error: &io::Error) -> Undeliverable {
         _ => Undeliverable::NoRoute,
     }
 }
+
+#[cfg(test)]
+mod tests;
