@@ -15,8 +15,8 @@ pub mod traffic;
 pub use identity::Identity;
 pub use mobility::{KeyMobility, MovementSource, Movements};
 pub use model::{
-    Action, Config, Installer, Ipsec, IpsecId, Lifetime, ManualHalf, ManualSa, MobilityRole, Mode, Policy, PolicyId, Protocol, Remote,
-    RemoteId, Reqid,
+    Action, Config, Installer, Ipsec, IpsecId, KernelInterface, Lifetime, ManualHalf, ManualSa, MobilityRole, Mode, Policy, PolicyId,
+    Protocol, Remote, RemoteId, Reqid,
 };
 pub use pad::{Pad, PadEntry};
 pub use secret::{Secret, SecretId};

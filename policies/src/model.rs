@@ -266,9 +266,21 @@ pub struct ManualHalf {
     pub key: SecretId,
 }
 
+/// The interface through which the kernel's IPsec is asked and heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KernelInterface {
+    /// Linux netlink XFRM, with PF_KEY only listened to for MIGRATE.
+    #[default]
+    Xfrm,
+    /// PF_KEY version 2 (RFC 2367) for everything.
+    PfKey,
+}
+
 /// Settings of the agent as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// How the kernel is talked to; read at the start only.
+    pub backend: KernelInterface,
     /// IKE port, 500 unless a test needs another.
     pub port: u16,
     /// Port for IKE behind the non-ESP marker, 4500.
@@ -283,7 +295,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { port: 500, natt_port: 4500, cookie_threshold: 32, half_open_limit: 4096, control: None }
+        Self { backend: KernelInterface::Xfrm, port: 500, natt_port: 4500, cookie_threshold: 32, half_open_limit: 4096, control: None }
     }
 }
 

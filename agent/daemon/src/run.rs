@@ -71,7 +71,8 @@ impl Daemon {
         let mut warnings = Vec::new();
         let mut warn_later = |text: String| warnings.push(text);
         let sockets = IkeSockets::open(&setup.loaded.config.settings, &mut warn_later).map_err(|error| Failure::socket(&error))?;
-        let mut kernel = Kernel::open(clock::now(), &mut warn_later).map_err(|error| Failure::kernel(&error))?;
+        let backend = setup.loaded.config.settings.backend;
+        let mut kernel = Kernel::open(clock::now(), backend, &mut warn_later).map_err(|error| Failure::kernel(&error))?;
         for text in warnings {
             warn!(log, "{}", text);
         }

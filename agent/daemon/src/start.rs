@@ -11,7 +11,7 @@ use std::time::Duration;
 use slog::{Logger, info, warn};
 use watari_engine::vici::Section;
 use watari_kernel::Capability;
-use watari_policies::Secret;
+use watari_policies::{KernelInterface, Secret};
 use watari_policies::config::{self, Loaded};
 
 use crate::args::Args;
@@ -152,7 +152,7 @@ pub(crate) fn kernel_section(capability: &Capability) -> Section {
 
 /// Probes the kernel without a configuration and prints the report as JSON.
 pub(crate) async fn probe_and_print() -> ExitCode {
-    let mut kernel = match Kernel::open(clock::now(), &mut |text| eprintln!("watarid: {text}")) {
+    let mut kernel = match Kernel::open(clock::now(), KernelInterface::default(), &mut |text| eprintln!("watarid: {text}")) {
         Ok(kernel) => kernel,
         Err(error) => return Failure::kernel(&error).report(),
     };

@@ -259,10 +259,19 @@ pub fn installable(ours: &[ChildProposal], capability: &Capability) -> Vec<Child
         if !capability.aead {
             proposal.ciphers.retain(|cipher| !cipher.is_aead());
         }
+        if let Some(known) = &capability.encryption {
+            proposal.ciphers.retain(|cipher| cipher.is_aead() || known.contains(&cipher.algorithm));
+        }
+        // AEAD ciphers stand without an integrity algorithm, others cannot.
+        let bare = proposal.integrities.is_empty();
+        if let Some(known) = &capability.integrity {
+            proposal.integrities.retain(|integrity| known.contains(integrity));
+        }
         if !capability.esn {
             proposal.esn.retain(|esn| !esn);
         }
-        (!proposal.ciphers.is_empty() && !proposal.esn.is_empty()).then_some(proposal)
+        let whole = !proposal.ciphers.is_empty() && !proposal.esn.is_empty() && proposal.integrities.is_empty() == bare;
+        whole.then_some(proposal)
     };
     ours.iter().filter_map(fits).collect()
 }
@@ -270,6 +279,7 @@ pub fn installable(ours: &[ChildProposal], capability: &Capability) -> Vec<Child
 #[cfg(test)]
 mod tests {
     use super::*;
+    use watari_policies::algorithm::Encryption;
 
     fn ike(text: &str) -> IkeProposal {
         text.parse().unwrap()
@@ -344,5 +354,12 @@ mod tests {
         assert_eq!(installable(&ours, &capability), [child("aes128-sha256-esn")]);
         let capability = Capability { aead: true, esn: false, ..Capability::default() };
         assert_eq!(installable(&ours, &capability), [child("aes128gcm16-noesn")]);
+        let capability = Capability {
+            encryption: Some([Encryption::AesCbc].into()),
+            integrity: Some([Integrity::HmacSha1_96, Integrity::HmacSha512_256].into()),
+            ..Capability::default()
+        };
+        let ours = [child("aes128-null-sha256-sha512"), child("aes128-sha256"), child("aes128gcm16")];
+        assert_eq!(installable(&ours, &capability), [child("aes128-sha512"), child("aes128gcm16")]);
     }
 }

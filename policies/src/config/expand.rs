@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write};
 
+use super::settings::BACKENDS;
 use super::values::duration_text;
 use super::{SecretOrigin, movements};
 use crate::model::{Authentication, Endpoints, Retransmit, Settings};
@@ -70,6 +71,9 @@ impl Display for Key<'_> {
 fn settings(out: &mut String, settings: &Settings) -> fmt::Result {
     writeln!(out, "[watari]\nport = {}\nnatt_port = {}", settings.port, settings.natt_port)?;
     writeln!(out, "cookie_threshold = {}\nhalf_open_limit = {}", settings.cookie_threshold, settings.half_open_limit)?;
+    for (word, _) in BACKENDS.iter().filter(|(_, backend)| *backend == settings.backend) {
+        writeln!(out, "backend = \"{word}\"")?;
+    }
     settings.control.iter().try_for_each(|path| writeln!(out, "control = {}", Text(path)))
 }
 

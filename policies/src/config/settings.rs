@@ -3,7 +3,10 @@
 use super::diagnostics::Report;
 use super::document::{Section, Value};
 use super::values;
-use crate::model::Settings;
+use crate::model::{KernelInterface, Settings};
+
+/// The words of `backend`.
+pub(super) const BACKENDS: [(&str, KernelInterface); 2] = [("xfrm", KernelInterface::Xfrm), ("pfkey", KernelInterface::PfKey)];
 
 /// Reads `[watari]` into `settings`; what is not named keeps its default.
 pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>, settings: &mut Settings) {
@@ -13,7 +16,9 @@ pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>, settings: &mut Se
     let cookie = section.read(report, "cookie_threshold", values::number32(0));
     let limit = section.read(report, "half_open_limit", values::number32(1));
     let control = section.read(report, "control", values::path);
+    let backend = section.read(report, "backend", |report, value| values::choice(report, value, &BACKENDS));
     section.finish(report);
+    settings.backend = backend.map_or(settings.backend, |read| read.value);
     settings.port = port.map_or(settings.port, |read| read.value);
     let natt_span = natt_port.as_ref().map_or_else(|| value.span(), |read| read.span.clone());
     settings.natt_port = natt_port.map_or(settings.natt_port, |read| read.value);

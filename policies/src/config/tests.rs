@@ -496,3 +496,11 @@ fn a_home_agent_with_ten_thousand_nodes_loads() {
     assert_eq!(loaded.config.policies.len(), 30_006);
     assert_eq!(loaded.secrets.len(), 10_002);
 }
+
+#[test]
+fn the_kernel_is_talked_to_by_xfrm_unless_pf_key_is_chosen() {
+    assert_eq!(good(HOME_AGENT).config.settings.backend, crate::KernelInterface::Xfrm);
+    let chosen = good(&HOME_AGENT.replace("[watari]\n", "[watari]\nbackend = \"pfkey\"\n"));
+    assert_eq!(chosen.config.settings.backend, crate::KernelInterface::PfKey);
+    one_error("[watari]\nbackend = \"pf_key\"\n", 2, &["is not understood here", "did you mean \"pfkey\""]);
+}
