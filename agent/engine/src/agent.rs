@@ -14,6 +14,7 @@ use crate::copies::Copies;
 use crate::core::{Call, Core};
 use crate::lookup::Lookup;
 use crate::manual::Manual;
+use crate::reload::{Changed, Retired};
 use crate::spd::Spd;
 use crate::status::Counters;
 use crate::timers::Timers;
@@ -52,8 +53,9 @@ impl Agent {
         options: AgentOptions,
         keying: Box<dyn Keying + Send>,
     ) -> Self {
+        let config = sensible(config);
         let core = Core {
-            places: Places::new(&config, Places::default()),
+            places: Places::new(&config, Places::default(), &Changed::default()),
             lookup: Lookup::new(&config),
             config,
             provider,
@@ -69,20 +71,23 @@ impl Agent {
             purposes: BTreeMap::new(),
             acquired: BTreeMap::new(),
             kept: BTreeMap::new(),
-            installing: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
             movements: BTreeMap::new(),
-            awaited: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             sent_after_move: BTreeMap::new(),
             moves: 0,
-            moved: BTreeMap::new(),
+            migrated: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             stale: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            refused: BTreeSet::new(),
             installed: BTreeMap::new(),
             differences: Vec::new(),
             traffic: BTreeMap::new(),
             commands: BTreeMap::new(),
             manual: Manual::default(),
             retries: BTreeMap::new(),
+            retired: Retired::default(),
             ready: false,
             counters: Counters::default(),
             started: None,
@@ -138,6 +143,14 @@ impl Agent {
             self.action(now, action);
         }
     }
+}
+
+/// A configuration without what would keep the agent busy for nothing: liveness checks after no time at all are none.
+pub(crate) fn sensible(mut config: Config) -> Config {
+    for remote in &mut config.remotes {
+        remote.liveness = remote.liveness.filter(|idle| !idle.is_zero());
+    }
+    config
 }
 
 impl std::fmt::Debug for Agent {

@@ -5,40 +5,40 @@ use std::time::Duration;
 
 use watari_kernel::Now;
 use watari_policies::{PolicyId, RemoteId};
-use watari_sa::{Cause, ChildId, IkeId, IkeState, KeyingEvent, Owner, Target, Trigger, Want};
+use watari_sa::{Cause, ChildId, ChildSa, ChildState, IkeId, IkeState, KeyingEvent, Owner, Target, Trigger, Want};
 
 use crate::agent::Agent;
 use crate::core::Call;
 use crate::timers::Timer;
+use crate::usage::{Counting, Listing};
 use crate::vici::{MAX_PACKET, Section};
 use crate::{Command, CommandId, Output, Reply};
 
 /// How long a command that waits for an outcome waits if it does not say.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Most octets of JSON in one answer: it goes as one packet, in pieces with a header each.
-const MAX_JSON: usize = MAX_PACKET - 16 * 1024;
+pub(crate) const MAX_JSON: usize = MAX_PACKET - 16 * 1024;
 /// How long peers have to answer our farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a command still waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Awaited {
-    /// A child SA of this policy.
-    Up(PolicyId),
+    /// A child SA of each of these policies.
+    Up(Vec<PolicyId>),
     /// The end of these IKE SAs and children.
     Gone { ike: Vec<IkeId>, children: Vec<ChildId>, count: usize },
     /// The end of every IKE SA.
     Stopped,
+    /// What the kernel has counted, for a list.
+    Counts(Counting),
 }
 
 impl Agent {
     /// Takes a command.
     pub(crate) fn command(&mut self, now: Now, id: CommandId, command: Command) {
         match command {
-            Command::Status => {
-                let json = self.status(now).into_json_within(MAX_JSON);
-                self.reply(id, Reply::Json(json));
-            }
+            Command::Status => self.count_first(now, id, Listing::Status),
             Command::Reload(config) => {
                 let changes = self.reload(now, *config);
                 self.end(id, Section::new().with("success", "yes").with("changes", changes));
@@ -48,7 +48,7 @@ impl Agent {
         }
     }
 
-    fn reply(&mut self, id: CommandId, reply: Reply) {
+    pub(crate) fn reply(&mut self, id: CommandId, reply: Reply) {
         self.core.outputs.push_back(Output::Reply(id, reply));
     }
 
@@ -63,17 +63,14 @@ impl Agent {
                 let stats = self.stats(now);
                 self.end(id, stats);
             }
-            "list-sas" => self.rows(id, "list-sa", self.list_sas(now, arguments)),
+            "list-sas" => self.count_first(now, id, Listing::Sas(arguments.text("ike").map(str::to_owned))),
             "list-conns" => self.rows(id, "list-conn", self.list_conns(arguments)),
             "list-policies" => self.rows(id, "list-policy", self.list_policies(arguments)),
             "get-counters" => {
                 let counters = self.counters();
                 self.end(id, counters);
             }
-            "watari-status" => {
-                let json = self.status(now).into_json_within(MAX_JSON);
-                self.reply(id, Reply::Json(json));
-            }
+            "watari-status" => self.count_first(now, id, Listing::Status),
             "initiate" => self.initiate(now, id, arguments),
             "terminate" => self.terminate(now, id, arguments),
             "rekey" => self.rekey(id, arguments),
@@ -81,7 +78,7 @@ impl Agent {
         }
     }
 
-    fn rows(&mut self, id: CommandId, event: &'static str, rows: Vec<Section>) {
+    pub(crate) fn rows(&mut self, id: CommandId, event: &'static str, rows: Vec<Section>) {
         for section in rows {
             self.reply(id, Reply::Row { event, section });
         }
@@ -105,16 +102,26 @@ impl Agent {
 
     fn initiate(&mut self, now: Now, id: CommandId, arguments: &Section) {
         let policies = self.named_policies(arguments);
-        let Some(first) = policies.first().copied() else {
+        if policies.is_empty() {
             return self.end(id, failure("no policy of this name; `list-conns` shows them"));
-        };
-        for policy in policies {
-            if !self.core.reachable(policy) {
-                return self.end(id, failure("the peer's address is not known: it has to call us, or MIGRATE has to name it"));
-            }
-            self.core.calls.push_back(Call::Want(Want { policy, trigger: Trigger::Command }));
         }
-        self.wait(now, id, Awaited::Up(first), arguments);
+        let up = |policy: &PolicyId| {
+            let mut children = self.core.children.of_policy(*policy);
+            // Without owner: found in the kernel and serving only until it is replaced, unless that is how it is configured.
+            let lasting = |child: &ChildSa| child.owner != Owner::None || self.core.by_hand(*policy);
+            children.any(|child| child.state == ChildState::Installed && lasting(child))
+        };
+        let wanted: Vec<_> = policies.into_iter().filter(|policy| !up(policy)).collect();
+        if wanted.is_empty() {
+            return self.end(id, Section::new().with("success", "yes").with("message", "already up"));
+        }
+        if let Some(unreachable) = wanted.iter().find(|policy| !self.core.reachable(**policy)) {
+            let why = "the peer's address is not known: it has to call us, or MIGRATE has to name it";
+            return self.end(id, failure(&format!("{}: {why}", self.policy_name(*unreachable))));
+        }
+        let wants = wanted.iter().map(|policy| Call::Want(Want { policy: *policy, trigger: Trigger::Command }));
+        self.core.calls.extend(wants);
+        self.wait(now, id, Awaited::Up(wanted), arguments);
     }
 
     fn terminate(&mut self, now: Now, id: CommandId, arguments: &Section) {
@@ -189,9 +196,10 @@ impl Agent {
     }
 
     /// A command's time is up.
-    pub(crate) fn command_timeout(&mut self, id: CommandId) {
+    pub(crate) fn command_timeout(&mut self, now: Now, id: CommandId) {
         match self.core.commands.remove(&id) {
             Some(Awaited::Stopped) => self.end(id, Section::new().with("success", "yes")),
+            Some(Awaited::Counts(counting)) => self.counted(now, id, &counting),
             Some(_) => self.end(id, failure("no outcome in time; it goes on")),
             None => {}
         }
@@ -243,11 +251,13 @@ impl Agent {
 fn outcome_of(awaited: &mut Awaited, event: &KeyingEvent, children: &watari_sa::SaTable) -> Option<Section> {
     let success = || Section::new().with("success", "yes");
     match (awaited, event) {
-        (Awaited::Up(policy), KeyingEvent::ChildUp(child)) => {
-            children.get(*child).is_some_and(|child| child.policy == *policy).then(success)
+        (Awaited::Up(policies), KeyingEvent::ChildUp(child)) => {
+            let up = children.get(*child).map(|child| child.policy);
+            policies.retain(|policy| Some(*policy) != up);
+            policies.is_empty().then(success)
         }
-        (Awaited::Up(policy), KeyingEvent::WantFailed { policy: failed, cause, detail }) => {
-            (policy == failed).then(|| failure(&describe(*cause, detail)))
+        (Awaited::Up(policies), KeyingEvent::WantFailed { policy, cause, detail }) => {
+            policies.contains(policy).then(|| failure(&describe(*cause, detail)))
         }
         (Awaited::Gone { ike, children, count }, KeyingEvent::IkeDown { ike: down, .. }) => {
             ike.retain(|waited| waited != down);

@@ -17,6 +17,7 @@ use crate::install::Entry;
 use crate::liveness::Traffic;
 use crate::lookup::Lookup;
 use crate::manual::Manual;
+use crate::reload::Retired;
 use crate::spd::Spd;
 use crate::status::Counters;
 use crate::timers::Timers;
@@ -38,12 +39,23 @@ pub(crate) enum Purpose {
     Traffic { child: ChildId, inbound: bool },
     /// An SPI for the state of an unanswered ACQUIRE, so that it can be named and deleted.
     Withdraw(Endpoints, Protocol),
-    /// An SA made again.
-    Recreate(ChildId),
+    /// A half of a child made again where it belongs.
+    Recreate { child: ChildId, inbound: bool, sa: SaId },
+    /// Octets and packets, for the list that this command waits for.
+    Counts(CommandId),
     /// One half of an SA pair configured by hand; the outbound one is the last.
     ByHand(ChildId, Direction),
     /// Something whose refusal is only worth a notice.
     Housekeeping(&'static str),
+}
+
+/// What a protocol module asked the kernel, as far as the answer concerns the engine.
+#[derive(Clone, Debug)]
+pub(crate) enum Forwarded {
+    /// A half of a child to be installed: its parameters are kept once the kernel has it.
+    Add { child: ChildId, inbound: bool, parameters: SaParameters },
+    /// An SA to be removed.
+    Delete(SaId),
 }
 
 /// A call into a protocol module that waits until the present one is over.
@@ -54,6 +66,15 @@ pub(crate) enum Call {
     Close(Target),
 }
 
+/// The last MIGRATE of a remote that changed something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Migrated {
+    /// Its number among all.
+    pub(crate) number: u64,
+    /// When, boot time.
+    pub(crate) at: Duration,
+}
+
 /// The last movement of a remote, for status and latency.
 #[derive(Clone, Debug)]
 pub(crate) struct Movement {
@@ -62,6 +83,8 @@ pub(crate) struct Movement {
     pub(crate) at: Now,
     pub(crate) first_packet: Option<Duration>,
     pub(crate) transmit: Option<TransmitId>,
+    /// Whether a packet could not leave from the new address: until it is usable, another attempt is no news.
+    pub(crate) waiting: bool,
 }
 
 /// Everything but the protocol modules.
@@ -81,18 +104,24 @@ pub(crate) struct Core {
     pub(crate) purposes: BTreeMap<RequestId, Purpose>,
     /// The last ACQUIRE of each tunnel policy: end points and template of the state that the kernel keeps for it.
     pub(crate) acquired: BTreeMap<PolicyId, (Endpoints, Template)>,
+    /// Parameters of the SAs that the kernel acknowledged, so that one it leaves behind can be made again.
     pub(crate) kept: BTreeMap<SaId, SaParameters>,
-    pub(crate) installing: BTreeMap<RequestId, SaId>,
+    pub(crate) forwarded: BTreeMap<RequestId, Forwarded>,
     pub(crate) movements: BTreeMap<RemoteId, Movement>,
-    pub(crate) awaited: BTreeMap<KmAddress, RemoteId>,
+    /// Remotes whose first packet after a move is awaited, by the path it will take; several may share one.
+    pub(crate) awaited: BTreeSet<(KmAddress, RemoteId)>,
     pub(crate) sent_after_move: BTreeMap<TransmitId, RemoteId>,
-    /// How many plans were applied, and by which a policy's tunnel moved last: what is older than a move is not believed.
+    /// How many plans were applied, and the last one of each remote: what is older than a move is not believed.
     pub(crate) moves: u64,
-    pub(crate) moved: BTreeMap<PolicyId, u64>,
+    pub(crate) migrated: BTreeMap<RemoteId, Migrated>,
+    /// Remotes of which the last reading of the kernel was not believed; empty when everything is to be looked at.
+    pub(crate) unsettled: BTreeSet<RemoteId>,
     /// Where halves of a child stood before they moved.
     pub(crate) stale: BTreeMap<(ChildId, bool), BTreeSet<SaId>>,
     /// Halves that the kernel did not show where they belong; they are looked for once more before anything is done.
     pub(crate) doubted: BTreeSet<(ChildId, bool)>,
+    /// Halves that the kernel once refused to take again where they belong.
+    pub(crate) refused: BTreeSet<(ChildId, bool)>,
     pub(crate) copies: Copies,
     /// Policies of ours that are in the kernel.
     pub(crate) installed: BTreeMap<Entry, (PolicyId, PolicyEntry)>,
@@ -101,6 +130,7 @@ pub(crate) struct Core {
     pub(crate) commands: BTreeMap<CommandId, Awaited>,
     pub(crate) manual: Manual,
     pub(crate) retries: BTreeMap<PolicyId, u32>,
+    pub(crate) retired: Retired,
     pub(crate) counters: Counters,
     pub(crate) started: Option<Now>,
     /// Whether what the kernel held at start-up is known.

@@ -19,7 +19,7 @@ impl Agent {
             KernelEvent::Acquire(acquire) => self.acquire(&acquire),
             KernelEvent::Expire(expire) => self.expire(&expire),
             KernelEvent::Migrate(event) => self.migrate(now, &event),
-            KernelEvent::PolicyChanged(entry) => self.policy_changed(entry),
+            KernelEvent::PolicyChanged(entry) => self.policy_changed(now, entry),
             KernelEvent::PolicyRemoved(entry) => self.policy_removed(&entry),
             KernelEvent::SaRemoved(id) => self.sa_removed(now, id),
             KernelEvent::Flushed { policies } => self.flushed(now, policies),
@@ -68,11 +68,10 @@ impl Agent {
 
     /// The child SA one of whose halves has this id.
     fn child_of(&self, id: SaId) -> Option<ChildId> {
-        let outbound = || self.core.children.by_outbound_spi(id.spi).find(|child| child.outbound_id() == id);
-        self.core.children.by_inbound(id).or_else(outbound).map(|child| child.id)
+        self.core.half_of(id).map(|(child, _)| child)
     }
 
-    fn policy_changed(&mut self, entry: PolicyEntry) {
+    fn policy_changed(&mut self, now: Now, entry: PolicyEntry) {
         let present = self.core.spd.all_present_of(&self.core.lookup, &entry);
         let adopted = self.core.spd.set(&self.core.lookup, entry);
         for policy in adopted.policies {
@@ -80,7 +79,7 @@ impl Agent {
                 self.core.places.set_template(policy, tunnel);
             }
             if !present.contains(&policy) && self.core.spd.present(policy) {
-                self.appeared(policy);
+                self.appeared(now, policy);
             }
         }
     }
@@ -108,7 +107,7 @@ impl Agent {
             }
             self.core.installed.clear();
         }
-        self.core.timers.set_once(Timer::Reconcile, now.boot);
+        self.core.read_again(now.boot);
     }
 
     /// An address that went away ends nothing: for peers that Mobile IPv6 governs MIGRATE decides, for others liveness does.

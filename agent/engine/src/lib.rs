@@ -22,6 +22,7 @@ mod spd;
 mod start;
 pub mod status;
 mod timers;
+mod usage;
 pub mod vici;
 mod whereabouts;
 

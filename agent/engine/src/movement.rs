@@ -12,12 +12,12 @@ use watari_sa::{ChildId, ChildSa, ChildState, IkeId, Keying, SaHalf, Target};
 use crate::Event;
 use crate::agent::Agent;
 use crate::copies::{GRACE, Verdict};
-use crate::core::{Call, Core, Movement, Purpose};
+use crate::core::{Call, Core, Migrated, Movement, Purpose};
 use crate::lookup::Wanted;
 use crate::timers::Timer;
 
 /// Quiet time after the last move of a child before its SAs are looked for in the kernel; mip6d sends its burst within a millisecond.
-const QUIET: Duration = Duration::from_millis(75);
+pub(crate) const QUIET: Duration = Duration::from_millis(75);
 /// Wait before an SA that was not where it belongs is looked for again: a MIGRATE may be on its way on the other socket.
 const SECOND_LOOK: Duration = Duration::from_millis(25);
 /// Wait before a child is looked at again that is still being installed.
@@ -103,6 +103,7 @@ impl Agent {
                 return self.core.tell(Event::MigrateIdle { why: "not heard on the deciding socket yet" });
             }
         }
+        let event = &with_real_addresses(event);
         let view = View { core: &self.core, keying: self.keying.as_ref() };
         match plan_migration(&view, event) {
             Outcome::Idle(idle) => self.core.tell(Event::MigrateIdle { why: idle.why() }),
@@ -116,7 +117,10 @@ impl Agent {
         self.core.moves = self.core.moves.saturating_add(1);
         for (policy, outbound) in &plan.tunnels {
             self.core.places.set_template(*policy, *outbound);
-            self.core.moved.insert(*policy, self.core.moves);
+        }
+        let migrated = Migrated { number: self.core.moves, at: now.boot };
+        for remote in plan.policies.iter().filter_map(|policy| self.core.config.policy(*policy)).map(|policy| policy.remote) {
+            self.core.migrated.insert(remote, migrated);
         }
         for (policy, addresses) in &plan.remember {
             self.core.places.remember(*policy, *addresses);
@@ -188,7 +192,7 @@ impl Agent {
         let (endpoints, state, age) = (half.endpoints, child.state, now.boot.saturating_sub(child.created));
         if found.is_some_and(|info| !info.larval && info.dst == endpoints.dst && info.src == endpoints.src) {
             self.core.stale.remove(&(id, inbound));
-            self.core.doubted.remove(&(id, inbound));
+            self.core.settled(id, inbound);
             return;
         }
         if self.core.doubted.insert((id, inbound)) {
@@ -209,12 +213,28 @@ impl Agent {
                 }
             }
             Some(parameters) => {
-                count(&mut self.core.counters.recreated);
-                self.core.tell(Event::Recreated(id));
                 let request = KernelRequest::AddSa { parameters: Box::new(parameters), allocated: false, sequence: 0 };
-                self.core.ask(Purpose::Recreate(id), request);
+                self.core.ask(Purpose::Recreate { child: id, inbound, sa }, request);
             }
             None => self.lost(id),
+        }
+    }
+
+    /// The kernel took a half again, or did not. A first refusal may come from what stood in the way a moment ago (EEXIST: it moved the SA
+    /// after all) or from want of memory: there is another look and another attempt. After a second one the child is given up and made anew.
+    pub(crate) fn recreated(&mut self, now: Now, (id, inbound): (ChildId, bool), sa: SaId, taken: bool) {
+        match (taken, self.core.children.get(id).is_some()) {
+            (true, true) => {
+                self.core.settled(id, inbound);
+                count(&mut self.core.counters.recreated);
+                self.core.tell(Event::Recreated(id));
+            }
+            (true, false) => self.core.ask(Purpose::Housekeeping("remove an SA of a child that ended"), KernelRequest::DeleteSa(sa)),
+            (false, _) if self.core.refused.insert((id, inbound)) => {
+                self.core.doubted.insert((id, inbound));
+                self.core.verify_soon(now, id);
+            }
+            (false, _) => self.lost(id),
         }
     }
 
@@ -222,7 +242,7 @@ impl Agent {
     pub(crate) fn expire_copies(&mut self, now: Now) {
         let (missed, next) = self.core.copies.expire(now.boot);
         if missed {
-            self.core.timers.set(Timer::Reconcile, now.boot);
+            self.core.read_again(now.boot);
         }
         if let Some(at) = next {
             self.core.timers.set(Timer::Copies, at);
@@ -233,14 +253,14 @@ impl Agent {
 impl Core {
     /// A remote's IKE has moved: the first packet on the new path is awaited.
     pub(crate) fn moved_to(&mut self, now: Now, remote: RemoteId, from: Option<KmAddress>, to: KmAddress) {
-        let movement = Movement { from, to, at: now, first_packet: None, transmit: None };
+        let movement = Movement { from, to, at: now, first_packet: None, transmit: None, waiting: false };
         if let Some(before) = self.movements.insert(remote, movement) {
-            self.awaited.remove(&before.to);
+            self.awaited.remove(&(before.to, remote));
             if let Some(transmit) = before.transmit {
                 self.sent_after_move.remove(&transmit);
             }
         }
-        self.awaited.insert(to, remote);
+        self.awaited.insert((to, remote));
     }
 
     /// Moves the records of a child; the kernel is looked at later.
@@ -274,8 +294,14 @@ impl Core {
 
     fn no_longer_doubted(&mut self, id: ChildId) {
         for inbound in [true, false] {
-            self.doubted.remove(&(id, inbound));
+            self.settled(id, inbound);
         }
+    }
+
+    /// A half is where it belongs, or belongs elsewhere now.
+    fn settled(&mut self, id: ChildId, inbound: bool) {
+        self.doubted.remove(&(id, inbound));
+        self.refused.remove(&(id, inbound));
     }
 
     /// A child that was being installed while its tunnel moved: its records follow, and the kernel is looked at.
@@ -296,6 +322,13 @@ impl Core {
             self.ask(Purpose::Housekeeping("remove an SA left behind"), KernelRequest::DeleteSa(stale));
         }
     }
+}
+
+/// A MIGRATE whose addresses for key management are addresses: `::` says nothing about where a peer is, and then the new tunnel end
+/// points do, as if nothing had been said.
+fn with_real_addresses(event: &Migrate) -> Migrate {
+    let real = |named: &KmAddress| !named.local.is_unspecified() && !named.remote.is_unspecified();
+    Migrate { kmaddress: event.kmaddress.filter(real), ..event.clone() }
 }
 
 /// Counts one more.

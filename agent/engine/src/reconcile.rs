@@ -1,7 +1,7 @@
 //! State is read again after lost events: policies, the care-of address, and every child SA against the kernel's own list.
 //! Invariant: a record follows the kernel; nothing is concluded from a list older than the last move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use watari_kernel::{KernelRequest, KmAddress, Now, PolicyEntry, SaInfo, Spi};
@@ -12,7 +12,7 @@ use watari_sa::{ChildId, ChildSa, ChildState, Owner, Target, Trigger, Want};
 use crate::Event;
 use crate::agent::Agent;
 use crate::core::{Call, Core, Purpose};
-use crate::movement::{count, ike_sas_of};
+use crate::movement::{QUIET, count, ike_sas_of};
 use crate::timers::Timer;
 
 /// Wait before asking again when something moved while the kernel was being read.
@@ -31,30 +31,31 @@ impl Agent {
     /// Events were lost; this is what the kernel holds.
     pub(crate) fn resynchronised(&mut self, now: Now, policies: Vec<PolicyEntry>, sas: &[SaInfo]) {
         count(&mut self.core.counters.resynchronised);
+        self.core.unsettled.clear();
         let moves = self.core.moves;
-        let mut differences = self.refresh_policies(policies, moves);
-        differences.extend(self.compare(now, sas));
+        let mut differences = self.refresh_policies(now, policies, moves);
+        differences.extend(self.compare(now, sas, moves));
         self.core.tell(Event::Reconciled { differences });
+        self.core.read_again_if_unsettled(now, moves);
     }
 
     /// SAs came that were asked for when `moves` moves were known.
     pub(crate) fn compare_sas(&mut self, now: Now, sas: &[SaInfo], moves: u64) {
-        if moves != self.core.moves {
-            return self.core.timers.set_once(Timer::Reconcile, now.boot.saturating_add(AGAIN));
-        }
         let mut differences = std::mem::take(&mut self.core.differences);
-        differences.extend(self.compare(now, sas));
+        differences.extend(self.compare(now, sas, moves));
         self.core.tell(Event::Reconciled { differences });
+        self.core.read_again_if_unsettled(now, moves);
     }
 
-    /// Takes the kernel's whole policy list. Templates of policies that moved since it was asked for are not believed.
-    pub(crate) fn refresh_policies(&mut self, policies: Vec<PolicyEntry>, asked_at: u64) -> Vec<String> {
+    /// Takes the kernel's whole policy list. Templates of remotes that moved since it was asked for, or just now, are not believed.
+    pub(crate) fn refresh_policies(&mut self, now: Now, policies: Vec<PolicyEntry>, asked_at: u64) -> Vec<String> {
         let before = self.core.spd.clear();
         for entry in policies {
             let adopted = self.core.spd.set(&self.core.lookup, entry);
             let Some(tunnel) = adopted.tunnel else { continue };
             for policy in adopted.policies {
-                if self.core.moved.get(&policy).is_none_or(|moved| *moved <= asked_at) {
+                let remote = self.core.config.policy(policy).map(|policy| policy.remote);
+                if remote.is_some_and(|remote| self.core.believable(now, remote, asked_at)) {
                     self.core.places.set_template(policy, tunnel);
                 }
             }
@@ -66,10 +67,10 @@ impl Agent {
             self.core.sleep(*gone);
         }
         for come in after.difference(&before) {
-            self.appeared(*come);
+            self.appeared(now, *come);
         }
         // What we installed and the kernel lost is installed again.
-        let held: std::collections::BTreeSet<_> = self.core.spd.entries().map(|(entry, _)| (entry.direction, entry.selector)).collect();
+        let held: BTreeSet<_> = self.core.spd.entries().map(|(entry, _)| (entry.direction, entry.selector)).collect();
         self.core.installed.retain(|key, _| held.contains(key));
         if self.core.ready && !self.core.stopping {
             self.core.install_policies();
@@ -77,8 +78,8 @@ impl Agent {
         differences
     }
 
-    fn compare(&mut self, now: Now, sas: &[SaInfo]) -> Vec<String> {
-        let mut differences = self.find_care_of(now, sas);
+    fn compare(&mut self, now: Now, sas: &[SaInfo], asked_at: u64) -> Vec<String> {
+        let mut differences = self.find_care_of(now, sas, asked_at);
         let mut by_spi: BySpi<'_> = BTreeMap::new();
         for info in sas.iter().filter(|info| !info.larval) {
             if let Some(id) = info.id() {
@@ -86,6 +87,7 @@ impl Agent {
             }
         }
         let children = self.core.children.iter().filter(|child| !matches!(child.state, ChildState::Installing | ChildState::Closing));
+        let children = children.filter(|child| self.core.believable(now, child.remote, asked_at));
         let children: Vec<_> = children.map(|child| child.id).collect();
         for id in children {
             self.compare_child(now, id, &by_spi, &mut differences);
@@ -132,7 +134,7 @@ impl Agent {
     }
 
     /// Reads care-of addresses from tunnel templates, else from Mobile IPv6 states, and moves what still stands elsewhere.
-    pub(crate) fn find_care_of(&mut self, now: Now, sas: &[SaInfo]) -> Vec<String> {
+    pub(crate) fn find_care_of(&mut self, now: Now, sas: &[SaInfo], asked_at: u64) -> Vec<String> {
         let mut states = BTreeMap::new();
         for info in sas {
             if let (Some(care_of), 43 | 60) = (info.care_of, info.protocol) {
@@ -143,11 +145,15 @@ impl Agent {
         let governed = (0u32..).zip(&self.core.config.remotes).filter(|(_, remote)| remote.role != MobilityRole::None);
         let governed: Vec<_> = governed.map(|(id, _)| RemoteId(id)).collect();
         let mut differences = Vec::new();
-        for remote in governed {
+        for remote in governed.into_iter().filter(|remote| self.core.believable(now, *remote, asked_at)).collect::<Vec<_>>() {
             let found = self.core.tunnel_addresses(remote).or_else(|| self.core.state_addresses(remote, &states));
             let found = found.or_else(|| self.core.home_addresses(remote));
-            let Some(addresses) = found.filter(|found| self.core.places.remembered(remote) != Some(*found)) else { continue };
             let name = self.core.config.remote(remote).map(|remote| remote.name.clone()).unwrap_or_default();
+            if found.is_none() && self.core.binding_gone(remote) {
+                differences.push(format!("{name}: no tunnel and no binding are left in the kernel, its care-of address is forgotten"));
+                self.core.forget_care_of(remote);
+            }
+            let Some(addresses) = found.filter(|found| self.core.places.remembered(remote) != Some(*found)) else { continue };
             differences.push(format!("{name}: IKE is between {} and {}, read from the kernel", addresses.local, addresses.remote));
             let before = self.core.places.remembered(remote);
             self.core.places.remember_remote(remote, addresses);
@@ -179,6 +185,46 @@ impl Agent {
 }
 
 impl Core {
+    /// Whether what the kernel was asked when `asked_at` moves were known is the last word about a remote. A list read in the middle of a
+    /// burst of MIGRATE shows half a move, so for a moment after each the messages themselves are believed.
+    fn believable(&self, now: Now, remote: RemoteId, asked_at: u64) -> bool {
+        self.migrated.get(&remote).is_none_or(|last| last.number <= asked_at && now.boot.saturating_sub(last.at) >= QUIET)
+    }
+
+    /// Remotes that were left out are looked at again when things are quiet; those that moved for the first time meanwhile are not, because
+    /// nothing about them was lost.
+    pub(crate) fn read_again_if_unsettled(&mut self, now: Now, asked_at: u64) {
+        let left_out = self.migrated.keys().filter(|remote| !self.believable(now, **remote, asked_at)).copied();
+        let left_out: BTreeSet<_> = left_out.filter(|remote| self.unsettled.is_empty() || self.unsettled.contains(remote)).collect();
+        self.unsettled = left_out;
+        if !self.unsettled.is_empty() {
+            self.timers.set_once(Timer::Reconcile, now.boot.saturating_add(AGAIN));
+        }
+    }
+
+    /// The kernel is read again for a reason of its own: every remote is looked at.
+    pub(crate) fn read_again(&mut self, at: Duration) {
+        self.unsettled.clear();
+        self.timers.set(Timer::Reconcile, at);
+    }
+
+    /// Whether a mobile node we serve was away and the kernel holds nothing of that any more: its de-registration was missed, or its binding
+    /// ended. Where it is now only the node itself can tell, through IKE.
+    fn binding_gone(&self, remote: RemoteId) -> bool {
+        let Some(MobilityRole::HomeAgent { home_address }) = self.config.remote(remote).map(|remote| remote.role) else { return false };
+        let away = self.places.remembered(remote).is_some_and(|known| known.remote != home_address);
+        // A kernel that never showed a tunnel does not show by its absence that one is gone.
+        let tunnel = |policy: &PolicyId| self.config.policy(*policy).is_some_and(|policy| policy.mode == Mode::Tunnel);
+        away && self.lookup.policies_of(remote).iter().any(|policy| tunnel(policy) && self.places.template(*policy).is_some())
+    }
+
+    fn forget_care_of(&mut self, remote: RemoteId) {
+        self.places.forget_remote(remote);
+        for policy in self.lookup.policies_of(remote) {
+            self.places.forget_policy(*policy, !self.spd.present(*policy));
+        }
+    }
+
     /// Addresses for IKE from the tunnel templates that the kernel holds for a remote; none while they name the home address.
     fn tunnel_addresses(&self, remote: RemoteId) -> Option<KmAddress> {
         let home = self.config.remote(remote)?.role.home_address()?;
@@ -225,16 +271,23 @@ impl Core {
         self.restate(policy, ChildState::Installed, ChildState::Dormant);
     }
 
-    /// A policy is back: its children serve again.
-    pub(crate) fn wake(&mut self, policy: PolicyId) {
-        self.restate(policy, ChildState::Dormant, ChildState::Installed);
+    /// A policy is back: its children serve again, at the tunnel end points that it names now. What should have been rekeyed meanwhile is.
+    pub(crate) fn wake(&mut self, now: Now, policy: PolicyId) {
+        for id in self.restate(policy, ChildState::Dormant, ChildState::Installed) {
+            self.follow_template(now, id);
+            let due = |child: &ChildSa| child.owner != Owner::None && child.rekey_at.is_some_and(|at| at <= now.boot);
+            if self.children.get(id).is_some_and(due) {
+                self.calls.push_back(Call::Rekey(Target::Child(id)));
+            }
+        }
     }
 
-    fn restate(&mut self, policy: PolicyId, from: ChildState, to: ChildState) {
+    fn restate(&mut self, policy: PolicyId, from: ChildState, to: ChildState) -> Vec<ChildId> {
         let fitting = |child: &&ChildSa| child.state == from;
         let children: Vec<_> = self.children.of_policy(policy).filter(fitting).map(|child| child.id).collect();
-        for id in children {
-            self.children.update(id, |child| child.state = to);
+        for id in &children {
+            self.children.update(*id, |child| child.state = to);
         }
+        children
     }
 }

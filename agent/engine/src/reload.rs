@@ -1,15 +1,17 @@
 //! A new configuration takes the place of the old one while the agent runs.
 //! Invariant: ids keep their meaning. What did not change keeps its id and its SAs; what went leaves a retired record behind that
-//! matches nothing; what is new comes after.
+//! matches nothing, until nothing names its id any more and a new record takes its place.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Debug;
 use std::time::Duration;
 
 use watari_kernel::Now;
 use watari_policies::model::Endpoints;
-use watari_policies::{Action, Config, Identity, Installer, IpsecId, Policy, PolicyId, Remote, RemoteId};
+use watari_policies::{Action, Config, Identity, Installer, Ipsec, IpsecId, Policy, PolicyId, Remote, RemoteId};
 use watari_sa::{Owner, Target};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, sensible};
 use crate::core::{Call, Core};
 use crate::lookup::Lookup;
 use crate::timers::Timer;
@@ -18,36 +20,75 @@ use crate::whereabouts::Places;
 /// Name of retired records: no configuration can hold it.
 const RETIRED: &str = "\0retired";
 
+/// How long a retired record is left alone: until then exchanges that still name it are over.
+const QUARANTINE: Duration = Duration::from_secs(60);
+
+/// When records were retired, boot time. They are given to new ones once nothing names them any more.
+#[derive(Debug, Default)]
+pub(crate) struct Retired {
+    remotes: BTreeMap<RemoteId, Duration>,
+    policies: BTreeMap<PolicyId, Duration>,
+}
+
 impl Agent {
     /// Changes the configuration; how many records went or came, in words.
     pub(crate) fn reload(&mut self, now: Now, new: Config) -> String {
-        let merged = merge(&self.core.config, new);
-        let (gone, come) = (merged.gone_remotes.len().saturating_add(merged.gone_policies.len()), merged.come);
-        for policy in &merged.gone_policies {
-            self.core.uninstall_policies(Some(*policy));
-            let children: Vec<_> = self.core.children.of_policy(*policy).map(|child| (child.id, child.owner)).collect();
+        let vacant = self.vacant(now);
+        let merged = merge(&self.core.config, sensible(new), &vacant);
+        let gone = merged.remotes.gone.len().saturating_add(merged.policies.gone.len());
+        let come = merged.remotes.fresh.len().saturating_add(merged.policies.fresh.len());
+        for policy in merged.policies.gone.iter().copied().map(PolicyId) {
+            self.core.uninstall_policies(Some(policy));
+            let children: Vec<_> = self.core.children.of_policy(policy).map(|child| (child.id, child.owner)).collect();
             for (child, owner) in children {
                 match owner {
                     Owner::None => self.core.end_adopted(child),
                     _ => self.core.calls.push_back(Call::Close(Target::Child(child))),
                 }
             }
+            self.core.forget_policy(policy);
+            self.core.retired.policies.insert(policy, now.boot);
         }
-        for remote in &merged.gone_remotes {
-            let ike = self.keying.ike_sas_of(*remote);
+        for remote in merged.remotes.gone.iter().copied().map(RemoteId) {
+            let ike = self.keying.ike_sas_of(remote);
             self.core.calls.extend(ike.into_iter().map(|ike| Call::Close(Target::Ike(ike))));
+            self.core.forget_remote(remote);
+            self.core.retired.remotes.insert(remote, now.boot);
         }
+        self.core.retired.remotes.retain(|remote, _| !merged.remotes.fresh.contains(&remote.0));
+        self.core.retired.policies.retain(|policy, _| !merged.policies.fresh.contains(&policy.0));
         self.core.config = merged.config;
         self.keying.reconfigured();
         self.core.lookup = Lookup::new(&self.core.config);
-        self.core.places = Places::new(&self.core.config, std::mem::take(&mut self.core.places));
+        let changed = Changed { remotes: merged.remotes.fresh, policies: merged.policies.fresh };
+        self.core.places = Places::new(&self.core.config, std::mem::take(&mut self.core.places), &changed);
+        for remote in self.core.retired.remotes.keys() {
+            self.core.places.forget_remote(*remote);
+        }
         // Policies of another daemon that the new records stand for are found by reading the kernel again.
-        self.core.timers.set(Timer::Reconcile, now.boot.saturating_add(Duration::from_millis(1)));
+        self.core.read_again(now.boot.saturating_add(Duration::from_millis(1)));
         if self.core.ready {
             self.core.install_policies();
             self.start_all();
         }
         format!("{gone} records retired, {come} new")
+    }
+
+    /// Places of records that nothing names any more: no SA, no negotiation, and no exchange that might still be under way.
+    fn vacant(&self, now: Now) -> Vacant {
+        let core = &self.core;
+        let negotiated: BTreeSet<PolicyId> = self.keying.statuses().into_iter().flat_map(|ike| ike.negotiating).collect();
+        let old = |at: &Duration| now.boot.saturating_sub(*at) >= QUARANTINE;
+        let unserved = |policy: &PolicyId| core.children.of_policy(*policy).next().is_none() && !negotiated.contains(policy);
+        let policies = core.retired.policies.iter().filter(|(policy, at)| old(at) && unserved(policy)).map(|(policy, _)| policy.0);
+        let policies: BTreeSet<u32> = policies.collect();
+        let with_children: BTreeSet<RemoteId> = core.children.iter().map(|child| child.remote).collect();
+        let unknown = |remote: &RemoteId| self.keying.ike_sas_of(*remote).is_empty() && !with_children.contains(remote);
+        let remotes = core.retired.remotes.iter().filter(|(remote, at)| old(at) && unknown(remote)).map(|(remote, _)| remote.0);
+        let named = (0u32..).zip(&core.config.policies).filter(|(id, _)| !policies.contains(id)).map(|(_, policy)| policy.ipsec);
+        let named: BTreeSet<IpsecId> = named.collect();
+        let ipsecs = (0u32..).zip(&core.config.ipsecs).map(|(id, _)| id).filter(|id| !named.contains(&IpsecId(*id)));
+        Vacant { remotes: remotes.collect(), ipsecs: ipsecs.collect(), policies }
     }
 }
 
@@ -56,78 +97,127 @@ impl Core {
     pub(crate) fn retired(&self, remote: RemoteId) -> bool {
         self.config.remote(remote).is_none_or(|remote| remote.name == RETIRED)
     }
+
+    fn forget_remote(&mut self, remote: RemoteId) {
+        self.movements.remove(&remote);
+        self.awaited.retain(|(_, other)| *other != remote);
+        self.sent_after_move.retain(|_, other| *other != remote);
+        self.migrated.remove(&remote);
+        self.unsettled.remove(&remote);
+        self.timers.clear(Timer::Liveness(remote));
+    }
+
+    fn forget_policy(&mut self, policy: PolicyId) {
+        self.acquired.remove(&policy);
+        self.retries.remove(&policy);
+        self.timers.clear(Timer::Retry(policy));
+    }
+}
+
+/// Records that stand in another's place or at the end since the last configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    /// Remotes.
+    pub(crate) remotes: BTreeSet<u32>,
+    /// Policies.
+    pub(crate) policies: BTreeSet<u32>,
+}
+
+struct Vacant {
+    remotes: BTreeSet<u32>,
+    policies: BTreeSet<u32>,
+    ipsecs: BTreeSet<u32>,
 }
 
 struct Merged {
     config: Config,
-    gone_remotes: Vec<RemoteId>,
-    gone_policies: Vec<PolicyId>,
-    come: usize,
+    remotes: Placed,
+    policies: Placed,
 }
 
 /// Where the records of the new configuration go.
-fn merge(old: &Config, new: Config) -> Merged {
+fn merge(old: &Config, new: Config, vacant: &Vacant) -> Merged {
     let mut config = Config { pad: new.pad, settings: new.settings, ..old.clone() };
-    let ipsecs = place(&mut config.ipsecs, new.ipsecs, |ipsec| ipsec.clone(), |_| {});
-    let mut gone_remotes = Vec::new();
-    let kept =
-        place(&mut config.remotes, new.remotes, |remote: &Remote| Remote { line: 0, ..remote.clone() }, |gone| gone_remotes.push(gone));
+    let ipsecs = place(&mut config.ipsecs, new.ipsecs, Ipsec::clone, |_| false, &vacant.ipsecs);
+    let strip = |remote: &Remote| Remote { line: 0, ..remote.clone() };
+    let remotes = place(&mut config.remotes, new.remotes, strip, |remote| remote.name == RETIRED, &vacant.remotes);
     let of = |ids: &[u32], id: u32| ids.get(id as usize).copied().unwrap_or(u32::MAX);
     let policies = new.policies.into_iter().map(|policy| Policy {
-        remote: RemoteId(of(&kept.ids, policy.remote.0)),
+        remote: RemoteId(of(&remotes.ids, policy.remote.0)),
         ipsec: IpsecId(of(&ipsecs.ids, policy.ipsec.0)),
         ..policy
     });
-    let mut gone_policies = Vec::new();
     let strip = |policy: &Policy| Policy { line: 0, ..policy.clone() };
-    let placed = place(&mut config.policies, policies.collect(), strip, |gone| gone_policies.push(gone));
-    let gone_remotes: Vec<_> =
-        gone_remotes.into_iter().map(RemoteId).filter(|id| old.remote(*id).is_some_and(|remote| remote.name != RETIRED)).collect();
-    let gone_policies: Vec<_> =
-        gone_policies.into_iter().map(PolicyId).filter(|id| old.policy(*id).is_some_and(|policy| policy.name != RETIRED)).collect();
-    for remote in &gone_remotes {
-        if let Some(remote) = config.remotes.get_mut(remote.0 as usize) {
+    let policies = place(&mut config.policies, policies.collect(), strip, |policy| policy.name == RETIRED, &vacant.policies);
+    for remote in &remotes.gone {
+        if let Some(remote) = config.remotes.get_mut(*remote as usize) {
             retire_remote(remote);
         }
     }
-    for policy in &gone_policies {
-        if let Some(policy) = config.policies.get_mut(policy.0 as usize) {
+    for policy in &policies.gone {
+        if let Some(policy) = config.policies.get_mut(*policy as usize) {
             retire_policy(policy);
         }
     }
-    Merged { config, gone_remotes, gone_policies, come: kept.come.saturating_add(placed.come) }
+    Merged { config, remotes, policies }
 }
 
+#[derive(Debug, Default)]
 struct Placed {
     /// Where each new record stands, by its place in the new configuration.
     ids: Vec<u32>,
-    come: usize,
+    /// Those without an equal before.
+    fresh: BTreeSet<u32>,
+    /// Old ones without an equal now that were not retired already.
+    gone: Vec<u32>,
 }
 
-/// Finds a place for each new record: that of an equal old one, else a new one at the end. Old ones without an equal are `gone`.
-fn place<T: PartialEq>(records: &mut Vec<T>, new: Vec<T>, key: impl Fn(&T) -> T, mut gone: impl FnMut(u32)) -> Placed {
-    let keys: Vec<T> = records.iter().map(&key).collect();
-    let mut used = vec![false; records.len()];
-    let mut placed = Placed { ids: Vec::new(), come: 0 };
+/// Finds a place for each new record: that of an equal old one, else a vacant one, else one at the end. Equals have equal texts, so that
+/// each record is compared with few others however many there are.
+fn place<T: PartialEq + Debug>(
+    records: &mut Vec<T>,
+    new: Vec<T>,
+    key: impl Fn(&T) -> T,
+    retired: impl Fn(&T) -> bool,
+    vacant: &BTreeSet<u32>,
+) -> Placed {
+    let mut old: BTreeMap<String, VecDeque<(u32, T)>> = BTreeMap::new();
+    for (id, record) in (0u32..).zip(records.iter()).filter(|(_, record)| !retired(record)) {
+        let key = key(record);
+        old.entry(format!("{key:?}")).or_default().push_back((id, key));
+    }
+    let mut placed = Placed::default();
+    let mut homeless = Vec::new();
+    let mut vacant = vacant.clone();
     for record in new {
         let wanted = key(&record);
-        let found = keys.iter().zip(&used).position(|(old, used)| !used && *old == wanted);
-        let at = found.unwrap_or(records.len());
-        match (found.and_then(|at| used.get_mut(at)), found.and_then(|at| records.get_mut(at))) {
-            (Some(used), Some(old)) => {
-                *used = true;
+        let equals = old.get_mut(&format!("{wanted:?}"));
+        let found = equals.and_then(|equals| equals.remove(equals.iter().position(|(_, equal)| *equal == wanted)?));
+        let at = found.map_or(u32::MAX, |(id, _)| id);
+        match records.get_mut(at as usize) {
+            Some(old) => {
                 *old = record;
+                vacant.remove(&at);
             }
-            _ => {
-                records.push(record);
-                placed.come = placed.come.saturating_add(1);
-            }
+            None => homeless.push((placed.ids.len(), record)),
         }
-        placed.ids.push(u32::try_from(at).unwrap_or(u32::MAX));
+        placed.ids.push(at);
     }
-    for (id, _) in (0u32..).zip(used).filter(|(_, used)| !used) {
-        gone(id);
+    for (number, record) in homeless {
+        let end = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        let at = vacant.pop_first().unwrap_or(end);
+        match records.get_mut(at as usize) {
+            Some(old) => *old = record,
+            None => records.push(record),
+        }
+        placed.fresh.insert(at);
+        if let Some(id) = placed.ids.get_mut(number) {
+            *id = at;
+        }
     }
+    let left = old.into_values().flatten().map(|(id, _)| id);
+    placed.gone = left.filter(|id| !placed.fresh.contains(id)).collect();
+    placed.gone.sort_unstable();
     placed
 }
 
@@ -147,4 +237,47 @@ fn retire_policy(policy: &mut Policy) {
     policy.installer = Installer::Other;
     policy.endpoints = Endpoints::Ike;
     policy.remote = RemoteId(u32::MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static COMPARED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[derive(Clone, Debug)]
+    struct Record(u32);
+
+    impl PartialEq for Record {
+        fn eq(&self, other: &Self) -> bool {
+            COMPARED.set(COMPARED.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    #[test]
+    fn every_record_is_compared_with_few_others() {
+        let mut records: Vec<_> = (0..10_000).map(Record).collect();
+        // All in reverse order, every tenth one changed, and one hundred that are all the same.
+        let mut new: Vec<_> = (0..10_000).rev().map(|number| Record(if number % 10 == 0 { number + 100_000 } else { number })).collect();
+        new.extend((0..100).map(|_| Record(5)));
+        let placed = place(&mut records, new, Record::clone, |_| false, &BTreeSet::new());
+        assert_eq!((placed.gone.len(), placed.fresh.len()), (1000, 1100));
+        assert_eq!(placed.ids[9999 - 4321], 4321, "ids keep their meaning");
+        assert_eq!(records.len(), 11_100);
+        assert!(COMPARED.get() <= 20_000, "{}", COMPARED.get());
+    }
+
+    #[test]
+    fn a_vacant_place_is_taken_before_the_end_but_not_from_an_equal() {
+        let mut records = vec![Record(1), Record(2), Record(3)];
+        let vacant = BTreeSet::from([0, 2]);
+        let placed = place(&mut records, vec![Record(9), Record(3), Record(2), Record(8)], Record::clone, |_| false, &vacant);
+        assert_eq!(placed.ids, [0, 2, 1, 3]);
+        assert_eq!((placed.gone, placed.fresh), (vec![], BTreeSet::from([0, 3])));
+    }
 }

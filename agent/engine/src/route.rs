@@ -1,12 +1,13 @@
 //! Which input goes where, and what the protocol modules' wishes become.
 //! Invariant: the non-ESP marker exists only between this file and the runner; a module sees bare IKE messages.
 
-use watari_kernel::{KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId};
-use watari_policies::{Installer, PolicyId, Reqid};
+use watari_kernel::{KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId, SaId};
+use watari_policies::{Installer, PolicyId, RemoteId, Reqid};
 use watari_sa::{Action, Cause, ChildId, Datagram, KeyingEvent, KeyingInput, Transmit, TransmitId, Undeliverable};
 use watari_wire::{NotIke, strip_non_esp_marker, with_non_esp_marker};
 
 use crate::agent::Agent;
+use crate::core::{Core, Forwarded};
 use crate::movement::count;
 use crate::timers::Timer;
 use crate::{CommandId, Event, Input, Output};
@@ -64,7 +65,8 @@ impl Agent {
             && let Some(movement) = self.core.movements.get_mut(&remote)
         {
             movement.first_packet = None;
-            self.core.awaited.insert(movement.to, remote);
+            movement.waiting = true;
+            self.core.awaited.insert((movement.to, remote));
         }
         self.keying_input(now, KeyingInput::Undeliverable(id, why));
     }
@@ -73,10 +75,8 @@ impl Agent {
         if let Some(purpose) = self.core.purposes.remove(&id) {
             return self.answered(now, purpose, result);
         }
-        if let Some(sa) = self.core.installing.remove(&id)
-            && result.is_err()
-        {
-            self.core.kept.remove(&sa);
+        if let Some(forwarded) = self.core.forwarded.remove(&id) {
+            self.core.acknowledged(forwarded, &result);
         }
         self.keying_input(now, KeyingInput::Done(id, result));
     }
@@ -98,7 +98,7 @@ impl Agent {
             Timer::Liveness(remote) => self.look_at_traffic(now, remote),
             Timer::Copies => self.expire_copies(now),
             Timer::Reconcile => self.reconcile(),
-            Timer::Command(id) => self.command_timeout(CommandId(id)),
+            Timer::Command(id) => self.command_timeout(now, CommandId(id)),
         }
     }
 
@@ -114,14 +114,15 @@ impl Agent {
 
     fn transmit(&mut self, now: Now, mut transmit: Transmit) {
         let addresses = KmAddress { local: transmit.path.local.ip(), remote: transmit.path.remote.ip() };
+        let first_of = self.awaited_by(addresses, &transmit.octets);
         if transmit.path.local.port() == self.core.config.settings.natt_port {
             transmit.octets = with_non_esp_marker(&transmit.octets);
         }
         count(&mut self.core.counters.datagrams_out);
         let id = transmit.id;
         self.core.outputs.push_back(Output::Transmit(transmit));
-        let Some(remote) = self.core.awaited.remove(&addresses) else { return };
-        let Some(movement) = self.core.movements.get_mut(&remote) else { return };
+        let Some((remote, movement)) = first_of.and_then(|remote| Some((remote, self.core.movements.get_mut(&remote)?))) else { return };
+        self.core.awaited.remove(&(addresses, remote));
         let since_migrate = now.boot.saturating_sub(movement.at.boot);
         movement.first_packet = Some(since_migrate);
         self.core.sent_after_move.insert(id, remote);
@@ -131,18 +132,34 @@ impl Agent {
         self.core.tell(Event::FirstPacketAfterMove { remote, since_migrate });
     }
 
-    /// Passes a module's request on; parameters of SAs are kept so that an SA the kernel leaves behind can be made again.
+    /// The remote whose first packet after a move this is: remotes may share a path, so the initiator's SPI at the head of the message
+    /// decides. From an address that is known not to be usable yet nothing leaves, and a packet that waits is told once, when it can.
+    fn awaited_by(&self, addresses: KmAddress, octets: &[u8]) -> Option<RemoteId> {
+        let (core, local) = (&self.core, addresses.local);
+        let spi = u64::from_be_bytes(*octets.first_chunk()?);
+        let mut awaited = core.awaited.range((addresses, RemoteId(0))..=(addresses, RemoteId(u32::MAX))).map(|(_, remote)| *remote);
+        awaited.find(|remote| {
+            let mut ikes = self.keying.ike_sas_of(*remote).into_iter().filter_map(|ike| self.keying.status(ike));
+            let waits = core.movements.get(remote).is_some_and(|movement| movement.waiting);
+            (core.places.usable(local) || !(waits || core.places.exists(local))) && ikes.any(|ike| ike.initiator_spi == spi)
+        })
+    }
+
+    /// Passes a module's request on.
     fn forward(&mut self, id: RequestId, mut request: KernelRequest) {
         match &mut request {
             // A reserved SPI is a state without keys. Under its policy's reqid MIGRATE would find it as the newest SA, fail to clone it
             // and leave policy and SAs at the old address (ENODATA). The reqid comes with the SA itself.
             KernelRequest::AllocateSpi { reqid, .. } => *reqid = Reqid(0),
             KernelRequest::AddSa { parameters, .. } => {
-                self.core.kept.insert(parameters.id, parameters.as_ref().clone());
-                self.core.installing.insert(id, parameters.id);
+                if let Some((child, inbound)) = self.core.half_of(parameters.id) {
+                    let parameters = parameters.as_ref().clone();
+                    self.core.forwarded.insert(id, Forwarded::Add { child, inbound, parameters });
+                }
             }
             KernelRequest::DeleteSa(sa) => {
                 self.core.kept.remove(sa);
+                self.core.forwarded.insert(id, Forwarded::Delete(*sa));
             }
             _ => {}
         }
@@ -184,6 +201,35 @@ impl Agent {
         let unwanted = [Cause::PEER_SILENT, Cause::PEER_RESTARTED, Cause::EXPIRED];
         if unwanted.contains(&cause) && !served && self.core.spd.present(policy) {
             self.failed(now, policy);
+        }
+    }
+}
+
+impl Core {
+    /// The child and half that an SA is.
+    pub(crate) fn half_of(&self, id: SaId) -> Option<(ChildId, bool)> {
+        let outbound = || self.children.by_outbound_spi(id.spi).find(|child| child.outbound_id() == id);
+        match self.children.by_inbound(id) {
+            Some(child) => Some((child.id, true)),
+            None => outbound().map(|child| (child.id, false)),
+        }
+    }
+
+    /// The kernel answered a module's request. What it holds now is kept under the address where the child belongs by now, so that an SA
+    /// it leaves behind can be made again; what it refused to take says nothing about an older SA of the same name.
+    fn acknowledged(&mut self, forwarded: Forwarded, result: &Result<KernelReply, KernelError>) {
+        match (forwarded, result) {
+            (Forwarded::Add { child, inbound, mut parameters }, Ok(_)) => {
+                let Some(child) = self.children.get(child) else { return };
+                let (half, id) = if inbound { (&child.inbound, child.inbound_id()) } else { (&child.outbound, child.outbound_id()) };
+                (parameters.id, parameters.src) = (id, half.endpoints.src);
+                self.kept.insert(id, parameters);
+            }
+            (Forwarded::Delete(sa), Err(error)) => {
+                let detail = format!("to remove SA {} at {}: {error}", sa.spi, sa.dst);
+                self.tell(Event::Notice { cause: Cause::KERNEL_REFUSED, detail });
+            }
+            (Forwarded::Add { .. }, Err(_)) | (Forwarded::Delete(_), Ok(_)) => {}
         }
     }
 }

@@ -8,24 +8,24 @@ use watari_sa::{ChildSa, IkeStatus, Owner};
 
 use crate::agent::Agent;
 use crate::status::{child_state, ike_state};
+use crate::usage::Usages;
 use crate::vici::Section;
 
 impl Agent {
     /// One row per IKE SA; orphaned children stand under their remote without an IKE SA.
-    pub(crate) fn list_sas(&self, now: Now, arguments: &Section) -> Vec<Section> {
-        let wanted = arguments.text("ike");
+    pub(crate) fn list_sas(&self, now: Now, wanted: Option<&str>, usages: &Usages) -> Vec<Section> {
         let mut rows = Vec::new();
         for ike in self.keying.statuses() {
             let remote = ike.remote.and_then(|remote| self.core.config.remote(remote));
             let name = remote.map_or("(unknown)", |remote| remote.name.as_str());
             if wanted.is_none_or(|wanted| wanted == name) {
-                rows.push(Section::new().with_section(name, self.ike_row(now, &ike, remote)));
+                rows.push(Section::new().with_section(name, self.ike_row(now, &ike, remote, usages)));
             }
         }
         let mut orphans: std::collections::BTreeMap<RemoteId, Section> = std::collections::BTreeMap::new();
         for child in self.core.children.of_owner(Owner::None) {
             let section = orphans.entry(child.remote).or_default();
-            let row = self.child_row(now, child);
+            let row = self.child_row(now, child, usages);
             *section = std::mem::take(section).with_section(&self.child_name(child), row);
         }
         for (remote, children) in orphans {
@@ -42,7 +42,7 @@ impl Agent {
         format!("{}-{}", self.policy_name(child.policy), child.id.0)
     }
 
-    fn ike_row(&self, now: Now, ike: &IkeStatus, remote: Option<&Remote>) -> Section {
+    fn ike_row(&self, now: Now, ike: &IkeStatus, remote: Option<&Remote>, usages: &Usages) -> Section {
         let address = |socket: SocketAddr| socket.ip().to_string();
         let mut row = Section::new()
             .with("uniqueid", ike.id.0)
@@ -76,12 +76,12 @@ impl Agent {
         }
         let mut children = Section::new();
         for child in self.core.children.of_owner(Owner::Ike(ike.id)) {
-            children = children.with_section(&self.child_name(child), self.child_row(now, child));
+            children = children.with_section(&self.child_name(child), self.child_row(now, child, usages));
         }
         row.with_section("child-sas", children)
     }
 
-    fn child_row(&self, now: Now, child: &ChildSa) -> Section {
+    fn child_row(&self, now: Now, child: &ChildSa, usages: &Usages) -> Section {
         let mut row = Section::new()
             .with("name", self.policy_name(child.policy))
             .with("uniqueid", child.id.0)
@@ -109,6 +109,11 @@ impl Agent {
         }
         if let Some(at) = child.expires_at {
             row = row.with("life-time", at.saturating_sub(now.boot).as_secs());
+        }
+        for (way, sa) in [("in", child.inbound_id()), ("out", child.outbound_id())] {
+            if let Some(usage) = usages.get(&sa) {
+                row = row.with(&format!("bytes-{way}"), usage.bytes).with(&format!("packets-{way}"), usage.packets);
+            }
         }
         row.with("install-time", now.boot.saturating_sub(child.created).as_secs())
             .with_list("local-ts", child.traffic.local.iter().map(traffic))

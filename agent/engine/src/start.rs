@@ -9,7 +9,7 @@ use watari_sa::{Cause, Trigger, Want};
 
 use crate::Event;
 use crate::agent::Agent;
-use crate::core::{Call, Purpose};
+use crate::core::{Call, Core, Purpose};
 use crate::timers::Timer;
 
 /// errno: there is such an SA already.
@@ -29,23 +29,25 @@ impl Agent {
     /// Takes the answer to a request of the engine itself.
     pub(crate) fn answered(&mut self, now: Now, purpose: Purpose, result: Result<KernelReply, KernelError>) {
         if let Err(error) = &result
-            && !(matches!(purpose, Purpose::Recreate(_)) && error.errno == EEXIST)
+            && !matches!(purpose, Purpose::Counts(_))
+            && !self.core.in_the_way(&purpose, error)
         {
             self.refused(&purpose, error);
         }
         match (purpose, result) {
             (Purpose::Policies { moves }, Ok(KernelReply::Policies(policies))) => {
-                let differences = self.refresh_policies(policies, moves);
+                let differences = self.refresh_policies(now, policies, moves);
                 if self.core.ready {
                     self.core.differences.extend(differences);
                 }
             }
             (Purpose::AdoptSas, reply) => {
                 if let Ok(KernelReply::Sas(sas)) = reply {
-                    self.find_care_of(now, &sas);
+                    self.find_care_of(now, &sas, 0);
                     self.adopt(now, &sas);
                 }
                 self.ready();
+                self.core.read_again_if_unsettled(now, 0);
             }
             (Purpose::CompareSas { moves }, Ok(KernelReply::Sas(sas))) => self.compare_sas(now, &sas, moves),
             (Purpose::Verify { child, inbound, wanted }, Ok(KernelReply::Sa(found))) => {
@@ -54,26 +56,30 @@ impl Agent {
             (Purpose::Traffic { child, inbound }, Ok(KernelReply::Sa(found))) => {
                 self.traffic(now, child, inbound, found.map_or(0, |info| info.packets));
             }
+            (Purpose::Counts(command), reply) => match reply {
+                Ok(KernelReply::Sa(found)) => self.count(now, command, found.as_slice()),
+                Ok(KernelReply::Sas(sas)) => self.count(now, command, &sas),
+                _ => self.count(now, command, &[]),
+            },
             (Purpose::Withdraw(endpoints, protocol), Ok(KernelReply::Spi(spi))) => {
                 let id = SaId { dst: endpoints.dst, protocol, spi };
                 self.core.ask(Purpose::Housekeeping("withdraw an unanswered ACQUIRE"), KernelRequest::DeleteSa(id));
             }
-            // Something stands there: the kernel moved the SA after all, or what is in the way is seen now.
-            (Purpose::Recreate(child), Err(error)) if error.errno == EEXIST => self.core.verify_soon(now, child),
-            (Purpose::Recreate(child), Err(_)) => self.lost(child),
+            (Purpose::Recreate { child, inbound, sa }, result) => self.recreated(now, (child, inbound), sa, result.is_ok()),
             (Purpose::ByHand(child, _), Err(_)) => self.installed_by_hand(now, child, false),
             (Purpose::ByHand(child, Direction::Out), Ok(_)) => self.installed_by_hand(now, child, true),
             _ => {}
         }
     }
 
+    /// Tells what the kernel refused.
     fn refused(&mut self, purpose: &Purpose, error: &KernelError) {
         let what = match purpose {
             Purpose::Policies { .. } => "read policies",
             Purpose::AdoptSas | Purpose::CompareSas { .. } => "read SAs",
-            Purpose::Verify { .. } | Purpose::Traffic { .. } => "look for an SA",
+            Purpose::Verify { .. } | Purpose::Traffic { .. } | Purpose::Counts(_) => "look for an SA",
             Purpose::Withdraw(..) => "withdraw an unanswered ACQUIRE",
-            Purpose::Recreate(_) => "make an SA again that was left behind",
+            Purpose::Recreate { .. } => "make an SA again that was left behind",
             Purpose::ByHand(..) => "install an SA configured by hand",
             Purpose::Housekeeping(what) => what,
         };
@@ -109,8 +115,8 @@ impl Agent {
     }
 
     /// A policy appeared in the kernel: dormant children serve again, or a negotiation begins if the configuration says so.
-    pub(crate) fn appeared(&mut self, id: PolicyId) {
-        self.core.wake(id);
+    pub(crate) fn appeared(&mut self, now: Now, id: PolicyId) {
+        self.core.wake(now, id);
         self.start_policy(id);
     }
 
@@ -139,5 +145,13 @@ impl Agent {
             Some(_) => self.failed(now, id),
             None => self.start_policy(id),
         }
+    }
+}
+
+impl Core {
+    /// Whether the kernel refuses an SA made again because something stands there: it may have moved the SA after all.
+    fn in_the_way(&self, purpose: &Purpose, error: &KernelError) -> bool {
+        let first = |child, inbound| !self.refused.contains(&(child, inbound));
+        matches!(purpose, Purpose::Recreate { child, inbound, .. } if error.errno == EEXIST && first(*child, *inbound))
     }
 }

@@ -10,6 +10,7 @@ use watari_policies::{PolicyId, RemoteId};
 use watari_sa::{Cause, ChildSa, ChildState, IkeState, IkeStatus, Owner, SaHalf};
 
 use crate::Agent;
+use crate::usage::{Usage, Usages};
 
 /// Version of the JSON form.
 pub const STATUS_VERSION: u32 = 1;
@@ -212,6 +213,12 @@ pub struct Half {
     pub selector: String,
     /// Whether the kernel holds it.
     pub installed: bool,
+    /// Octets it has carried, if the kernel said so in time.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// Packets it has carried, if the kernel said so in time.
+    #[serde(default)]
+    pub packets: Option<u64>,
 }
 
 /// A policy.
@@ -286,16 +293,21 @@ pub(crate) const fn child_state(state: ChildState) -> &'static str {
 }
 
 impl Agent {
-    /// The status at `now`.
+    /// The status at `now`, without what only the kernel can tell.
     pub fn status(&self, now: Now) -> Status {
+        self.status_with(now, &Usages::new())
+    }
+
+    /// The status at `now`, with what SAs have carried.
+    pub(crate) fn status_with(&self, now: Now, usages: &Usages) -> Status {
         let remotes = (0u32..).zip(&self.core.config.remotes).map(|(id, _)| RemoteId(id));
-        let remotes = remotes.filter(|id| !self.core.retired(*id)).map(|id| self.remote_status(now, id));
+        let remotes = remotes.filter(|id| !self.core.retired(*id)).map(|id| self.remote_status(now, id, usages));
         let unknown = self.keying.statuses().into_iter().filter(|ike| ike.remote.is_none());
         Status {
             version: STATUS_VERSION,
             uptime_s: self.core.started.map_or(0, |started| now.boot.saturating_sub(started.boot).as_secs()),
             remotes: remotes.flatten().collect(),
-            unknown_peers: unknown.map(|ike| self.ike_status(now, &ike)).collect(),
+            unknown_peers: unknown.map(|ike| self.ike_status(now, &ike, usages)).collect(),
             omitted: 0,
             addresses: self.addresses(),
             counters: self.core.counters.clone(),
@@ -323,7 +335,7 @@ impl Agent {
         rows.collect()
     }
 
-    fn remote_status(&self, now: Now, id: RemoteId) -> Option<RemoteStatus> {
+    fn remote_status(&self, now: Now, id: RemoteId, usages: &Usages) -> Option<RemoteStatus> {
         let remote = self.core.config.remote(id)?;
         let ike_sas = self.keying.ike_sas_of(id).into_iter().filter_map(|ike| self.keying.status(ike));
         let movement = self.core.movements.get(&id).map(|movement| Move {
@@ -346,8 +358,8 @@ impl Agent {
             home_address: remote.role.home_address().map(|address| address.to_string()),
             remembered: self.core.places.remembered(id).map(Pair::from),
             last_move: movement,
-            ike_sas: ike_sas.map(|ike| self.ike_status(now, &ike)).collect(),
-            adopted: adopted.map(|child| self.child_status(now, child)).collect(),
+            ike_sas: ike_sas.map(|ike| self.ike_status(now, &ike, usages)).collect(),
+            adopted: adopted.map(|child| self.child_status(now, child, usages)).collect(),
             policies: policies.iter().map(|policy| self.policy_status(*policy)).collect(),
         })
     }
@@ -367,7 +379,7 @@ impl Agent {
         self.core.config.policy(id).map(|policy| policy.name.clone()).unwrap_or_default()
     }
 
-    fn ike_status(&self, now: Now, ike: &IkeStatus) -> Ike {
+    fn ike_status(&self, now: Now, ike: &IkeStatus, usages: &Usages) -> Ike {
         let children = self.core.children.of_owner(Owner::Ike(ike.id));
         Ike {
             id: ike.id.0,
@@ -381,11 +393,11 @@ impl Agent {
             age_s: now.boot.saturating_sub(ike.created).as_secs(),
             rekey_in_s: ike.rekey_at.map(|at| seconds_until(at, now)),
             tasks: ike.tasks.iter().map(|task| (*task).to_owned()).collect(),
-            children: children.map(|child| self.child_status(now, child)).collect(),
+            children: children.map(|child| self.child_status(now, child, usages)).collect(),
         }
     }
 
-    fn child_status(&self, now: Now, child: &ChildSa) -> Child {
+    fn child_status(&self, now: Now, child: &ChildSa, usages: &Usages) -> Child {
         Child {
             id: child.id.0,
             policy: self.policy_name(child.policy),
@@ -393,15 +405,15 @@ impl Agent {
             protocol: format!("{:?}", child.protocol).to_uppercase(),
             mode: format!("{:?}", child.mode).to_uppercase(),
             suite: child.suite.to_string(),
-            inbound: half(&child.inbound),
-            outbound: half(&child.outbound),
+            inbound: half(&child.inbound, usages.get(&child.inbound_id())),
+            outbound: half(&child.outbound, usages.get(&child.outbound_id())),
             age_s: now.boot.saturating_sub(child.created).as_secs(),
             rekey_in_s: child.rekey_at.map(|at| seconds_until(at, now)),
         }
     }
 }
 
-fn half(half: &SaHalf) -> Half {
+fn half(half: &SaHalf, usage: Option<&Usage>) -> Half {
     Half {
         spi: half.spi.to_string(),
         src: half.endpoints.src.to_string(),
@@ -409,5 +421,7 @@ fn half(half: &SaHalf) -> Half {
         reqid: half.reqid.0,
         selector: half.selector.to_string(),
         installed: half.installed,
+        bytes: usage.map(|usage| usage.bytes),
+        packets: usage.map(|usage| usage.packets),
     }
 }

@@ -9,6 +9,8 @@ use watari_policies::model::Endpoints as Source;
 use watari_policies::{Config, MobilityRole, PolicyId, RemoteId};
 use watari_sa::Whereabouts;
 
+use crate::reload::Changed;
+
 #[derive(Clone, Debug)]
 struct RemotePlace {
     local: Option<IpAddr>,
@@ -36,25 +38,26 @@ pub(crate) struct Places {
 
 impl Places {
     /// What the configuration says; addresses and memories of `before` are kept for records that kept their ids.
-    pub(crate) fn new(config: &Config, before: Self) -> Self {
+    pub(crate) fn new(config: &Config, before: Self, changed: &Changed) -> Self {
         // A remote whose record changed gets a new id, but the node behind it has not moved.
         let homes = before.remotes.iter().filter_map(|place| Some((place.role.home_address()?, place.remembered?)));
         let homes: BTreeMap<IpAddr, KmAddress> = homes.collect();
-        let remotes = config.remotes.iter().enumerate().map(|(id, remote)| RemotePlace {
+        let remotes = (0u32..).zip(&config.remotes).map(|(id, remote)| RemotePlace {
             local: remote.local_address,
             remote: remote.remote_address,
             role: remote.role,
-            remembered: match before.remotes.get(id) {
+            remembered: match before.remotes.get(id as usize).filter(|_| !changed.remotes.contains(&id)) {
                 Some(place) => place.remembered,
                 None => remote.role.home_address().and_then(|home| homes.get(&home).copied()),
             },
         });
-        let policies = config.policies.iter().enumerate().map(|(id, policy)| PolicyPlace {
+        let known = |id: u32| before.policies.get(id as usize).filter(|_| !changed.policies.contains(&id));
+        let policies = (0u32..).zip(&config.policies).map(|(id, policy)| PolicyPlace {
             source: policy.endpoints,
             remote: policy.remote,
             hosts: hosts(policy),
-            template: before.policies.get(id).and_then(|place| place.template),
-            remembered: before.policies.get(id).and_then(|place| place.remembered),
+            template: known(id).and_then(|place| place.template),
+            remembered: known(id).and_then(|place| place.remembered),
         });
         Self { remotes: remotes.collect(), policies: policies.collect(), addresses: before.addresses }
     }
@@ -74,6 +77,21 @@ impl Places {
     pub(crate) fn remember_remote(&mut self, remote: RemoteId, addresses: KmAddress) {
         if let Some(place) = self.remotes.get_mut(remote.0 as usize) {
             place.remembered = Some(addresses);
+        }
+    }
+
+    /// Forgets the addresses for key management of a remote; what its IKE SAs and the configuration say stays.
+    pub(crate) fn forget_remote(&mut self, remote: RemoteId) {
+        if let Some(place) = self.remotes.get_mut(remote.0 as usize) {
+            place.remembered = None;
+        }
+    }
+
+    /// Forgets the addresses for key management of a policy, and its tunnel end points if `tunnel` says so.
+    pub(crate) fn forget_policy(&mut self, policy: PolicyId, tunnel: bool) {
+        if let Some(place) = self.policies.get_mut(policy.0 as usize) {
+            place.remembered = None;
+            place.template = place.template.filter(|_| !tunnel);
         }
     }
 

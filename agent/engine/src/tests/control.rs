@@ -26,6 +26,23 @@ fn success(replies: &[Reply]) -> Option<&str> {
     }
 }
 
+/// Answers every question about an SA: as many packets as its SPI says, 256 octets each.
+fn count(bench: &mut Bench, millis: u64) {
+    let spi = |request: &KernelRequest| match request {
+        KernelRequest::QuerySa(id) => Some(*id),
+        _ => None,
+    };
+    while let Some(id) = bench.requests.iter().find_map(|(_, request)| spi(request)) {
+        let packets = u64::from(id.spi.0);
+        let info = SaInfo {
+            packets,
+            bytes: packets * 256,
+            ..sa(id.spi.0, Endpoints { src: ip(HA), dst: id.dst }, Mode::Tunnel, 0, selector("::", "::"))
+        };
+        bench.answer(millis, |request| spi(request) == Some(id), KernelReply::Sa(Some(info)));
+    }
+}
+
 #[test]
 fn status_is_versioned_json_with_everything_in_it() {
     let mut bench = Bench::mobile_node(COA1);
@@ -33,13 +50,16 @@ fn status_is_versioned_json_with_everything_in_it() {
         bench.kernel(1000, KernelEvent::Migrate(event));
     }
     bench.outputs.clear();
+    bench.requests.clear();
     bench.input(2000, Input::Command(CommandId(9), Command::Status));
+    count(&mut bench, 2001);
     let Some(Reply::Json(text)) = replies(&mut bench).pop() else { panic!("no JSON") };
     let status: crate::status::Status = serde_json::from_str(&text).expect("our own form");
     assert_eq!((status.version, status.counters.migrate_events), (1, 4));
     let remote = &status.remotes[0];
     assert_eq!(remote.ike_sas[0].children.len(), 2);
-    assert_eq!(remote.ike_sas[0].children[1].outbound.src, ip(COA2).to_string());
+    let child = &remote.ike_sas[0].children[1];
+    assert_eq!((child.outbound.src.as_str(), child.outbound.packets, child.outbound.bytes), (COA2, Some(0x112), Some(0x11200)));
     let last = remote.last_move.as_ref().expect("a move");
     assert_eq!((last.from.as_ref().map(|pair| pair.local.as_str()), last.to.local.as_str()), (Some(COA1), COA2));
     assert!(remote.policies.iter().all(|policy| policy.present));
@@ -48,7 +68,9 @@ fn status_is_versioned_json_with_everything_in_it() {
 #[test]
 fn lists_speak_as_strongswan_does() {
     let mut bench = Bench::mobile_node(COA1);
-    let rows = vici(&mut bench, 10, "list-sas", Section::new());
+    assert_eq!(vici(&mut bench, 10, "list-sas", Section::new()), [], "the kernel is asked first");
+    count(&mut bench, 11);
+    let rows = replies(&mut bench);
     let [Reply::Row { event: "list-sa", section }, Reply::End(_)] = rows.as_slice() else { panic!("{rows:?}") };
     let Some(Value::Section(ike)) = section.get("home-agent") else { panic!("{section:?}") };
     assert_eq!((ike.text("state"), ike.text("local-host"), ike.text("initiator")), (Some("ESTABLISHED"), Some(COA1), Some("yes")));
@@ -56,6 +78,8 @@ fn lists_speak_as_strongswan_does() {
     let Some(Value::Section(children)) = ike.get("child-sas") else { panic!("{ike:?}") };
     let Some(Value::Section(child)) = children.get("payload-12") else { panic!("{children:?}") };
     assert_eq!((child.text("spi-in"), child.text("mode"), child.text("state")), (Some("00000012"), Some("TUNNEL"), Some("INSTALLED")));
+    assert_eq!((child.text("packets-in"), child.text("bytes-in")), (Some("18"), Some("4608")));
+    assert_eq!((child.text("packets-out"), child.text("bytes-out")), (Some("274"), Some("70144")));
     assert_eq!(vici(&mut bench, 10, "list-sas", Section::new().with("ike", "nobody")).len(), 1);
     assert_eq!(vici(&mut bench, 10, "list-conns", Section::new()).len(), 2);
     assert_eq!(vici(&mut bench, 10, "list-policies", Section::new()).len(), 3);
@@ -66,9 +90,38 @@ fn lists_speak_as_strongswan_does() {
 }
 
 #[test]
+fn a_list_does_not_wait_longer_than_it_may_and_many_sas_are_read_at_once() {
+    let mut bench = Bench::mobile_node(COA1);
+    assert_eq!(vici(&mut bench, 10, "list-sas", Section::new()), []);
+    let (id, _) = bench.requests.remove(0);
+    let error = watari_kernel::KernelError { errno: 1, text: String::new(), request: "look for an SA" };
+    bench.input(11, Input::Done(id, Err(error)));
+    assert_eq!(replies(&mut bench), [], "three answers to come");
+    bench.input(510, Input::Timeout);
+    let rows = replies(&mut bench);
+    assert!(matches!(rows.as_slice(), [Reply::Row { .. }, Reply::End(_)]), "{rows:?}");
+    count(&mut bench, 511);
+    assert_eq!(replies(&mut bench), [], "answered once");
+    for child in 100..140u32 {
+        bench.child(child.into(), PAYLOAD, 0x1000 + child, Mode::Tunnel, ends(COA1, HA));
+    }
+    bench.requests.clear();
+    assert_eq!(vici(&mut bench, 600, "watari-status", Section::new()), []);
+    assert_eq!(bench.requests.iter().map(|(_, request)| request.clone()).collect::<Vec<_>>(), [KernelRequest::DumpSas]);
+    let sas = vec![SaInfo { packets: 7, ..sa(0x12, ends(HA, COA1), Mode::Tunnel, 8, selector("::", HOA)) }];
+    bench.answer(601, |_| true, KernelReply::Sas(sas));
+    let replies = replies(&mut bench);
+    let [Reply::Json(text)] = replies.as_slice() else { panic!("{replies:?}") };
+    let status: crate::status::Status = serde_json::from_str(text).expect("our own form");
+    let children = &status.remotes[0].ike_sas[0].children;
+    assert_eq!((children[1].inbound.packets, children[1].outbound.packets), (Some(7), None), "what the kernel shows, and nothing else");
+}
+
+#[test]
 fn initiate_answers_when_the_outcome_is_known() {
     let mut bench = Bench::mobile_node(COA1);
     bench.asked();
+    bench.agent.core.children.update(ChildId(12), |child| child.state = ChildState::Installing);
     let arguments = || Section::new().with("child", "payload").with("timeout", 5000);
     assert_eq!(vici(&mut bench, 10, "initiate", arguments()), []);
     assert!(matches!(bench.asked()[..], [Asked::Want(Want { policy: PAYLOAD, .. })]));
@@ -83,6 +136,41 @@ fn initiate_answers_when_the_outcome_is_known() {
     bench.input(5050, Input::Timeout);
     assert_eq!(success(&replies(&mut bench)), Some("no"), "its time is up");
     assert_eq!(success(&vici(&mut bench, 6000, "initiate", Section::new().with("child", "nothing"))), Some("no"));
+}
+
+#[test]
+fn what_is_up_is_not_made_a_second_time() {
+    let mut bench = Bench::mobile_node(COA1);
+    bench.asked();
+    let replies = vici(&mut bench, 10, "initiate", Section::new().with("child", "payload"));
+    let [Reply::End(section)] = replies.as_slice() else { panic!("{replies:?}") };
+    assert_eq!((section.text("success"), section.text("message")), (Some("yes"), Some("already up")));
+    assert_eq!(bench.asked(), []);
+    // Of a whole remote only what is missing is made, and the answer waits for all of it.
+    bench.agent.core.children.remove(ChildId(12));
+    assert_eq!(vici(&mut bench, 20, "initiate", Section::new().with("ike", "home-agent")).len(), 0);
+    let wanted: Vec<_> = bench.asked();
+    assert!(wanted.iter().all(|asked| matches!(asked, Asked::Want(want) if want.policy != BINDING)), "{wanted:?}");
+    assert!(wanted.iter().any(|asked| matches!(asked, Asked::Want(want) if want.policy == PAYLOAD)), "{wanted:?}");
+    // One that was found in the kernel and only serves until it is replaced is no reason not to make one.
+    let mut bench = Bench::mobile_node(COA1);
+    bench.agent.core.children.update(ChildId(12), |child| child.owner = Owner::None);
+    bench.asked();
+    assert_eq!(vici(&mut bench, 20, "initiate", Section::new().with("child", "payload")), []);
+    assert!(matches!(bench.asked()[..], [Asked::Want(Want { policy: PAYLOAD, .. })]));
+}
+
+#[test]
+fn initiate_queues_nothing_before_it_fails() {
+    // Only one of two nodes of this name can be reached.
+    let config = home_agent_config(2);
+    let names: Vec<_> = config.policies.iter().map(|policy| policy.name.clone()).collect();
+    let mut bench = Bench::started(config, Vec::new(), Vec::new());
+    bench.agent.core.places.remember_remote(RemoteId(0), km(HA, COA1));
+    let replies = vici(&mut bench, 10, "initiate", Section::new().with("child", &names[1]));
+    assert_eq!(success(&replies), Some("no"), "{replies:?}");
+    assert_eq!(bench.asked(), [], "nothing was begun");
+    assert!(bench.agent.core.calls.is_empty() && bench.agent.core.commands.is_empty());
 }
 
 #[test]
@@ -130,4 +218,51 @@ fn reload_leaves_what_did_not_change_alone() {
     assert_eq!(reload(&mut bench, home_agent_config(3)), [], "the node that comes back gets new ids");
     assert_eq!(bench.agent.core.config.remotes.len(), 4);
     assert_eq!(vici(&mut bench, 200, "list-conns", Section::new()).len(), 4, "three nodes and the end");
+}
+
+#[test]
+fn retired_records_make_room_once_nothing_names_them() {
+    let mut bench = Bench::started(home_agent_config(2), Vec::new(), Vec::new());
+    bench.ike(1, 1, HA, COA1);
+    bench.child(21, PolicyId(3), 0x21, Mode::Tunnel, ends(HA, COA1));
+    bench.agent.core.places.remember_remote(RemoteId(1), km(HA, COA1));
+    let with_priority = |priority: u32| {
+        let mut config = home_agent_config(2);
+        config.remotes[1].retransmit.tries = priority;
+        config
+    };
+    let reload = |bench: &mut Bench, millis, number| {
+        bench.outputs.clear();
+        bench.input(millis, Input::Command(CommandId(9), Command::Reload(Box::new(with_priority(number)))));
+        assert_eq!(success(&replies(bench)), Some("yes"));
+        (bench.agent.core.config.remotes.len(), bench.agent.core.config.policies.len())
+    };
+    assert_eq!(reload(&mut bench, 1000, 7), (3, 6), "the changed node comes after");
+    assert_eq!(bench.agent.core.places.remembered(RemoteId(2)), Some(km(HA, COA1)), "it has not moved");
+    assert_eq!(bench.agent.core.places.remembered(RemoteId(1)), None);
+    assert_eq!(reload(&mut bench, 120_000, 8), (4, 6), "an IKE SA still names the retired remote, nothing its policies");
+    bench.shared.lock().expect("one thread").ikes.clear();
+    bench.agent.core.children.remove(ChildId(21));
+    assert_eq!(reload(&mut bench, 130_000, 9), (4, 8), "now its place is free");
+    assert_eq!(bench.agent.core.config.remote(RemoteId(1)).map(|remote| remote.name.as_str()), Some("mn1"));
+    assert_eq!(bench.agent.core.places.remembered(RemoteId(1)), Some(km(HA, COA1)));
+    assert_eq!(bench.agent.core.lookup.policies_of(RemoteId(1)).len(), 2);
+    for round in 0..20 {
+        assert_eq!(reload(&mut bench, 200_000 + round * 100_000, 10 + u32::try_from(round).expect("small")).0, 4, "round {round}");
+    }
+    assert!(bench.agent.core.config.ipsecs.len() <= 8, "{}", bench.agent.core.config.ipsecs.len());
+}
+
+#[test]
+fn a_liveness_of_no_time_at_all_is_off() {
+    let mut config = mobile_node(MobileNodeProfile::default());
+    config.remotes[0].liveness = Some(Duration::ZERO);
+    let mut bench = Bench::started(config.clone(), mobile_node_policies(COA1), Vec::new());
+    let identity = watari_policies::Identity::Fqdn("ha.example".into());
+    let up = KeyingEvent::IkeUp { ike: IkeId(1), remote: RemoteId(0), path: Path::between(ip(COA1), ip(HA), 500), identity };
+    bench.event(10, up.clone());
+    assert_eq!(bench.agent.deadline(), None, "no timer that is due at once and for ever");
+    bench.input(20, Input::Command(CommandId(9), Command::Reload(Box::new(config))));
+    assert_eq!(bench.agent.core.config.remotes.len(), 1, "and a new configuration says the same");
+    assert_eq!(bench.agent.core.config.remotes[0].liveness, None);
 }

@@ -273,6 +273,7 @@ impl Bench {
             expires_at: None,
             state: ChildState::Installed,
         };
+        self.agent.core.children.insert(child.clone());
         for half in [&child.inbound, &child.outbound] {
             let parameters = SaParameters {
                 id: SaId { dst: half.endpoints.dst, protocol: Protocol::Esp, spi: half.spi },
@@ -286,10 +287,12 @@ impl Bench {
                 encapsulation: None,
             };
             let request = KernelRequest::AddSa { parameters: Box::new(parameters), allocated: false, sequence: 0 };
-            self.act(0, Action::Kernel(RequestId(1_000_000 + u64::from(half.spi.0)), request));
+            let id = RequestId(1_000_000 + u64::from(half.spi.0));
+            self.act(0, Action::Kernel(id, request));
+            self.input(0, Input::Done(id, Ok(KernelReply::Done)));
         }
         self.requests.clear();
-        self.agent.core.children.insert(child);
+        self.asked();
     }
 
     pub(super) fn child_at(&self, id: u64) -> (Endpoints, Endpoints) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use watari_kernel::{Acquire, AddressEvent, AddressFlags};
-use watari_sa::{Datagram, Transmit, TransmitId, Undeliverable, Whereabouts as _};
+use watari_sa::{Transmit, TransmitId, Undeliverable, Whereabouts as _};
 
 const SECOND_LOOK: u64 = 25;
 
@@ -110,6 +110,8 @@ fn an_sa_left_behind_is_made_again_with_its_keys() {
     let KernelRequest::AddSa { parameters, allocated: false, sequence: 0 } = add else { panic!("{add:?}") };
     assert_eq!((parameters.id, parameters.src), (at(COA2, 0x12), ip(HA)));
     assert_eq!(parameters.keys.encryption, Secret::new(vec![0x12; 20]));
+    assert_eq!(bench.told(), [], "not before the kernel has it");
+    bench.answer(100_111, |request| matches!(request, KernelRequest::AddSa { .. }), KernelReply::Done);
     assert_eq!(bench.told(), [Event::Recreated(ChildId(12))]);
     assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA))], "a replaced child is not rekeyed");
 }
@@ -342,21 +344,76 @@ fn the_home_address_is_not_chosen_for_ike_while_nothing_is_told() {
     assert_eq!(address(COA1, false, false), Some(km(COA1, HA)));
 }
 
+/// A message of the IKE SA with this initiator SPI.
+fn transmit(id: u64, spi: u64, from: &str) -> Action {
+    let octets = [spi.to_be_bytes().as_slice(), &[0; 20]].concat();
+    Action::Transmit(Transmit { id: TransmitId(id), path: Path::between(ip(from), ip(HA), 500), octets })
+}
+
+fn address(text: &str, present: bool, tentative: bool) -> KernelEvent {
+    let flags = AddressFlags { tentative, ..AddressFlags::default() };
+    KernelEvent::Address(AddressEvent { interface: 2, address: ip(text), prefix_len: 64, present, flags })
+}
+
+fn first_packet(remote: u32, millis: u64) -> Event {
+    Event::FirstPacketAfterMove { remote: RemoteId(remote), since_migrate: Duration::from_millis(millis) }
+}
+
 #[test]
-fn the_first_packet_after_a_move_is_timed_again_if_it_could_not_leave() {
+fn the_first_packet_after_a_move_is_timed_again_if_it_could_not_leave_and_told_once_per_wait() {
     let mut bench = Bench::mobile_node(COA1);
     heard(&mut bench, 1000, burst(COA1, COA2));
     bench.told();
-    let transmit = |id| Action::Transmit(Transmit { id: TransmitId(id), path: Path::between(ip(COA2), ip(HA), 500), octets: vec![0; 28] });
-    let first = |millis| Event::FirstPacketAfterMove { remote: RemoteId(0), since_migrate: Duration::from_millis(millis) };
-    bench.act(1002, transmit(1));
-    assert_eq!(bench.told(), [first(2)]);
-    bench.act(1003, transmit(2));
+    bench.act(1002, transmit(1, 1, COA2));
+    assert_eq!(bench.told(), [first_packet(0, 2)]);
+    bench.act(1003, transmit(2, 1, COA2));
     assert_eq!(bench.told(), [], "only the first");
     bench.input(1004, Input::Undeliverable(TransmitId(1), Undeliverable::Tentative));
-    bench.act(2700, transmit(3));
-    assert_eq!(bench.told(), [first(1700)]);
-    let _ = Datagram { path: Path::between(ip(HA), ip(HA), 500), octets: Vec::new() };
+    for retry in 0..15 {
+        bench.act(1100 + retry * 100, transmit(10 + retry, 1, COA2));
+        bench.input(1101 + retry * 100, Input::Undeliverable(TransmitId(10 + retry), Undeliverable::Tentative));
+    }
+    assert_eq!(bench.told(), [], "an attempt while the address is not usable is no news");
+    bench.kernel(2690, address(COA2, true, false));
+    bench.told();
+    bench.act(2700, transmit(3, 1, COA2));
+    assert_eq!(bench.told(), [first_packet(0, 1700)]);
+}
+
+#[test]
+fn nothing_is_timed_from_an_address_that_is_known_to_be_tentative() {
+    let mut bench = Bench::mobile_node(COA1);
+    bench.kernel(900, address(COA2, true, true));
+    heard(&mut bench, 1000, burst(COA1, COA2));
+    bench.told();
+    bench.act(1002, transmit(1, 1, COA2));
+    assert_eq!(bench.told(), []);
+    bench.kernel(2600, address(COA2, true, false));
+    bench.told();
+    bench.act(2601, transmit(2, 1, COA2));
+    assert_eq!(bench.told(), [first_packet(0, 1601)]);
+}
+
+#[test]
+fn remotes_that_share_a_path_are_each_timed_by_their_own_packet() {
+    let mut bench = Bench::started(home_agent_config(2), Vec::new(), Vec::new());
+    // Two home addresses of one host, both behind one care-of address.
+    for node in 0..2u16 {
+        bench.ike(u64::from(node) + 1, node.into(), HA, COA1);
+        let net = Selector::between("::/0".parse().expect("net"), home_address(node).into());
+        let event = migrate(net, Direction::Out, (Mode::Tunnel, 8), (ends(HA, COA1), ends(HA, COA2)), km(HA, COA2));
+        bench.kernel(1000, KernelEvent::Migrate(event));
+    }
+    bench.told();
+    let to_node = |id, spi: u64| {
+        let octets = [spi.to_be_bytes().as_slice(), &[0; 20]].concat();
+        Action::Transmit(Transmit { id: TransmitId(id), path: Path::between(ip(HA), ip(COA2), 500), octets })
+    };
+    bench.act(1001, to_node(1, 99));
+    assert_eq!(bench.told(), [], "a third IKE SA on the same path");
+    bench.act(1002, to_node(2, 2));
+    bench.act(1005, to_node(3, 1));
+    assert_eq!(bench.told(), [first_packet(1, 2), first_packet(0, 5)]);
 }
 
 /// The cost of one event must not depend on how many nodes there are: ten thousand against one.
@@ -415,4 +472,224 @@ fn an_unanswered_acquire_of_a_tunnel_is_withdrawn_when_its_address_vanishes() {
     bench.kernel(5, address(COA1, true));
     bench.kernel(6, address(COA1, false));
     assert!(bench.requests.is_empty(), "withdrawn once");
+}
+
+/// Six messages, as mip6d sends them for binding, prefix discovery and payload.
+fn burst_of_six(old: &str, new: &str) -> Vec<Migrate> {
+    let mut events = burst(old, new);
+    let none = ends("::", "::");
+    let prefix = |src, dst| selector(src, dst).protocol(watari_policies::selector::ICMPV6);
+    events.insert(2, migrate(prefix(HOA, HA), Direction::Out, (Mode::Transport, 3), (none, ends(new, HA)), km(new, HA)));
+    events.insert(3, migrate(prefix(HA, HOA), Direction::In, (Mode::Transport, 4), (none, ends(HA, new)), km(new, HA)));
+    events
+}
+
+fn sas_at(coa: &str) -> Vec<SaInfo> {
+    vec![
+        sa(0x11, ends(HA, HOA), Mode::Transport, 2, binding_selector(HA, HOA)),
+        sa(0x111, ends(HOA, HA), Mode::Transport, 1, binding_selector(HOA, HA)),
+        sa(0x12, ends(HA, coa), Mode::Tunnel, 8, selector("::", HOA)),
+        sa(0x112, ends(coa, HA), Mode::Tunnel, 7, selector(HOA, "::")),
+    ]
+}
+
+/// Events are lost after the second of six messages. The tables were read before the kernel had carried out the rest, in the middle of it
+/// (out moved, in not), or after it; the rest of the messages comes behind the tables, or is lost for good.
+#[test]
+fn events_lost_in_the_middle_of_a_burst_leave_the_right_state() {
+    let halfway = || [mobile_node_policies(COA2)[..3].to_vec(), mobile_node_policies(COA1)[3..].to_vec()].concat();
+    for (policies, sas) in
+        [(mobile_node_policies(COA1), sas_at(COA1)), (halfway(), sas_at(COA1)), (mobile_node_policies(COA2), sas_at(COA2))]
+    {
+        for rest_comes in [true, false] {
+            let mut bench = Bench::mobile_node(COA1);
+            bench.asked();
+            let mut events = burst_of_six(COA1, COA2);
+            let rest = events.split_off(2);
+            heard(&mut bench, 1000, events);
+            bench.kernel(1001, KernelEvent::Resynchronised { policies: policies.clone(), sas: sas.clone() });
+            assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA))], "a table that shows half a move turns nothing back");
+            if rest_comes {
+                heard(&mut bench, 1002, rest);
+            }
+            // What was not believed is read again, until it is.
+            for millis in (1101..1500).step_by(100) {
+                bench.input(millis, Input::Timeout);
+                let queries = bench.requests.iter().map(|(_, request)| request.clone());
+                for request in queries.collect::<Vec<_>>() {
+                    let reply = match &request {
+                        KernelRequest::DumpPolicies => KernelReply::Policies(mobile_node_policies(COA2)),
+                        KernelRequest::DumpSas => KernelReply::Sas(sas_at(COA2)),
+                        KernelRequest::QuerySa(id) => KernelReply::Sa(sas_at(COA2).into_iter().find(|info| info.id() == Some(*id))),
+                        other => panic!("{other:?}"),
+                    };
+                    bench.answer(millis, |other| *other == request, reply);
+                }
+            }
+            assert_eq!(bench.child_at(12), (ends(HA, COA2), ends(COA2, HA)));
+            assert_eq!(bench.child_at(11), (ends(HA, HOA), ends(HOA, HA)));
+            assert_eq!(bench.agent.core.places.template(PAYLOAD), Some(ends(COA2, HA)));
+            assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(COA2, HA)));
+            assert_eq!(bench.asked(), [], "IKE moved once and stayed");
+            assert_eq!(bench.agent.core.counters.recreated, 0);
+            assert!(bench.agent.core.unsettled.is_empty() && bench.agent.core.doubted.is_empty());
+        }
+    }
+}
+
+/// A home agent that never rests: what one node missed is found although others move all the time.
+#[test]
+fn a_busy_home_agent_comes_to_an_end_with_reading_again() {
+    let mut bench = Bench::started(home_agent_config(3), Vec::new(), Vec::new());
+    let event = |node: u16, old: &str, new: &str| {
+        let net = Selector::between("::/0".parse().expect("net"), home_address(node).into());
+        KernelEvent::Migrate(migrate(net, Direction::Out, (Mode::Tunnel, 8), (ends(HA, old), ends(HA, new)), km(HA, new)))
+    };
+    bench.kernel(1000, event(0, COA1, COA2));
+    bench.kernel(1001, KernelEvent::Resynchronised { policies: Vec::new(), sas: Vec::new() });
+    let mut dumps = 0;
+    for round in 0..20u64 {
+        let (old, new) = if round % 2 == 0 { (COA1, COA2) } else { (COA2, COA1) };
+        bench.kernel(1050 + round * 50, event(1, old, new));
+        bench.input(1051 + round * 50, Input::Timeout);
+        while let Some((_, request)) = bench.requests.first().cloned() {
+            dumps += usize::from(request == KernelRequest::DumpSas);
+            let reply = match request {
+                KernelRequest::DumpPolicies => KernelReply::Policies(Vec::new()),
+                _ => KernelReply::Sas(Vec::new()),
+            };
+            bench.answer(1052 + round * 50, |_| true, reply);
+        }
+    }
+    assert_eq!(dumps, 1, "one more look at the node that was left out");
+}
+
+#[test]
+fn unspecified_addresses_for_key_management_are_none() {
+    for named in [km("::", "::"), km("::", HA), km(COA2, "::")] {
+        let mut bench = Bench::mobile_node(COA1);
+        bench.asked();
+        let events: Vec<_> = burst(COA1, COA2).into_iter().map(|event| Migrate { kmaddress: Some(named), ..event }).collect();
+        heard(&mut bench, 1000, events[..2].to_vec());
+        assert_eq!(bench.asked(), [], "a transport step names nothing else to go by");
+        assert_eq!(bench.agent.core.places.remembered(RemoteId(0)), Some(km(COA1, HA)));
+        heard(&mut bench, 1000, events[2..].to_vec());
+        assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA))], "the tunnel's end points do");
+        assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(COA2, HA)));
+    }
+}
+
+/// Home and away again while IKE_AUTH is under way: the tunnel's policies go and come back, at another address.
+#[test]
+fn a_policy_that_goes_and_comes_back_while_it_is_negotiated_gets_its_child() {
+    let mut bench = Bench::started(mobile_node(MobileNodeProfile::default()), mobile_node_policies(COA1), Vec::new());
+    bench.ike(1, 0, COA1, HA);
+    {
+        let mut shared = bench.shared.lock().expect("one thread");
+        shared.ikes[0].state = IkeState::AwaitAuth;
+        shared.ikes[0].negotiating = vec![PAYLOAD];
+    }
+    bench.asked();
+    let tunnel = |old, new| burst(old, new).split_off(2);
+    let binding = |new| burst(COA1, new).into_iter().take(2).collect();
+    heard(&mut bench, 1000, tunnel(COA1, HOA));
+    for entry in payload_policies(HOA) {
+        bench.kernel(1001, KernelEvent::PolicyRemoved(entry));
+    }
+    heard(&mut bench, 1001, binding(HOA));
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(HOA, HA))]);
+    // Its SAs are handed to the kernel at home, where its policy is not.
+    bench.child(14, PAYLOAD, 0x14, Mode::Tunnel, ends(HOA, HA));
+    bench.agent.core.children.update(ChildId(14), |child| child.state = ChildState::Installing);
+    for entry in payload_policies(COA2) {
+        bench.kernel(1300, KernelEvent::PolicyChanged(entry));
+    }
+    heard(&mut bench, 1300, binding(COA2));
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA))], "one negotiation all the while");
+    bench.agent.core.children.update(ChildId(14), |child| child.state = ChildState::Installed);
+    bench.event(1310, KeyingEvent::ChildUp(ChildId(14)));
+    assert_eq!(bench.child_at(14), (ends(HA, COA2), ends(COA2, HA)));
+    bench.input(1310 + QUIET, Input::Timeout);
+    first_look(&mut bench, 1390, vec![(0x14, KernelReply::Sa(None)), (0x114, KernelReply::Sa(None))]);
+    bench.answer(1420, is_query(0x14), KernelReply::Sa(None));
+    bench.answer(1420, is_query(0x114), KernelReply::Sa(None));
+    let added = bench.requests.iter().filter_map(|(_, request)| match request {
+        KernelRequest::AddSa { parameters, .. } => Some(parameters.endpoints()),
+        _ => None,
+    });
+    assert_eq!(added.collect::<Vec<_>>(), [ends(HA, COA2), ends(COA2, HA)], "made at home, made again where they belong");
+}
+
+#[test]
+fn a_resting_child_whose_policy_returns_elsewhere_follows_it_and_is_rekeyed_if_that_is_due() {
+    let mut bench = Bench::mobile_node(COA1);
+    for entry in payload_policies(COA1) {
+        bench.kernel(10, KernelEvent::PolicyRemoved(entry));
+    }
+    bench.agent.core.children.update(ChildId(12), |child| child.rekey_at = Some(Duration::from_secs(50)));
+    bench.asked();
+    for entry in payload_policies(COA2) {
+        bench.kernel(60_000, KernelEvent::PolicyChanged(entry));
+    }
+    assert_eq!(bench.child_at(12), (ends(HA, COA2), ends(COA2, HA)));
+    assert_eq!(bench.asked(), [Asked::Rekey(Target::Child(ChildId(12)))]);
+    bench.input(60_000 + QUIET, Input::Timeout);
+    assert!(bench.requests.iter().any(|(_, request)| is_query(0x12)(request)), "and looked for");
+}
+
+fn away_home_agent() -> Bench {
+    let mut bench = Bench::started(home_agent_config(1), home_agent_policies(COA1), Vec::new());
+    bench.ike(1, 0, HA, COA1);
+    bench.asked();
+    assert_eq!(bench.agent.core.places.remembered(RemoteId(0)), Some(km(HA, COA1)));
+    bench
+}
+
+fn home_agent_policies(coa: &str) -> Vec<PolicyEntry> {
+    let (any, home) = ("::/0".parse().expect("net"), home_address(0));
+    let entry = |selector, direction, reqid, endpoints| entry(selector, direction, 9, Template::esp(Mode::Tunnel, Reqid(reqid), endpoints));
+    vec![
+        entry(Selector::between(any, home.into()), Direction::Out, 8, ends(HA, coa)),
+        entry(Selector::between(home.into(), any), Direction::In, 7, ends(coa, HA)),
+    ]
+}
+
+#[test]
+fn a_missed_deregistration_leaves_no_stale_care_of_address() {
+    let mut bench = away_home_agent();
+    bench.kernel(5000, KernelEvent::Resynchronised { policies: Vec::new(), sas: Vec::new() });
+    assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), None, "nobody knows where the node is");
+    assert_eq!(bench.agent.core.places.template(PolicyId(1)), None);
+    assert_eq!(bench.asked(), [], "its IKE SA stays where it was heard last");
+    let told = bench.told();
+    assert!(
+        matches!(told.last(), Some(Event::Reconciled { differences }) if differences.iter().any(|text| text.contains("forgotten"))),
+        "{told:?}"
+    );
+    // It registers from where it was before: news again.
+    bench.told();
+    let net = Selector::between("::/0".parse().expect("net"), home_address(0).into());
+    bench.kernel(
+        6000,
+        KernelEvent::Migrate(migrate(net, Direction::Out, (Mode::Tunnel, 8), (ends(HA, COA2), ends(HA, COA1)), km(HA, COA1))),
+    );
+    assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(HA, COA1)));
+}
+
+#[test]
+fn a_care_of_address_is_not_forgotten_while_a_binding_or_a_tunnel_shows_it_or_none_ever_did() {
+    let mut bench = away_home_agent();
+    let state = SaInfo { protocol: 43, spi: Spi(0), mode: None, care_of: Some(ip(COA1)), ..sas_at(COA1)[0].clone() };
+    let state = SaInfo { src: ip(HA), dst: home_address(0), ..state };
+    bench.kernel(5000, KernelEvent::Resynchronised { policies: Vec::new(), sas: vec![state] });
+    assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(HA, COA1)));
+    bench.kernel(6000, KernelEvent::Resynchronised { policies: home_agent_policies(COA1), sas: Vec::new() });
+    assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(HA, COA1)));
+    // Transport policies alone: there is no tunnel whose absence would say something.
+    let mut bench = Bench::started(home_agent_config(1), Vec::new(), Vec::new());
+    let mh = Selector::between(home_address(0).into(), ip(HA).into()).protocol(MOBILITY_HEADER);
+    let step = (ends("::", "::"), ends(COA1, HA));
+    bench.kernel(10, KernelEvent::Migrate(migrate(mh, Direction::In, (Mode::Transport, 1), step, km(HA, COA1))));
+    bench.kernel(5000, KernelEvent::Resynchronised { policies: Vec::new(), sas: Vec::new() });
+    assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(HA, COA1)));
 }
