@@ -13,6 +13,7 @@ mod document;
 mod expand;
 mod manual;
 mod movements;
+mod nodes;
 mod profiles;
 mod records;
 mod settings;
@@ -52,6 +53,13 @@ pub enum SecretOrigin {
     File(String),
     /// `psk`, in the configuration file itself.
     Inline,
+    /// A line of `mobile_nodes_file`.
+    Line {
+        /// The path as written.
+        path: String,
+        /// Line of that file, from 1.
+        line: u32,
+    },
     /// `secret`, held by a key keeper.
     Held,
 }
@@ -106,6 +114,8 @@ struct Secrets<'s> {
     source: &'s dyn SecretSource,
     /// Numbers that `secret = N` names somewhere in the file.
     named: BTreeSet<u32>,
+    /// The lowest number that may be free.
+    next: u32,
     values: BTreeMap<SecretId, Secret>,
     origins: BTreeMap<SecretId, SecretOrigin>,
 }
@@ -114,8 +124,20 @@ impl Secrets<'_> {
     /// The lowest number that is free.
     fn keep(&mut self, secret: Secret, origin: SecretOrigin) -> SecretId {
         let free = |number: &u32| !self.named.contains(number) && !self.values.contains_key(&SecretId(*number));
-        let from = self.values.last_key_value().map_or(0, |(last, _)| last.0);
-        let id = SecretId((from..).find(free).unwrap_or(u32::MAX));
+        let id = SecretId((self.next..).find(free).unwrap_or(u32::MAX));
+        self.next = id.0;
+        self.values.insert(id, secret);
+        self.origins.insert(id, origin);
+        id
+    }
+
+    /// Keeps a secret under a number that depends on whose it is, so that it stays the same when others come and go.
+    fn keep_for(&mut self, fingerprint: u64, secret: Secret, origin: SecretOrigin) -> SecretId {
+        const FIRST: u32 = 0x4000_0000;
+        let taken = |number: &u32| self.named.contains(number) || self.values.contains_key(&SecretId(*number));
+        let number = |at: u64| FIRST | (u32::try_from(at & u64::from(FIRST - 1)).unwrap_or_default());
+        let free = (0..u64::from(FIRST)).map(|step| number(fingerprint.wrapping_add(step))).find(|number| !taken(number));
+        let id = SecretId(free.unwrap_or(u32::MAX));
         self.values.insert(id, secret);
         self.origins.insert(id, origin);
         id
@@ -167,15 +189,20 @@ impl Secrets<'_> {
         self.keep_checked(report, value.span(), Secret::from(key), SecretOrigin::File(path))
     }
 
-    /// Path and content of a secret file.
+    /// Path and content of a secret file that holds one key.
     fn content(&self, report: &mut Report<'_>, value: &document::Value<'_>) -> Option<(String, Secret)> {
+        self.open(report, value, "the file holds the key, with or without a line end, and must be readable for the agent")
+    }
+
+    /// Path and content of a secret file; `help` says what should be in it.
+    fn open(&self, report: &mut Report<'_>, value: &document::Value<'_>, help: &str) -> Option<(String, Secret)> {
         let path = values::path(report, value)?;
         match self.source.file(path) {
             Ok(content) => Some((path.to_owned(), content)),
             Err(why) => {
                 report
                     .error(value.span(), format!("the secret file \"{}\" cannot be read: {}", printable(path), printable(&why)))
-                    .help("the file holds the key, with or without a line end, and must be readable for the agent");
+                    .help(help);
                 None
             }
         }
@@ -207,7 +234,7 @@ pub fn load(text: &str, file_name: &str, source: &dyn SecretSource) -> Result<Lo
     let mut hidden = secret_places(text);
     let mut named = BTreeSet::new();
     survey(root.get_ref(), &mut hidden, &mut named);
-    let mut secrets = Secrets { source, named, values: BTreeMap::new(), origins: BTreeMap::new() };
+    let mut secrets = Secrets { source, named, next: 0, values: BTreeMap::new(), origins: BTreeMap::new() };
     let draft = read_tables(&mut report, root.get_ref(), &mut secrets);
     checks::check(&mut report, &draft);
     let complete = !report.has_errors();

@@ -74,6 +74,13 @@ impl Identity {
         }
     }
 
+    /// A number that is the same for equal identities on every host and in every run (FNV-1a). Neither secret nor without collisions.
+    pub fn fingerprint(&self) -> u64 {
+        let (rank, id_type, data) = self.key();
+        let step = |hash: u64, octet: u8| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+        [rank, id_type].into_iter().chain(data.iter().copied()).fold(0xcbf2_9ce4_8422_2325, step)
+    }
+
     /// What equality and order look at: rank of the variant, ID type, data in one case.
     fn key(&self) -> (u8, u8, Cow<'_, [u8]>) {
         match self {

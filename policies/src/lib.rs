@@ -2,6 +2,7 @@
 //! Plain values with typed ids; a loaded `Config` cannot dangle. Depends on none of our crates.
 
 pub mod algorithm;
+pub mod assigned;
 pub mod config;
 pub mod identity;
 pub mod mobility;
@@ -12,6 +13,7 @@ pub mod secret;
 pub mod selector;
 pub mod traffic;
 
+pub use assigned::{Ask, Assigned, Block, BlockId};
 pub use identity::Identity;
 pub use mobility::{KeyMobility, MovementSource, Movements};
 pub use model::{

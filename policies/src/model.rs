@@ -1,13 +1,13 @@
 //! The records of a configuration: remote, policy, ipsec, and the daemon's own settings, as plain structs with typed ids.
 //! Invariant: every id in a `Config` names a record of the same `Config`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::algorithm::{ChildProposal, ChildSuite, IkeProposal};
-use crate::{Identity, Movements, Pad, SecretId, Traffic};
+use crate::{Assigned, Block, Identity, Movements, Pad, SecretId, Traffic};
 
 /// Index of a remote in `Config::remotes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,22 +70,35 @@ pub enum MobilityRole {
     None,
     /// This host is the mobile node; the remote is its home agent.
     MobileNode {
-        /// Our home address: never a source of IKE while away.
+        /// Our home address: never a source of IKE while away. Unspecified until it is assigned.
         home_address: IpAddr,
     },
     /// This host is the home agent; the remote is a mobile node.
     HomeAgent {
-        /// The mobile node's home address.
+        /// The mobile node's home address. Unspecified until it is assigned.
         home_address: IpAddr,
     },
 }
 
 impl MobilityRole {
-    /// The home address at stake, if Mobile IPv6 governs the remote.
+    /// Stands for a home address that has yet to be assigned.
+    pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+    /// The home address at stake, if Mobile IPv6 governs the remote and the address is known.
     pub const fn home_address(self) -> Option<IpAddr> {
         match self {
-            Self::None => None,
-            Self::MobileNode { home_address } | Self::HomeAgent { home_address } => Some(home_address),
+            Self::MobileNode { home_address } | Self::HomeAgent { home_address } if !home_address.is_unspecified() => Some(home_address),
+            _ => None,
+        }
+    }
+
+    /// The same role with another home address.
+    #[must_use]
+    pub const fn with_home_address(self, home_address: IpAddr) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::MobileNode { .. } => Self::MobileNode { home_address },
+            Self::HomeAgent { .. } => Self::HomeAgent { home_address },
         }
     }
 }
@@ -164,6 +177,8 @@ pub struct Remote {
     pub authentication: Authentication,
     /// Mobile IPv6 role.
     pub role: MobilityRole,
+    /// How the home address comes at run time, unless the configuration names it.
+    pub assigned: Option<Assigned>,
     /// IKE proposals in order of preference. Never empty.
     pub proposals: Vec<IkeProposal>,
     /// Lifetime of the IKE SA.
@@ -180,6 +195,13 @@ pub struct Remote {
     pub movements: Movements,
     /// Line of the configuration that defines this record, from 1; 0 when made by a program.
     pub line: u32,
+}
+
+impl Remote {
+    /// Whether its home address is assigned at run time and not known yet.
+    pub const fn awaits_home_address(&self) -> bool {
+        self.assigned.is_some() && self.role.home_address().is_none()
+    }
 }
 
 /// Where the outer addresses of a policy's SAs come from.
@@ -308,6 +330,8 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// SA contents.
     pub ipsecs: Vec<Ipsec>,
+    /// What remotes share whose home address is assigned at run time.
+    pub blocks: Vec<Block>,
     /// Which identity may hold which addresses.
     pub pad: Pad,
     /// The agent's own settings.
@@ -320,6 +344,7 @@ impl Config {
     pub fn without_lines(mut self) -> Self {
         self.remotes.iter_mut().for_each(|remote| remote.line = 0);
         self.policies.iter_mut().for_each(|policy| policy.line = 0);
+        self.blocks.iter_mut().for_each(|block| block.line = 0);
         self
     }
 

@@ -21,6 +21,8 @@ pub struct PadEntry {
 pub struct Pad {
     /// Aggregated prefixes by identity, `None` for everybody.
     prefixes: BTreeMap<Option<Identity>, Vec<IpNet>>,
+    /// What an identity holds beside that for as long as it is assigned to it.
+    lent: BTreeMap<Identity, IpNet>,
 }
 
 impl Pad {
@@ -36,6 +38,19 @@ impl Pad {
         self.prefixes.remove(&Some(identity.clone()));
     }
 
+    /// Allows an identity one prefix for a time, in place of the one it was lent before; `None` takes that back.
+    pub fn lend(&mut self, identity: &Identity, prefix: Option<IpNet>) {
+        match prefix {
+            Some(prefix) => self.lent.insert(identity.clone(), prefix.trunc()),
+            None => self.lent.remove(identity),
+        };
+    }
+
+    /// The prefix that an identity was lent.
+    pub fn lent(&self, identity: &Identity) -> Option<IpNet> {
+        self.lent.get(identity).copied()
+    }
+
     /// Whether `identity` may hold SAs whose remote side is `traffic.remote`.
     pub fn may_hold(&self, identity: &Identity, traffic: &Traffic) -> bool {
         //= rfc4877#4.2
@@ -47,7 +62,9 @@ impl Pad {
     pub fn may_hold_range(&self, identity: &Identity, range: &AddressRange) -> bool {
         let own = self.prefixes.get(&Some(identity.clone()));
         let everybody = self.prefixes.get(&None);
-        let allowed = |part: &IpNet| own.iter().chain(everybody.iter()).any(|held| held.iter().any(|prefix| prefix.contains(part)));
+        let lent = self.lent.get(identity);
+        let held = || own.into_iter().chain(everybody).flatten().chain(lent);
+        let allowed = |part: &IpNet| held().any(|prefix| prefix.contains(part));
         range.is_valid() && range.prefixes().iter().all(allowed)
     }
 
@@ -56,7 +73,7 @@ impl Pad {
         self.prefixes.get(&Some(identity.clone())).map_or(&[], Vec::as_slice)
     }
 
-    /// All entries, one per identity.
+    /// All entries of the configuration, one per identity; what is lent is not among them.
     pub fn entries(&self) -> impl Iterator<Item = PadEntry> + '_ {
         self.prefixes.iter().map(|(identity, prefixes)| PadEntry { identity: identity.clone(), prefixes: prefixes.clone() })
     }

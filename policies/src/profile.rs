@@ -11,8 +11,8 @@ use crate::algorithm::{ChildProposal, IkeProposal, default_child_proposals, defa
 use crate::model::{Authentication, Endpoints, Retransmit, Settings};
 use crate::selector::{ICMPV6, MOBILITY_HEADER};
 use crate::{
-    Action, AddressRange, Config, Identity, Installer, Ipsec, IpsecId, Lifetime, MobilityRole, Mode, Movements, Policy, Ports, Protocol,
-    Remote, RemoteId, Reqid, SecretId, Traffic, TrafficItem,
+    Action, AddressRange, Ask, Assigned, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, Lifetime, MobilityRole, Mode,
+    Movements, Policy, Ports, Protocol, Remote, RemoteId, Reqid, SecretId, Traffic, TrafficItem,
 };
 
 /// Traffic between a mobile node and its home agent that IPsec may protect (RFC 4877 4.1), in order of kernel priority.
@@ -71,10 +71,11 @@ impl Protected {
         Reqids { to_home_agent: Reqid(to_home_agent), to_mobile_node: Reqid(to_home_agent + 1) }
     }
 
-    /// The traffic as the mobile node sees it.
+    /// The traffic as the mobile node sees it; an unspecified home address stands for every address it may turn out to be.
     pub fn traffic(self, home_address: IpAddr, home_agent: IpAddr, binding: BindingSelector) -> Traffic {
         let item = |range, protocol, ports| TrafficItem { range, protocol, ports };
-        let (node, agent) = (AddressRange::host(home_address), AddressRange::host(home_agent));
+        let node = if home_address.is_unspecified() { AddressRange::ANY_V6 } else { AddressRange::host(home_address) };
+        let agent = AddressRange::host(home_agent);
         match self {
             Self::Binding => {
                 let (sent, received) = binding.ports();
@@ -176,8 +177,10 @@ impl Default for Terms {
 pub struct MobileNodeProfile {
     /// Name of the remote, for logs and commands.
     pub name: String,
-    /// Our home address.
+    /// Our home address; unspecified if the home agent assigns it.
     pub home_address: IpAddr,
+    /// What the home agent is asked for if it assigns the home address.
+    pub ask: Ask,
     /// Address of the home agent.
     pub home_agent: IpAddr,
     /// Our identity.
@@ -200,6 +203,7 @@ impl Default for MobileNodeProfile {
         Self {
             name: "home-agent".into(),
             home_address: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xabcd)),
+            ask: Ask::Address(None),
             home_agent: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)),
             identity: Identity::Fqdn("mn.example".into()),
             home_agent_identity: Identity::Fqdn("ha.example".into()),
@@ -216,7 +220,7 @@ impl Default for MobileNodeProfile {
 pub struct ServedNode {
     /// Name of the remote, for logs and commands.
     pub name: String,
-    /// The node's home address, the only one it may hold SAs for.
+    /// The node's home address, the only one it may hold SAs for; unspecified if we assign it.
     pub home_address: IpAddr,
     /// Identity that the node must prove.
     pub identity: Identity,
@@ -252,6 +256,14 @@ pub struct HomeAgentProfile {
     pub identity: Identity,
     /// The mobile nodes.
     pub mobile_nodes: Vec<ServedNode>,
+    /// Prefix of the home link, for addresses that we assign.
+    pub home_prefix: Option<IpNet>,
+    /// What we hand out of our own accord; `None` for the whole prefix.
+    pub pool: Option<AddressRange>,
+    /// Whether mobile nodes may form home addresses within the prefix.
+    pub autoconfiguration: bool,
+    /// Line of the configuration, 0 when made by a program.
+    pub line: u32,
     /// What both ends configure alike.
     pub terms: Terms,
     /// Settings of the agent as a whole.
@@ -266,6 +278,10 @@ impl Default for HomeAgentProfile {
             home_agent: node.home_agent,
             identity: node.home_agent_identity,
             mobile_nodes: Vec::new(),
+            home_prefix: None,
+            pool: None,
+            autoconfiguration: true,
+            line: 0,
             terms: Terms::default(),
             settings: Settings::default(),
         }
@@ -294,6 +310,19 @@ pub(crate) fn add_mobile_node(config: &mut Config, profile: &MobileNodeProfile) 
     remote.remote_address = Some(profile.home_agent);
     remote.allowed_from = vec![IpNet::from(profile.home_agent)];
     remote.line = profile.line;
+    if profile.home_address.is_unspecified() {
+        let block = Block {
+            terms: terms.clone(),
+            home_agent: profile.home_agent,
+            home_prefix: None,
+            pool: None,
+            autoconfiguration: false,
+            line: profile.line,
+        };
+        remote.assigned = Some(Assigned { block: add_block(config, block), ask: Some(profile.ask) });
+        // No packet has a home address to ask with.
+        remote.start = true;
+    }
     let ipsec = add_ipsec(config, terms, &profile.name);
     let side = Side { remote: add_remote(config, remote), ipsec, line: profile.line };
     //= rfc4877#7.1
@@ -311,18 +340,33 @@ pub(crate) fn add_mobile_node(config: &mut Config, profile: &MobileNodeProfile) 
 pub(crate) fn add_home_agent(config: &mut Config, profile: &HomeAgentProfile) {
     let terms = &profile.terms;
     let ipsec = add_ipsec(config, terms, "mobile-nodes");
+    let block = profile.mobile_nodes.iter().any(|node| node.home_address.is_unspecified()).then(|| {
+        let block = Block {
+            terms: terms.clone(),
+            home_agent: profile.home_agent,
+            home_prefix: profile.home_prefix,
+            pool: profile.pool,
+            autoconfiguration: profile.autoconfiguration,
+            line: profile.line,
+        };
+        add_block(config, block)
+    });
     for node in &profile.mobile_nodes {
         let mut remote = remote(terms, &node.name, profile.identity.clone(), node.identity.clone(), node.secret);
         remote.role = MobilityRole::HomeAgent { home_address: node.home_address };
         remote.local_address = Some(profile.home_agent);
         remote.line = node.line;
+        let fixed = !node.home_address.is_unspecified();
+        remote.assigned = block.filter(|_| !fixed).map(|block| Assigned { block, ask: None });
         let side = Side { remote: add_remote(config, remote), ipsec, line: node.line };
         for (what, usual) in &terms.protect {
             let reqids = node.reqids.get(what).unwrap_or(usual);
             let traffic = what.traffic(node.home_address, profile.home_agent, terms.binding_selector).reversed();
             config.policies.push(policy(*what, terms, traffic, (reqids.to_mobile_node, reqids.to_home_agent), &side));
         }
-        config.pad.allow(Some(node.identity.clone()), [IpNet::from(node.home_address)]);
+        if fixed {
+            config.pad.allow(Some(node.identity.clone()), [IpNet::from(node.home_address)]);
+        }
     }
 }
 
@@ -343,6 +387,7 @@ fn remote(terms: &Terms, name: &str, local_identity: Identity, remote_identity: 
         remote_identity,
         authentication: Authentication::Psk(secret),
         role: MobilityRole::None,
+        assigned: None,
         proposals: terms.ike.clone(),
         lifetime: terms.ike_lifetime,
         retransmit: terms.retransmit,
@@ -378,6 +423,12 @@ fn policy(what: Protected, terms: &Terms, traffic: Traffic, (reqid_out, reqid_in
 fn add_remote(config: &mut Config, remote: Remote) -> RemoteId {
     let id = RemoteId(u32::try_from(config.remotes.len()).unwrap_or(u32::MAX));
     config.remotes.push(remote);
+    id
+}
+
+fn add_block(config: &mut Config, block: Block) -> BlockId {
+    let id = BlockId(u32::try_from(config.blocks.len()).unwrap_or(u32::MAX));
+    config.blocks.push(block);
     id
 }
 

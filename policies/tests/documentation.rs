@@ -6,7 +6,13 @@ use watari_policies::config::{Loaded, expand, load};
 const PAGE: &str = include_str!("../../docs/configuration.md");
 
 fn read(text: &str) -> Result<Loaded, String> {
-    let key = |_: &str| Ok(Secret::from(&b"key"[..]));
+    let content = |path: &str| match path.rsplit(['/', '.']).next() {
+        Some("nodes") => nodes().into_bytes(),
+        // A key of an SA by hand: as many digits as the example's algorithms need.
+        Some("key") => b"0f".repeat(48),
+        _ => b"key".to_vec(),
+    };
+    let key = |path: &str| Ok(Secret::from(content(path)));
     load(text, "configuration.md", &key).map_err(|complaints| complaints.to_string())
 }
 
@@ -14,12 +20,18 @@ fn examples() -> impl Iterator<Item = &'static str> {
     PAGE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next())
 }
 
+/// The example of `mobile_nodes_file`.
+fn nodes() -> String {
+    PAGE.lines().filter_map(|line| line.strip_prefix("    ")).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_examples_load() {
-    assert_eq!(examples().count(), 3);
-    for example in examples() {
-        assert!(!read(example).unwrap().config.policies.is_empty());
-    }
+    assert_eq!(examples().count(), 5);
+    assert_eq!(nodes().lines().count(), 3);
+    // The one of an SA alone has no policy.
+    let with_policies = examples().filter(|example| !read(example).unwrap().config.policies.is_empty());
+    assert_eq!(with_policies.count(), 4);
 }
 
 #[test]

@@ -20,10 +20,12 @@ pub(super) fn check(report: &mut Report<'_>, draft: &Draft) {
     mobile_nodes(report, draft);
     by_hand(report, draft);
     for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies) {
-        let sound = traffic(report, policy, span);
+        let sound = traffic(report, policy, draft.config.in_force(policy), span);
         if sound && policy.action == Action::Protect {
             ciphers(report, policy, draft.config.ipsec(policy.ipsec), span);
-            authorisation(report, draft, policy, span);
+            if draft.config.in_force(policy) {
+                authorisation(report, draft, policy, span);
+            }
         }
     }
     if !report.has_errors() {
@@ -92,10 +94,9 @@ fn mobile_nodes(report: &mut Report<'_>, draft: &Draft) {
         let remotes = draft.config.remotes.iter().zip(&draft.places.remotes);
         remotes.filter(|(remote, _)| matches!(remote.role, MobilityRole::HomeAgent { .. }))
     };
-    let addresses: Vec<_> = nodes().map(|(remote, place)| (remote.role.home_address(), place.or_header(&place.home_address))).collect();
-    let message = |address: &Option<std::net::IpAddr>| {
-        format!("two mobile nodes have the home address {}", address.map_or_else(String::new, |address| address.to_string()))
-    };
+    let known = |(remote, place): (&Remote, &RemotePlace)| Some((remote.role.home_address()?, place.or_header(&place.home_address)));
+    let addresses: Vec<_> = nodes().filter_map(known).collect();
+    let message = |address: &std::net::IpAddr| format!("two mobile nodes have the home address {address}");
     unique(report, addresses.iter().map(|(address, span)| (*address, span)), message, "each mobile node has a home address of its own");
     let identities: Vec<_> = nodes().map(|(remote, place)| (&remote.remote_identity, place.or_header(&place.identity))).collect();
     let message = |identity: &&crate::Identity| format!("two mobile nodes have the identity {identity}");
@@ -103,7 +104,7 @@ fn mobile_nodes(report: &mut Report<'_>, draft: &Draft) {
 }
 
 /// Whether a packet can have the traffic of a policy; complains if not, or if the policy's mode cannot carry it.
-fn traffic(report: &mut Report<'_>, policy: &Policy, span: &Span) -> bool {
+fn traffic(report: &mut Report<'_>, policy: &Policy, in_force: bool, span: &Span) -> bool {
     let items = || policy.traffic.local.iter().chain(&policy.traffic.remote);
     let families = items().map(|item| item.range.start.is_ipv4());
     if families.clone().any(|v4| v4) && families.clone().any(|v4| !v4) {
@@ -119,7 +120,8 @@ fn traffic(report: &mut Report<'_>, policy: &Policy, span: &Span) -> bool {
             .help("name the same upper protocol on both sides");
     }
     let hosts = || items().all(|item| item.range.start == item.range.end);
-    if policy.action == Action::Protect && policy.mode == Mode::Transport && policy.endpoints == Endpoints::Selector && !hosts() {
+    let needs_hosts = policy.action == Action::Protect && policy.mode == Mode::Transport && policy.endpoints == Endpoints::Selector;
+    if needs_hosts && in_force && !hosts() {
         report
             .error(span.clone(), format!("policy \"{}\" is in transport mode but not between two hosts: {}", policy.name, policy.traffic))
             .help("write single addresses, use mode = \"tunnel\", or set endpoints = \"ike\"");
@@ -193,8 +195,9 @@ fn authorisation(report: &mut Report<'_>, draft: &Draft, policy: &Policy, span: 
 fn repeated_selectors(report: &mut Report<'_>, draft: &Draft) {
     for direction in [0, 1] {
         let reqid = |policy: &Policy| if direction == 0 { policy.reqid_out } else { policy.reqid_in };
-        let keys: Vec<_> =
-            draft.config.policies.iter().map(|policy| (reqid(policy), &policy.traffic)).zip(&draft.places.policies).collect();
+        let policies = draft.config.policies.iter().zip(&draft.places.policies);
+        let in_force = policies.filter(|(policy, _)| draft.config.in_force(policy));
+        let keys: Vec<_> = in_force.map(|(policy, span)| ((reqid(policy), &policy.traffic), span)).collect();
         unique(
             report,
             keys.into_iter(),

@@ -12,7 +12,7 @@ use crate::{Action, Config, Installer, Ipsec, Lifetime, MobilityRole, Mode, Poli
 /// Writes `config` as the five records, everything said, nothing left to defaults.
 ///
 /// `origins` tells where secrets are to be found; one of unknown origin, or from the file itself, becomes `secret = N`, which
-/// loads where the key keeper already holds it. PAD entries of identities without a remote have no place in the records.
+/// loads where the key keeper already holds it. A remote whose home address is assigned at run time becomes a comment. PAD entries of identities without a remote have no place in the records.
 pub fn expand(config: &Config, origins: &BTreeMap<SecretId, SecretOrigin>) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -29,7 +29,7 @@ fn write_all(out: &mut String, config: &Config, origins: &BTreeMap<SecretId, Sec
         ipsec(out, each, origins)?;
     }
     let mut taken = BTreeSet::new();
-    for each in &config.policies {
+    for each in config.policies.iter().filter(|policy| config.remote(policy.remote).is_none_or(|remote| remote.assigned.is_none())) {
         policy(out, config, each, &mut taken)?;
     }
     Ok(())
@@ -90,6 +90,9 @@ fn retransmit(repeat: &Retransmit) -> String {
 }
 
 fn remote(out: &mut String, config: &Config, remote: &Remote, origins: &BTreeMap<SecretId, SecretOrigin>) -> fmt::Result {
+    if remote.assigned.is_some() {
+        return writeln!(out, "\n# {}: its home address is assigned at run time, so that records cannot say it", remote.name);
+    }
     writeln!(out, "\n[remote.{}]", Key(&remote.name))?;
     remote.local_address.iter().try_for_each(|address| writeln!(out, "local_address = {}", Text(address)))?;
     remote.remote_address.iter().try_for_each(|address| writeln!(out, "remote_address = {}", Text(address)))?;

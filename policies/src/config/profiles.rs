@@ -1,19 +1,22 @@
 //! The tables `[mobile_node]` and `[home_agent]`: profiles that expand into remotes and policies.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::diagnostics::Report;
-use super::document::{Read, Section};
+use super::document::{Read, Section, Value};
 use super::movements::{self, Side};
+use super::nodes::{self, Surroundings};
 use super::values::{self, LifetimeOf};
 use super::{Draft, RemotePlace, Secrets};
 use crate::profile::{
     BindingSelector, HomeAgentProfile, MobileNodeProfile, Protected, Reqids, ServedNode, Terms, add_home_agent, add_mobile_node,
 };
-use crate::{Identity, Installer};
+use crate::{AddressRange, Ask, Identity, Installer, MobilityRole};
 
 /// Words for the owner of kernel policies.
 pub(super) const INSTALLERS: &[(&str, Installer)] = &[("mip6d", Installer::Other), ("watari", Installer::Us)];
@@ -54,7 +57,8 @@ fn sections<'a>(report: &mut Report<'_>, parent: &mut Section<'a>, key: &'static
 fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut Secrets<'_>, draft: &mut Draft) {
     let usual = MobileNodeProfile::default();
     let name = section.read(report, "name", values::name);
-    let home_address = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", values::unicast_v6);
+    let home_address = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", own_home_address);
+    let ask = ask(report, section, home_address.as_ref().map(|read| read.value));
     let home_agent = section.required(report, "home_agent", "home_agent = \"2001:db8:1::1\"", values::unicast_v6);
     let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
     let peer = section.required(report, "home_agent_identity", "home_agent_identity = \"ha.example\"", values::parsed::<Identity>);
@@ -69,7 +73,8 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
     terms.start = start.is_some_and(|start| start.value);
     let profile = MobileNodeProfile {
         name: name.map_or(usual.name, |name| name.value),
-        home_address: home_address.value,
+        home_address: if let Home::Fixed(address) = home_address.value { address } else { MobilityRole::UNKNOWN },
+        ask: ask.map_or(Ask::Prefix(identity.value.fingerprint()), Ask::Address),
         home_agent: home_agent.value,
         identity: identity.value,
         home_agent_identity: peer.value,
@@ -88,6 +93,36 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
     mark(draft, &section.span);
 }
 
+/// What a mobile node writes for its home address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Home {
+    /// The address itself.
+    Fixed(IpAddr),
+    /// The home agent assigns one.
+    Assign,
+    /// The home agent tells the prefix, the address is formed here.
+    Autoconfigure,
+}
+
+fn own_home_address(report: &mut Report<'_>, value: &Value<'_>) -> Option<Home> {
+    match value.get_ref() {
+        DeValue::String(text) if text == values::ASSIGN => Some(Home::Assign),
+        DeValue::String(text) if text == "autoconfigure" => Some(Home::Autoconfigure),
+        _ => values::unicast_v6(report, value).map(Home::Fixed),
+    }
+}
+
+/// The address to ask for, if one is asked for; `None` where the prefix is.
+fn ask(report: &mut Report<'_>, section: &mut Section<'_>, home: Option<Home>) -> Option<Option<IpAddr>> {
+    match home {
+        Some(Home::Fixed(_)) => section.without_effect(report, "home_address_hint", "the home address is fixed"),
+        Some(Home::Autoconfigure) => section.without_effect(report, "home_address_hint", "the address is formed here"),
+        Some(Home::Assign) | None => {}
+    }
+    let hint = section.read(report, "home_address_hint", values::unicast_v6);
+    (home != Some(Home::Autoconfigure)).then(|| hint.map(|hint| hint.value))
+}
+
 /// Notes where the records just added come from.
 fn mark(draft: &mut Draft, span: &super::Span) {
     draft.places.policies.resize(draft.config.policies.len(), span.clone());
@@ -99,29 +134,116 @@ fn home_agent(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut 
     let identity = section.required(report, "identity", "identity = \"ha.example\"", values::parsed::<Identity>);
     section.without_effect(report, "start", "a home agent waits for its mobile nodes");
     let terms = terms(report, section, None, Side::HomeAgent);
-    let protect = terms.as_ref().map(|terms| terms.protect.clone());
-    let nodes = sections(report, section, "mobile_node", "[home_agent.mobile_node]");
-    if nodes.is_empty() && section.entry("mobile_node").is_none() {
-        report
-            .error(section.span.clone(), "[home_agent] serves no mobile node")
-            .help("add a table [[home_agent.mobile_node]] with home_address, identity and psk_file for each of them");
-    }
-    let mut served = Vec::new();
-    for mut node in nodes {
-        served.extend(served_node(report, &mut node, secrets, protect.as_ref()));
-        node.finish(report);
-    }
+    let pool = pool(report, section);
+    let mut served = tables(report, section, secrets, terms.as_ref(), pool.prefix);
+    let reqids = draft.config.policies.iter().flat_map(|policy| [policy.reqid_in.0, policy.reqid_out.0]).collect();
+    let around = Surroundings {
+        home_agent: address.as_ref().map(|read| read.value),
+        home_prefix: pool.prefix,
+        terms: terms.as_ref(),
+        tables: &served.iter().map(|(node, _)| node.clone()).collect::<Vec<_>>(),
+        reqids,
+    };
+    let listed = nodes::read(report, section, secrets, &around);
     let (Some(address), Some(identity), Some(terms)) = (address, identity, terms) else { return };
+    if let Some(listed) = listed {
+        let place = RemotePlace { header: listed.span, ..RemotePlace::default() };
+        served.extend(listed.value.into_iter().map(|node| (node, place.clone())));
+    }
     let count = terms.protect.len();
     for (_, place) in &served {
         draft.places.remotes.push(RemotePlace { home_agent: Some(address.span.clone()), ..place.clone() });
         draft.places.policies.extend(std::iter::repeat_n(place.header.clone(), count));
     }
-    let mobile_nodes = served.into_iter().map(|(node, _)| node).collect();
-    let profile =
-        HomeAgentProfile { home_agent: address.value, identity: identity.value, mobile_nodes, terms, ..HomeAgentProfile::default() };
+    let profile = HomeAgentProfile {
+        home_agent: address.value,
+        identity: identity.value,
+        mobile_nodes: served.into_iter().map(|(node, _)| node).collect(),
+        home_prefix: pool.prefix,
+        pool: pool.range,
+        autoconfiguration: pool.autoconfiguration,
+        line: report.line(section.span.start),
+        terms,
+        ..HomeAgentProfile::default()
+    };
     add_home_agent(&mut draft.config, &profile);
     mark(draft, &section.span);
+}
+
+/// Where the home addresses that we assign come from.
+struct Pool {
+    prefix: Option<IpNet>,
+    range: Option<AddressRange>,
+    autoconfiguration: bool,
+}
+
+fn pool(report: &mut Report<'_>, section: &mut Section<'_>) -> Pool {
+    let prefix = section.read(report, "home_prefix", values::prefix);
+    let range = section.read(report, "pool", values::range);
+    let autoconfiguration = section.read(report, "autoconfiguration", values::flag).is_none_or(|read| read.value);
+    if let Some(prefix) = &prefix
+        && prefix.value.addr().is_ipv4()
+    {
+        report
+            .error(prefix.span.clone(), "Mobile IPv6 works with IPv6 addresses only")
+            .help("write for example home_prefix = \"2001:db8:1::/64\"");
+    }
+    if let Some(range) = &range {
+        let within = |prefix: &Read<IpNet>| prefix.value.contains(&range.value.start) && prefix.value.contains(&range.value.end);
+        match &prefix {
+            Some(prefix) if within(prefix) => {}
+            Some(prefix) => {
+                report
+                    .error(range.span.clone(), "the pool is not within the home prefix")
+                    .related(prefix.span.clone(), "the home prefix")
+                    .help("every home address lies in the prefix of the home link");
+            }
+            None => {
+                report
+                    .error(range.span.clone(), "a pool needs the prefix of the home link")
+                    .help("add for example: home_prefix = \"2001:db8:1::/64\"");
+            }
+        }
+    }
+    Pool { prefix: prefix.map(|read| read.value), range: range.map(|read| read.value), autoconfiguration }
+}
+
+/// The nodes that have a table of their own.
+fn tables(
+    report: &mut Report<'_>,
+    section: &mut Section<'_>,
+    secrets: &mut Secrets<'_>,
+    terms: Option<&Terms>,
+    prefix: Option<IpNet>,
+) -> Vec<(ServedNode, RemotePlace)> {
+    let nodes = sections(report, section, "mobile_node", "[home_agent.mobile_node]");
+    if nodes.is_empty() && !section.contains("mobile_node") && !section.contains("mobile_nodes_file") {
+        report
+            .error(section.span.clone(), "[home_agent] serves no mobile node")
+            .help("add a table [[home_agent.mobile_node]] with home_address, identity and psk_file for each of them, or mobile_nodes_file");
+    }
+    let mut served = Vec::new();
+    for mut node in nodes {
+        served.extend(served_node(report, &mut node, secrets, terms.map(|terms| &terms.protect)));
+        node.finish(report);
+    }
+    for (node, place) in &served {
+        let home = place.home_address.clone().unwrap_or_else(|| place.header.clone());
+        match prefix {
+            None if node.home_address.is_unspecified() => {
+                report
+                    .error(home, "this home address cannot be assigned: the prefix of the home link is not known")
+                    .help("add to [home_agent] for example: home_prefix = \"2001:db8:1::/64\"");
+            }
+            Some(prefix) if !node.home_address.is_unspecified() && !prefix.contains(&node.home_address) => {
+                report
+                    .error(home, format!("the home address {} is not in the home prefix, {prefix}", node.home_address))
+                    .help("every home address lies in the prefix of the home link");
+            }
+            _ => {}
+        }
+    }
+    served
 }
 
 fn served_node(
@@ -131,7 +253,7 @@ fn served_node(
     protect: Option<&BTreeMap<Protected, Reqids>>,
 ) -> Option<(ServedNode, RemotePlace)> {
     let name = section.read(report, "name", values::name);
-    let home_address = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", values::unicast_v6);
+    let home_address = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", values::home_address);
     let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
     let secret = secrets.read(report, section);
     let reqids = reqids(report, section, protect);

@@ -323,6 +323,7 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
         remote_identity: remote_identity.map_or_else(|| by_hand(name), |read| read.value),
         authentication,
         role: home_address,
+        assigned: None,
         proposals: ike.map_or(usual.ike, |read| read.value),
         lifetime: lifetime.map_or(usual.ike_lifetime, |read| read.value),
         retransmit: retransmit.map_or(usual.retransmit, |read| read.value),

@@ -13,7 +13,7 @@ use super::document::{Section, Value, describe, printable};
 use crate::algorithm::nearest;
 use crate::model::Retransmit;
 use crate::traffic::parse;
-use crate::{Lifetime, Reqid};
+use crate::{AddressRange, Lifetime, MobilityRole, Reqid, TrafficItem};
 
 /// Longest time that a configuration may name: ten years of 365 days.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -96,18 +96,46 @@ pub(super) fn address(report: &mut Report<'_>, value: &Value<'_>) -> Option<IpAd
 /// An IPv6 address that a host can have.
 pub(super) fn unicast_v6(report: &mut Report<'_>, value: &Value<'_>) -> Option<IpAddr> {
     let read = address(report, value)?;
-    let why = match read {
-        IpAddr::V4(_) => "Mobile IPv6 works with IPv6 addresses only",
-        IpAddr::V6(v6) if v6.is_unspecified() => "the unspecified address belongs to nobody",
-        IpAddr::V6(v6) if v6.is_multicast() => "a multicast address belongs to no single host",
-        IpAddr::V6(v6) if v6.is_loopback() => "the loopback address is never seen on a link",
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address has no meaning on another link",
-        IpAddr::V6(_) => return Some(read),
-    };
+    let Some(why) = no_home_address(read) else { return Some(read) };
     report
         .error(value.span(), format!("{read} cannot be used here: {why}"))
         .help("write a global IPv6 address, for example \"2001:db8:1::1\"");
     None
+}
+
+/// Why Mobile IPv6 cannot use an address as that of a home agent or mobile node.
+pub(super) const fn no_home_address(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(_) => Some("Mobile IPv6 works with IPv6 addresses only"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("the unspecified address belongs to nobody"),
+        IpAddr::V6(v6) if v6.is_multicast() => Some("a multicast address belongs to no single host"),
+        IpAddr::V6(v6) if v6.is_loopback() => Some("the loopback address is never seen on a link"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address has no meaning on another link"),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// The word for a home address that the home agent assigns.
+pub(super) const ASSIGN: &str = "assign";
+
+/// A home address, or the word for one that is assigned at run time, which is read as the unspecified address.
+pub(super) fn home_address(report: &mut Report<'_>, value: &Value<'_>) -> Option<IpAddr> {
+    match value.get_ref() {
+        DeValue::String(text) if text == ASSIGN => Some(MobilityRole::UNKNOWN),
+        _ => unicast_v6(report, value),
+    }
+}
+
+/// A range of addresses, `START-END` or a prefix.
+pub(super) fn range(report: &mut Report<'_>, value: &Value<'_>) -> Option<AddressRange> {
+    let item: TrafficItem = parsed(report, value)?;
+    if item != TrafficItem::any(item.range) {
+        report
+            .error(value.span(), "this says more than addresses")
+            .help("write \"START-END\" or a prefix, for example \"2001:db8:1::1000-2001:db8:1::1fff\"");
+        return None;
+    }
+    Some(item.range)
 }
 
 /// A prefix; an address is a prefix of full length.

@@ -235,6 +235,7 @@ pub fn remote(name: &str, ours: &str, theirs: &str) -> Remote {
         remote_identity: Identity::Fqdn(theirs.to_owned()),
         authentication: Authentication::Psk(SecretId(1)),
         role: MobilityRole::None,
+        assigned: None,
         proposals: vec!["aes128gcm16-prfsha256-x25519-ecp256".parse().unwrap(), "aes128-sha256-x25519".parse().unwrap()],
         lifetime: lifetime(0, 0),
         retransmit: retransmit(),
@@ -292,7 +293,7 @@ fn make_host(policies: Vec<Policy>, remote: Remote, seed: u8, places: Places) ->
     let pad = Pad::from_iter([PadEntry { identity: Some(remote.remote_identity.clone()), prefixes: vec!["::/0".parse().unwrap()] }]);
     Host {
         ike: Ikev2::new(true),
-        config: Config { remotes: vec![remote], policies, ipsecs: vec![ipsec], pad, settings: Settings::default() },
+        config: Config { remotes: vec![remote], policies, ipsecs: vec![ipsec], pad, settings: Settings::default(), ..Config::default() },
         children: SaTable::default(),
         rng: Rng::new([seed; 32]),
         ids: Ids::default(),
