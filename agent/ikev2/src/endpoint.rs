@@ -336,7 +336,15 @@ impl Ikev2 {
     }
 
     fn rekey_child(&mut self, context: &mut Context<'_>, child: ChildId) {
-        let Some(sa) = context.children.get(child).filter(|sa| sa.state == ChildState::Installed) else { return };
+        let Some(sa) = context.children.get(child) else { return };
+        //= rfc4877#4.2
+        //# the tunnel SAs of a mobile node at home may be kept; they serve again when it leaves
+        if sa.state == ChildState::Dormant {
+            return self.rekey_later(context, child);
+        }
+        if sa.state != ChildState::Installed {
+            return;
+        }
         match sa.owner {
             Owner::Ike(ike) => {
                 let same = |task: &Task| matches!(task, Task::RekeyChild(task) if task.old == child);

@@ -15,7 +15,9 @@ pub struct Handover {
     pub address_wait_us: u64,
     /// MIGRATE messages heard, copies from the second socket not counted.
     pub migrate_events: u32,
-    /// Child SAs that followed.
+    /// Child SA pairs whose end points changed, each once however many messages named it: tunnel pairs only. Transport pairs (binding
+    /// updates, prefix discovery) stay between home address and home agent and are not counted, and neither is a pair whose end
+    /// points did not change because it was made after the move.
     pub children_moved: u32,
 }
 

@@ -246,7 +246,8 @@ pub struct Step {
 /// What must be true in the end, besides: nothing in clear, no key missing for a ping, agent and kernel of one mind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expectation {
-    /// IKE_SA_INIT requests in all, repeats not counted.
+    /// IKE_SA_INIT requests in all, repeats not counted. Where links lose packets each one that was still unanswered when its sender
+    /// moved comes on top, because it is begun afresh from the new address.
     pub ike_sa_init: u32,
     /// IKE SAs made although the mobile node had had one already.
     pub reauthentications: u32,
@@ -254,9 +255,10 @@ pub struct Expectation {
     pub children: u32,
     /// Whether child SAs may go without successor for a while (a host that restarts loses them).
     pub may_lose_sas: bool,
-    /// Most pings that may be lost for want of a key.
+    /// Most pings that may be lost for want of a key on a real kernel. In the simulator none may: without loss every ping is answered
+    /// that was sent with binding and keys, with loss as many as chance leaves.
     pub lost_for_key: u32,
-    /// Least pings that must be answered.
+    /// Least pings that must be answered; where links lose packets only a real kernel is held to it.
     pub answered: u32,
     /// Whether no binding update may cross a link.
     pub no_update: bool,

@@ -151,7 +151,9 @@ fn restart(name: &'static str, sentence: &'static str, host: &'static str, whole
         Scenario { binding_lifetime: Duration::from_secs(20), liveness: Duration::from_secs(10), ..Scenario::new(name, sentence) };
     let scenario = scenario.then(5_000, ping(PingTarget::HomeAgent)).then(10_000, action).then(50_000, go(Link::F2));
     let expect = Expectation { ike_sa_init: 2, reauthentications: 1, ..answered(400) };
-    let expect = if whole { Expectation { may_lose_sas: true, lost_for_key: 250, answered: 200, ..expect } } else { expect };
+    // The first packets of a rebooted mobile node meet larval SAs: a real kernel drops a ping or two until the answer to its ACQUIRE.
+    let lost_for_key = if host == HA { 0 } else { 2 };
+    let expect = if whole { Expectation { may_lose_sas: true, lost_for_key, answered: 450, ..expect } } else { expect };
     lasting(scenario, 70, expect)
 }
 

@@ -2,7 +2,9 @@
 //! Invariant: events are taken in order of time, then of creation; nothing else decides an order, so that a run can be repeated.
 
 mod agents;
+mod attempts;
 mod host;
+mod judgement;
 mod moves;
 mod network;
 mod pings;
@@ -21,6 +23,7 @@ use crate::report::Report;
 use crate::scenario::{Action, BOOT, CN, HA, Link, Rekeyed, Scenario, Step};
 use crate::signalling;
 use crate::timeline::{Happening, Line};
+use attempts::Attempt;
 use host::{Host, Role};
 use moves::Track;
 use network::Wire;
@@ -84,11 +87,15 @@ pub struct World<'a> {
     flows: Vec<Flow>,
     pings: Vec<Ping>,
     datagrams: Vec<IkeDatagram>,
+    attempts: Vec<Attempt>,
     keys: Vec<String>,
     lines: Vec<Line>,
     cleartext: u32,
     updates_on_links: u32,
-    sas_lost: u32,
+    /// IKE datagrams that links lost.
+    ike_lost: u32,
+    /// Child SAs that ended without successor, in words.
+    lost: Vec<String>,
     reasons: Vec<String>,
 }
 
@@ -114,11 +121,13 @@ impl<'a> World<'a> {
             flows: Vec::new(),
             pings: Vec::new(),
             datagrams: Vec::new(),
+            attempts: Vec::new(),
             keys: Vec::new(),
             lines: Vec::new(),
             cleartext: 0,
             updates_on_links: 0,
-            sas_lost: 0,
+            ike_lost: 0,
+            lost: Vec::new(),
             reasons: Vec::new(),
         };
         world.hosts.push(Host::new(HA, Role::HomeAgent));
@@ -178,6 +187,11 @@ impl<'a> World<'a> {
             host.mirror.counters().iter().map(|(counter, value)| format!("{} {counter} {value}", host.name)).collect::<Vec<_>>()
         };
         self.hosts.iter().flat_map(of).collect()
+    }
+
+    /// Child SAs that ended without successor, in words.
+    pub fn lost(&self) -> &[String] {
+        &self.lost
     }
 
     /// Every SA and state of every kernel, with the name of its host.

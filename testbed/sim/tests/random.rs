@@ -15,6 +15,8 @@ use watari_sa::Rng;
 use watari_sim::scenario::{Action, Conditions, Exchange, Expectation, HA, Link, PingTarget, Rekeyed};
 use watari_sim::{Scenario, Setting, World};
 
+/// A renewal that has so long cannot be cut off by trouble: longer than any story keeps a node without link.
+const ROOM: Duration = Duration::from_secs(30);
 /// Trouble lasts so long.
 const TROUBLE: u64 = 60_000;
 /// Then it is quiet for so long, because a binding update waits 32 s for its repeat; the last part is measured.
@@ -71,7 +73,17 @@ fn generate(seed: u64, restarts: bool) -> Scenario {
     let every = Duration::from_millis(50);
     scenario = scenario.then(TROUBLE + QUIET - MEASURED, Action::Ping { node: "mn", target, every });
     scenario.duration = Duration::from_millis(TROUBLE + QUIET);
+    if rng.u64().is_multiple_of(2) {
+        // Renewed as often as before, but with time to do it in: here no trouble excuses an SA that ended.
+        for lifetime in [&mut scenario.child_lifetime, &mut scenario.ike_lifetime] {
+            lifetime.hard = lifetime.soft + 2 * ROOM;
+        }
+    }
     scenario
+}
+
+fn restarts(scenario: &Scenario) -> bool {
+    scenario.steps.iter().any(|step| matches!(step.action, Action::RestartDaemon { .. } | Action::RestartHost { .. }))
 }
 
 /// What went wrong, with the timeline.
@@ -86,6 +98,16 @@ fn verdict(scenario: &Scenario, seed: u64, model: Model) -> Option<String> {
     let mut wrong: Vec<String> = Vec::new();
     let counted = ["in clear", "IKE left", "only the", "spins"];
     wrong.extend(report.reasons.iter().filter(|reason| counted.iter().any(|words| reason.contains(words))).cloned());
+    if !restarts(scenario) {
+        // Nobody lost its state: one handshake serves the whole story, besides those that a move cut off before they were answered.
+        let inits = 1 + world.cut_off();
+        if (report.ike_sa_init, report.reauthentications) != (inits, 0) {
+            wrong.push(format!("{} IKE_SA_INIT ({inits} expected), {} re-authentications", report.ike_sa_init, report.reauthentications));
+        }
+        if scenario.child_lifetime.hard - scenario.child_lifetime.soft > ROOM {
+            wrong.extend(world.lost().iter().cloned());
+        }
+    }
     if answered < least {
         wrong.push(format!("{answered} pings answered, {least} expected"));
     }

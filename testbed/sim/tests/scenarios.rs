@@ -42,7 +42,7 @@ fn all_pass(seeds: std::ops::RangeInclusive<u64>, model: Model) {
 
 #[test]
 fn every_scenario_passes_as_6_1() {
-    all_pass(1..=3, Model::Linux6_1);
+    all_pass(1..=10, Model::Linux6_1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use watari_kernel::Spi;
 use watari_policies::Protocol;
-use watari_sa::{Cause, ChildId, ChildState, Context, IkeId, Owner, Trigger, Want};
+use watari_sa::{Cause, ChildId, ChildSa, ChildState, Context, IkeId, Owner, Trigger, Want};
 use watari_wire::ikev2::{Notify, ProtocolId};
 
 use super::{RekeyChild, Task};
@@ -15,6 +15,9 @@ use crate::timers::Timer;
 impl Ikev2 {
     pub(super) fn start_rekey_child(&mut self, context: &mut Context<'_>, ike: IkeId, mut task: RekeyChild) {
         let Some(old) = context.children.get(task.old) else { return };
+        if old.state == ChildState::Dormant {
+            return self.rekey_later(context, task.old);
+        }
         // Replaced by the peer, or being closed, while the task waited.
         if old.owner != Owner::Ike(ike) || old.state != ChildState::Installed || self.has_heir(task.old) {
             return;
@@ -37,9 +40,10 @@ impl Ikev2 {
         self.kids.get(&child).is_some_and(|kid| kid.successor.is_some())
     }
 
-    /// A rekey failed: it is tried again between now and the end.
+    /// A rekey failed, or came due while the child SA rests at home: it is tried again between now and the end.
     pub(crate) fn rekey_later(&mut self, context: &mut Context<'_>, old: ChildId) {
-        let Some(sa) = context.children.get(old).filter(|sa| sa.state == ChildState::Installed) else { return };
+        let serves = |sa: &&ChildSa| matches!(sa.state, ChildState::Installed | ChildState::Dormant);
+        let Some(sa) = context.children.get(old).filter(serves) else { return };
         let Some(end) = sa.expires_at else { return };
         let half = end.saturating_sub(context.now.boot) / 2;
         if half.as_secs() >= 5 {

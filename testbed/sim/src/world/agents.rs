@@ -7,6 +7,7 @@ use watari_engine::{Agent, AgentOptions, Command, CommandId, Event as AgentEvent
 use watari_kernel::{AddressEvent, Backend, BackendOutput, KernelEvent, MigrateSource};
 use watari_sa::{KeyingEvent, Transmit, Undeliverable, Work, WorkDone, WorkId, work};
 
+use super::host::Role;
 use super::{Event, World, seed_octets};
 use crate::signalling::{Input as Signal, Output as Wish, SignalEvent};
 use crate::timeline::Happening;
@@ -49,6 +50,10 @@ impl World<'_> {
 
     pub(super) fn shut_down(&mut self, host: usize) {
         self.stop_agent(host);
+        let home_agent = self.hosts.get(host).is_some_and(|host| matches!(host.role, Role::HomeAgent));
+        for node in (0..self.hosts.len()).filter(|node| home_agent || *node == host) {
+            self.close_window(node);
+        }
         if let Some(this) = self.hosts.get_mut(host) {
             this.up = false;
             this.last_link = this.link.or(this.last_link);
@@ -57,7 +62,6 @@ impl World<'_> {
             this.node_deadline = None;
             this.mirror_deadline = None;
             this.moves = this.moves.saturating_add(1);
-            this.window = false;
             this.bootstrapped = false;
             this.mirror = watari_kernel::mirror::Mirror::new(self.setting.model, 0);
         }
@@ -270,7 +274,7 @@ impl World<'_> {
                 }
                 Wish::Send(packet) => self.send_packet(host, packet),
                 Wish::HomeAddress(at) => {
-                    if let super::host::Role::Mobile(plan) = this.role.clone() {
+                    if let Role::Mobile(plan) = this.role.clone() {
                         this.place_home_address(plan.home_address(), at);
                     }
                 }

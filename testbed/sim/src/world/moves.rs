@@ -61,9 +61,10 @@ impl World<'_> {
         let from = this.link.take().or(this.last_link);
         this.last_link = Some(to);
         this.moves = this.moves.saturating_add(1);
-        this.window = false;
         this.held.clear();
         let moves = this.moves;
+        self.close_window(host);
+        let Some(this) = self.hosts.get_mut(host) else { return };
         if let Some(from) = from {
             let old = plan.care_of(from);
             if this.mirror.address_flags(old).is_some() {

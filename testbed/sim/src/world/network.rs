@@ -9,6 +9,7 @@ use watari_policies::profile::Protected;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 use watari_sa::{Datagram, Path, Transmit, Undeliverable};
 
+use super::attempts;
 use super::host::Role;
 use super::{Event, IkeDatagram, World};
 use crate::scenario::{Conditions, Link};
@@ -49,10 +50,12 @@ impl World<'_> {
         }
         let link = this.link.ok_or(Undeliverable::NoRoute)?;
         let src = SocketAddr::new(source, local.port());
+        let away = this.away;
+        self.attempted(host, &transmit.octets, local.port());
         self.datagrams.push(IkeDatagram { at: self.now, src, dst: remote, octets: transmit.octets.clone() });
         if !link.prefix().contains(&source) {
             // Between the new link and the daemon's decision the home address is still where it was: such a packet is only lost.
-            if !this.away {
+            if !away {
                 return Ok(());
             }
             //= rfc4877#4.4
@@ -102,7 +105,7 @@ impl World<'_> {
     /// Puts something on a link: to a neighbour, else to the router.
     fn put(&mut self, link: Link, wire: Wire) {
         let neighbour = self.on_link(link, wire.destination()).is_some();
-        for delay in self.crossings(link) {
+        for delay in self.crossings(link, &wire) {
             let event = if neighbour { Event::Arrive(link, wire.clone()) } else { Event::Router(wire.clone()) };
             self.after(delay, event);
         }
@@ -115,19 +118,20 @@ impl World<'_> {
             let packet = packet.clone();
             self.look(link, &packet);
         }
-        for delay in self.crossings(link) {
+        for delay in self.crossings(link, &wire) {
             self.after(delay, Event::Arrive(link, wire.clone()));
         }
     }
 
     /// Delays of the copies that get across a link: none if it is lost, two if it is duplicated.
-    fn crossings(&mut self, link: Link) -> Vec<Duration> {
+    fn crossings(&mut self, link: Link, wire: &Wire) -> Vec<Duration> {
         if !link.is_foreign() {
             return vec![WIRED];
         }
         let Conditions { delay, loss, duplicates, reordered } = self.scenario.conditions;
         let mut strikes = |of_thousand: u64| of_thousand > 0 && self.rng.u64() % 1000 < of_thousand;
         if strikes(loss) {
+            self.ike_lost = self.ike_lost.saturating_add(u32::from(matches!(wire, Wire::Ike { .. })));
             return Vec::new();
         }
         let mut delays = vec![if strikes(reordered) { delay.saturating_mul(4) } else { delay }];
@@ -156,6 +160,7 @@ impl World<'_> {
             Wire::Ike { src, dst, octets } => {
                 let mine = this.mirror.address_flags(dst.ip()).is_some();
                 if this.agent.is_some() && mine {
+                    attempts::answered(&mut self.attempts, host, &octets, dst.port());
                     let path = Path { local: dst, remote: src, interface: 2 };
                     this.inputs.push_back(Input::Datagram(Datagram { path, octets }));
                     self.pump(host);
@@ -228,17 +233,8 @@ impl World<'_> {
 }
 
 /// Exchange type and whether it is a response, from an IKE header.
-fn exchange_of(octets: &[u8], port: u16) -> Option<(u8, bool)> {
+pub(super) fn exchange_of(octets: &[u8], port: u16) -> Option<(u8, bool)> {
     let marker = if port == 4500 { 4 } else { 0 };
     let header = octets.get(marker..)?;
     Some((*header.get(18)?, header.get(19)? & 0x20 != 0))
-}
-
-/// Initiator SPI of an IKE_SA_INIT request.
-pub(super) fn init_request(datagram: &IkeDatagram) -> Option<u64> {
-    let marker = if datagram.src.port() == 4500 { 4 } else { 0 };
-    match exchange_of(&datagram.octets, datagram.src.port())? {
-        (34, false) => datagram.octets.get(marker..)?.first_chunk().map(|spi| u64::from_be_bytes(*spi)),
-        _ => None,
-    }
 }

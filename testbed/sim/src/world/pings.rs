@@ -17,23 +17,31 @@ const REPLY: u16 = 129;
 /// Pings stop so long before the end.
 const QUIET: Duration = Duration::from_millis(1500);
 
+/// A ping and its answer take no longer than this on links that do not delay.
+const ROUND: Duration = Duration::from_millis(20);
+
 /// Pings between two hosts.
 pub(super) struct Flow {
     /// The mobile node whose home address is at one end.
-    node: usize,
+    pub(super) node: usize,
     sender: usize,
     src: IpAddr,
     dst: IpAddr,
-    every: Duration,
+    pub(super) every: Duration,
 }
 
 /// One ping.
 pub(super) struct Ping {
     pub(super) answered: bool,
+    /// Sent while the node was registered.
+    pub(super) registered: bool,
     /// Sent while everything ought to work.
     pub(super) counts: bool,
+    /// Under way when the link or the home agent went.
+    pub(super) cut: bool,
     pub(super) dropped: Option<Counter>,
-    node: usize,
+    pub(super) node: usize,
+    sent: Duration,
 }
 
 impl World<'_> {
@@ -56,12 +64,23 @@ impl World<'_> {
         if self.now.saturating_add(QUIET) > self.scenario.duration {
             return;
         }
-        let counts = self.hosts.get(node).is_some_and(|host| host.window && host.bootstrapped);
+        let (registered, bootstrapped) = self.hosts.get(node).map_or((false, false), |host| (host.window, host.bootstrapped));
         let number = u64::try_from(self.pings.len()).unwrap_or(u64::MAX);
-        self.pings.push(Ping { answered: false, counts, dropped: None, node });
+        let (counts, sent) = (registered && bootstrapped, self.now);
+        self.pings.push(Ping { answered: false, registered, counts, cut: false, dropped: None, node, sent });
         self.send_packet(sender, echo(src, dst, REQUEST, number));
         self.pump(sender);
         self.after(every, Event::Ping(index));
+    }
+
+    /// A mobile node has no link, or its home agent no binding, from now on: what is under way is lost for that.
+    pub(super) fn close_window(&mut self, node: usize) {
+        if let Some(host) = self.hosts.get_mut(node) {
+            host.window = false;
+        }
+        let round = ROUND.saturating_add(self.scenario.conditions.delay.saturating_mul(10));
+        let under_way = |ping: &&mut Ping| ping.node == node && !ping.answered && self.now < ping.sent.saturating_add(round);
+        self.pings.iter_mut().rev().filter(under_way).for_each(|ping| ping.cut = true);
     }
 
     /// An echo message reached its host.

@@ -2,39 +2,40 @@
 
 use std::collections::BTreeSet;
 
-use watari_kernel::SaInfo;
 use watari_kernel::mirror::Counter;
-use watari_policies::PolicyId;
+use watari_kernel::{PolicyEntry, SaInfo};
+use watari_policies::{Direction, PolicyId, Selector};
 use watari_sa::Cause;
 
 use super::host::Role;
-use super::network::init_request;
 use super::{World, host::Host};
 use crate::report::Report;
 use crate::signalling::SignalEvent;
 use crate::timeline::Happening;
 
 impl World<'_> {
-    /// A child SA ended: lost, unless another stands for the same traffic.
+    //= rfc4877#4.2
+    //# tunnel SAs that IKE made may end with their lifetime while the mobile node is at home and their policies are inactive
+    /// A child SA ended: lost, unless another stands for the same traffic, if only one way because the kernel left the other way behind
+    /// in a MIGRATE and it is being made again, or unless the Mobile IPv6 daemon has taken the policy away.
     pub(super) fn child_down(&mut self, host: usize, policy: PolicyId, cause: Cause) {
         let Some(this) = self.hosts.get(host) else { return };
         let Some(policy) = this.config.policy(policy) else { return };
         let home = this.config.remote(policy.remote).and_then(|remote| remote.role.home_address());
-        let serves = |sa: &SaInfo| {
-            let selector_fits = match (sa.selector, home) {
-                (Some(selector), Some(home)) => selector.src.contains(&home) || selector.dst.contains(&home),
-                _ => true,
-            };
-            !sa.larval && sa.reqid == policy.reqid_out && selector_fits
+        let ours = |selector: &Selector| home.is_none_or(|home| selector.src.contains(&home) || selector.dst.contains(&home));
+        let reqids = [policy.reqid_out, policy.reqid_in];
+        let serves = |sa: &SaInfo| !sa.larval && reqids.contains(&sa.reqid) && sa.selector.as_ref().is_none_or(ours);
+        let asks = |entry: &PolicyEntry| {
+            let reqid = entry.templates.iter().any(|template| template.reqid == policy.reqid_out);
+            entry.direction == Direction::Out && reqid && ours(&entry.selector)
         };
-        if !this.mirror.sas().iter().any(serves) && cause != Cause::OPERATOR {
-            self.sas_lost = self.sas_lost.saturating_add(1);
+        let wanted = this.mirror.policies().iter().any(asks);
+        if wanted && !this.mirror.sas().iter().any(serves) && cause != Cause::OPERATOR {
+            self.lost.push(format!("{} had no SA for {} at {:?} ({cause})", this.name, policy.name, self.now));
         }
     }
 
     pub(super) fn judge(&mut self) -> Report {
-        let inits: BTreeSet<u64> = self.datagrams.iter().filter_map(init_request).collect();
-        let ike_sa_init = u32::try_from(inits.len()).unwrap_or(u32::MAX);
         let established = self.established();
         let mobile_nodes = u32::try_from(self.scenario.mobile_nodes.len()).unwrap_or(u32::MAX);
         let count =
@@ -45,9 +46,9 @@ impl World<'_> {
             backend: "sim".to_owned(),
             seed: self.seed,
             passed: false,
-            ike_sa_init,
+            ike_sa_init: u32::try_from(self.attempts.len()).unwrap_or(u32::MAX),
             reauthentications: established.saturating_sub(mobile_nodes),
-            sas_lost: self.sas_lost,
+            sas_lost: u32::try_from(self.lost.len()).unwrap_or(u32::MAX),
             cleartext_packets: self.cleartext,
             pings_sent: count(&|_| true),
             pings_lost: count(&|ping| !ping.answered),
@@ -83,15 +84,18 @@ impl World<'_> {
                 reasons.push(words);
             }
         };
-        must(report.ike_sa_init == expect.ike_sa_init, format!("{} IKE_SA_INIT sent, {} expected", report.ike_sa_init, expect.ike_sa_init));
+        // Where packets are lost a move may cut off a handshake that nobody has answered yet; elsewhere the scenario knows whether it does.
+        let inits = expect.ike_sa_init.saturating_add(if self.is_lossy() { self.cut_off() } else { 0 });
+        must(report.ike_sa_init == inits, format!("{} IKE_SA_INIT sent, {inits} expected", report.ike_sa_init));
         let again = report.reauthentications;
         must(again == expect.reauthentications, format!("{again} re-authentications, {} expected", expect.reauthentications));
-        must(expect.may_lose_sas || report.sas_lost == 0, format!("{} child SAs ended without successor", report.sas_lost));
+        must(expect.may_lose_sas || report.sas_lost == 0, format!("child SAs ended without successor: {}", self.lost.join("; ")));
         must(report.cleartext_packets == 0, format!("{} packets in clear that must be protected", report.cleartext_packets));
         let lost = report.pings_lost_for_key;
         must(lost <= expect.lost_for_key, format!("{lost} pings lost for want of a key, at most {} allowed", expect.lost_for_key));
         let answered = report.pings_sent.saturating_sub(report.pings_lost);
-        must(report.pings_sent == 0 || answered >= expect.answered, format!("{answered} pings answered, {} expected", expect.answered));
+        let enough = report.pings_sent == 0 || self.is_lossy() || answered >= expect.answered;
+        must(enough, format!("{answered} pings answered, {} expected", expect.answered));
         must(
             !expect.no_update || self.updates_on_links == 0,
             format!("{} binding updates crossed a link, none expected", self.updates_on_links),
@@ -114,11 +118,15 @@ impl World<'_> {
             let Role::Mobile(_) = host.role else { continue };
             let settled = matches!(&host.node, Some(crate::signalling::Node::Mobile(node)) if node.is_settled());
             // Where packets are lost a registration may take any time; that is not the agent's doing.
-            must(settled || self.scenario.conditions.loss > 0, format!("{}: a registration is still under way", host.name));
+            must(settled || self.is_lossy(), format!("{}: a registration is still under way", host.name));
             let outbound =
                 u32::try_from(esp(host).filter(|sa| host.config.policies.iter().any(|policy| policy.reqid_out == sa.reqid)).count());
             let outbound = outbound.unwrap_or(u32::MAX);
-            must(outbound == expect.children, format!("{}: {outbound} child SAs in the end, {} expected", host.name, expect.children));
+            let children = if self.is_lossy() && !host.bootstrapped { outbound.min(expect.children) } else { expect.children };
+            must(outbound == children, format!("{}: {outbound} child SAs in the end, {children} expected", host.name));
+        }
+        for node in 0..self.hosts.len() {
+            reasons.extend(self.judge_pings(node));
         }
     }
 
