@@ -1,6 +1,7 @@
 //! Fuzz targets for everything that reads octets: decoders must not panic, and what decodes must survive being written and read again.
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use watari_engine::vici::{Packet, Section, Value};
 use watari_kernel::{Backend as _, BackendOutput, Channel, KernelRequest, Now, RequestId};
@@ -8,6 +9,7 @@ use watari_mip6::{AckFlags, Message as MobilityMessage, UpdateFlags, alternate_c
 use watari_pfkey::{Dialect, KeyListener};
 use watari_policies::{Secret, SecretId, config};
 use watari_route::RouteMonitor;
+use watari_route::rtsock::{Dialect as RoutingDialect, Layout, Query, RtsockMonitor, RtsockOutput};
 use watari_wire::ikev2::{Message, decode_chain, describe, encode_chain};
 use watari_xfrm::XfrmBackend;
 
@@ -105,15 +107,10 @@ pub(super) fn pfkey() -> Call {
     })
 }
 
-/// rtnetlink address messages.
+/// rtnetlink messages about addresses, links and routes.
 pub(super) fn route() -> Call {
-    let known = [
-        // RTM_NEWADDR of a tentative global address, RTM_DELADDR of the same.
-        hex(
-            "48000000 14000000 00000000 00000000 0a40c000 02000000 14000100 20010db800f100000000000000fffe00 14000600 ffffffffffffffff 0102030405060708 08000800 c0000000",
-        ),
-        hex("30000000 15000000 00000000 00000000 0a40c000 02000000 14000100 20010db800f100000000000000fffe00 08000800 80000000"),
-    ];
+    let mut known = recorded(include_str!("../../../kernel/route/tests/addresses.txt"));
+    known.extend(recorded(include_str!("../../../kernel/route/tests/links.txt")));
     let mut monitor = RouteMonitor::new();
     Box::new(move |generator| {
         let seed = generator.choice(&known).clone();
@@ -121,6 +118,51 @@ pub(super) fn route() -> Call {
         for _ in 0..10_000 {
             if matches!(monitor.poll(), BackendOutput::Wait(_)) {
                 return Ok(());
+            }
+        }
+        Err("the monitor never waits".to_owned())
+    })
+}
+
+/// Messages of a routing socket, and answers about what they say.
+pub(super) fn routing_socket() -> Call {
+    let known = [
+        // RTM_NEWADDR of 2001:db8:1::5/64, RTM_IFINFO without data, RTM_DELETE of a default route, RTM_IFANNOUNCE; all with sockaddrs of 28 octets.
+        hex("5800050c 24000000 00000000 02000000 00000000 1c1c000000000000 ffffffffffffffff0000000000000000 0000000000000000
+             1c1c000000000000 20010db8000100000000000000000005 0000000000000000 00000000"),
+        hex("2000050e 00000000 43880000 02000000 0600060e02000000 0000000000000000"),
+        [hex("d8000502 02000000 03080000 05000000 d2040000 01000000 00000000 00000000"), vec![0; 120], hex(
+            "1c1c000000000000 00000000000000000000000000000000 0000000000000000 1c1c000000000000 00000000000000000000000000000000 0000000000000000",
+        )]
+        .concat(),
+        hex("18000511 0200 656d3000000000000000000000000000 0100"),
+    ];
+    let new = || RtsockMonitor::new(Layout { dialect: RoutingDialect::Kame, long: 8 });
+    let mut monitor = new();
+    let mut now = Duration::ZERO;
+    Box::new(move |generator| {
+        now = now.saturating_add(Duration::from_millis(100));
+        // A host has not as many addresses as bent messages name.
+        if generator.below(1_000) == 0 {
+            monitor = new();
+        }
+        let seed = generator.choice(&known).clone();
+        let octets = generator.bent(&seed);
+        if generator.below(8) == 0 {
+            monitor.interfaces(now, Some(&octets))
+        } else {
+            monitor.received(now, &octets)
+        }
+        monitor.timeout(now);
+        for _ in 0..10_000 {
+            match monitor.poll() {
+                RtsockOutput::Ask(Query::Interfaces) => monitor.interfaces(now, None),
+                RtsockOutput::Ask(Query::Flags { interface, address }) => {
+                    let bits = u32::try_from(generator.below(0x400)).unwrap_or(0);
+                    monitor.flags(now, interface, address, (bits != 0).then_some(bits));
+                }
+                RtsockOutput::Event(_) => {}
+                RtsockOutput::Wait(_) => return Ok(()),
             }
         }
         Err("the monitor never waits".to_owned())

@@ -24,6 +24,7 @@ const TARGETS: &[Target] = &[
     Target { name: "xfrm-decode", make: codecs::xfrm },
     Target { name: "pfkey-decode", make: codecs::pfkey },
     Target { name: "rtnetlink-decode", make: codecs::route },
+    Target { name: "rtsock-decode", make: codecs::routing_socket },
     Target { name: "mobility-header-decode", make: codecs::mobility_header },
     Target { name: "vici-decode", make: codecs::vici },
     Target { name: "configuration", make: codecs::configuration },
