@@ -93,7 +93,8 @@ pub enum Decision {
 }
 
 /// The final value of the K bit, if it is known.
-const fn k_bit(known: &Known) -> Option<bool> {
+#[must_use]
+pub const fn k_bit(known: &Known) -> Option<bool> {
     match (known.setting, known.evidence) {
         // A daemon that tells knows better than any assumption.
         (KeyMobility::Assume | KeyMobility::Observe, Evidence::Told { status, k }) if status < REFUSED => Some(k),

@@ -111,7 +111,7 @@ impl Host {
                     answers.push_back(Input::WorkDone(id, done));
                 }
                 Output::Event(Event::Keying(KeyingEvent::ChildUp(_))) => self.children += 1,
-                Output::Event(_) | Output::Reply(..) => {}
+                Output::Event(_) | Output::Listen(_) | Output::Reply(..) => {}
                 Output::Wait(_) => match answers.pop_front() {
                     Some(answer) => self.agent.handle(at, answer),
                     None => return,

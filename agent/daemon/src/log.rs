@@ -35,6 +35,9 @@ pub(crate) fn log_event(log: &Logger, event: &Event) {
         Event::Reconciled { differences } => warn!(log, "state was read again after lost events"; "differences" => differences.join("; ")),
         Event::Adopted(children) => info!(log, "SAs found in the kernel were taken over"; "child_sas" => children.len()),
         Event::Recreated(child) => info!(log, "an SA that the kernel left behind was made again"; "child" => child.0),
+        Event::Relocated { remote, old, new, ike, by } => info!(log, "moved without MIGRATE";
+            "remote" => remote.0, "from" => old.map(|old| format!("{} - {}", old.local, old.remote)),
+            "to" => format!("{} - {}", new.local, new.remote), "ike_sas" => ike.len(), "by" => by),
         Event::FirstPacketAfterMove { remote, since_migrate } => info!(log, "first IKE packet after the move";
             "remote" => remote.0, "microseconds_since_migrate" => u64::try_from(since_migrate.as_micros()).unwrap_or(u64::MAX)),
         other => debug!(log, "{:?}", other),
@@ -55,6 +58,8 @@ fn log_keying(log: &Logger, event: &KeyingEvent) {
         KeyingEvent::IkeRekeyed { old, new } => info!(log, "IKE SA rekeyed"; "old" => old.0, "new" => new.0),
         KeyingEvent::IkeMoved { ike, old, new } => info!(log, "IKE SA moved"; "ike" => ike.0, "from" => %old, "to" => %new),
         KeyingEvent::PathConfirmed { ike, path } => info!(log, "the peer answered on the new path"; "ike" => ike.0, "path" => %path),
+        KeyingEvent::PathProved { ike, path } => info!(log, "the peer is where MIGRATE said"; "ike" => ike.0, "path" => %path),
+        KeyingEvent::PathRefuted { ike, path } => info!(log, "the peer is not where MIGRATE said"; "ike" => ike.0, "path" => %path),
         KeyingEvent::ChildUp(child) => info!(log, "child SA up"; "child" => child.0),
         KeyingEvent::ChildDown { child, cause, .. } => {
             info!(log, "child SA down: {}", cause.sentence; "child" => child.0, "code" => cause.code);

@@ -239,6 +239,8 @@ impl Daemon {
                         self.begin_end("the key keeper has died");
                     }
                 }
+                // No socket is opened yet, so everything is as with `assume`.
+                Output::Listen(_) => {}
                 Output::Event(event) => self.tell(&event),
                 Output::Reply(id, reply) => self.answer(id, reply),
                 Output::Wait(deadline) => {

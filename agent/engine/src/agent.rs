@@ -12,6 +12,7 @@ use watari_sa::{Context, Deadline, Ids, Keying, Rng, SaTable, Target};
 
 use crate::copies::Copies;
 use crate::core::{Call, Core};
+use crate::key_mobility::Mobility;
 use crate::lookup::Lookup;
 use crate::manual::Manual;
 use crate::reload::{Changed, Retired};
@@ -57,6 +58,7 @@ impl Agent {
         let core = Core {
             places: Places::new(&config, Places::default(), &Changed::default()),
             lookup: Lookup::new(&config),
+            mobility: Mobility::new(&config, Mobility::default()),
             config,
             provider,
             capability,
@@ -107,6 +109,7 @@ impl Agent {
         while let Some(call) = self.core.calls.pop_front() {
             self.call(now, call);
         }
+        self.core.say_what_to_listen_to();
         self.check_stopped();
     }
 

@@ -1,9 +1,11 @@
 //! Commands from the control socket: VICI names and fields as strongSwan's clients expect them, and our own.
 //! Invariant: every command is answered exactly once at its end, at the latest when its time is up.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use watari_kernel::Now;
+use watari_mip6::Evidence;
 use watari_policies::{PolicyId, RemoteId};
 use watari_sa::{Cause, ChildId, ChildSa, ChildState, IkeId, IkeState, KeyingEvent, Owner, Target, Trigger, Want};
 
@@ -74,6 +76,7 @@ impl Agent {
             "initiate" => self.initiate(now, id, arguments),
             "terminate" => self.terminate(now, id, arguments),
             "rekey" => self.rekey(id, arguments),
+            "mobility" => self.registered(now, id, arguments),
             _ => self.reply(id, Reply::Unknown),
         }
     }
@@ -161,6 +164,17 @@ impl Agent {
             self.core.calls.push_back(Call::Rekey(target));
         }
         self.end(id, Section::new().with("success", "yes").with("matches", count));
+    }
+
+    /// The Mobile IPv6 daemon, or whoever speaks for it, tells the outcome of a registration.
+    fn registered(&mut self, now: Now, id: CommandId, arguments: &Section) {
+        let outcome = read_registration(arguments).map(|(home, care_of, evidence)| self.told(now, home, care_of, evidence));
+        let answer = match outcome {
+            Ok(0) => failure("no remote has this home address"),
+            Ok(matches) => Section::new().with("success", "yes").with("matches", matches),
+            Err(why) => failure(&why),
+        };
+        self.end(id, answer);
     }
 
     /// The SAs that a command names: `ike`, `child`, `ike-id`, `child-id`.
@@ -269,6 +283,22 @@ fn outcome_of(awaited: &mut Awaited, event: &KeyingEvent, children: &watari_sa::
         }
         _ => None,
     }
+}
+
+/// Reads `home-address`, `care-of-address` (the home address at the end of a binding), `k` and `status` (0 if not given).
+fn read_registration(arguments: &Section) -> Result<(IpAddr, IpAddr, Evidence), String> {
+    let address = |name: &str| {
+        let text = arguments.text(name).ok_or_else(|| format!("\"{name}\" is missing"))?;
+        text.parse::<IpAddr>().map_err(|_| format!("\"{name}\" is no address: {text}"))
+    };
+    let k = match arguments.text("k") {
+        Some("yes" | "1") => true,
+        Some("no" | "0") => false,
+        _ => return Err("\"k\" is \"yes\" or \"no\"".to_owned()),
+    };
+    let status =
+        arguments.text("status").map_or(Ok(0), |text| text.parse::<u8>().map_err(|_| format!("\"status\" is 0 to 255, not {text}")))?;
+    Ok((address("home-address")?, address("care-of-address")?, Evidence::Told { status, k }))
 }
 
 fn describe(cause: Cause, detail: &str) -> String {

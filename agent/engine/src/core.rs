@@ -14,6 +14,7 @@ use crate::CommandId;
 use crate::control::Awaited;
 use crate::copies::Copies;
 use crate::install::Entry;
+use crate::key_mobility::Mobility;
 use crate::liveness::Traffic;
 use crate::lookup::Lookup;
 use crate::manual::Manual;
@@ -129,6 +130,8 @@ pub(crate) struct Core {
     pub(crate) traffic: BTreeMap<ChildId, Traffic>,
     pub(crate) commands: BTreeMap<CommandId, Awaited>,
     pub(crate) manual: Manual,
+    /// Protected binding messages, what they showed, and movements that are not believed.
+    pub(crate) mobility: Mobility,
     pub(crate) retries: BTreeMap<PolicyId, u32>,
     pub(crate) retired: Retired,
     pub(crate) counters: Counters,

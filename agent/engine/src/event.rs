@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use watari_kernel::{KmAddress, MigrateSource};
+use watari_mip6::Evidence;
 use watari_policies::{PolicyId, RemoteId};
 use watari_sa::{Cause, ChildId, IkeId, KeyingEvent};
 
@@ -31,6 +32,28 @@ pub enum Event {
     MigrateIdle {
         /// Why nothing changed.
         why: &'static str,
+    },
+    /// A peer is elsewhere by other evidence than MIGRATE; SAs of the kernel are not concerned.
+    Relocated {
+        /// The remote.
+        remote: RemoteId,
+        /// Addresses of IKE before.
+        old: Option<KmAddress>,
+        /// Addresses of IKE now.
+        new: KmAddress,
+        /// IKE SAs that moved.
+        ike: Vec<IkeId>,
+        /// The evidence, in words.
+        by: &'static str,
+    },
+    /// A protected binding message was seen, or its outcome was told.
+    BindingMessage {
+        /// The remote.
+        remote: RemoteId,
+        /// The care-of address it is about, or the home address at the end of a binding.
+        care_of: IpAddr,
+        /// What it says about key management.
+        evidence: Evidence,
     },
     /// Addresses for key management were remembered for a policy without SAs.
     Remembered {

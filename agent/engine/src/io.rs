@@ -4,6 +4,8 @@ use watari_kernel::{KernelError, KernelEvent, KernelReply, KernelRequest, Reques
 use watari_policies::Config;
 use watari_sa::{Datagram, Deadline, Transmit, TransmitId, Undeliverable, Work, WorkDone, WorkId};
 
+use crate::key_mobility::{Listen, MobilityInput};
+
 /// What reaches an agent; the time it arrived goes beside it.
 #[derive(Debug)]
 pub enum Input {
@@ -19,6 +21,8 @@ pub enum Input {
     Command(CommandId, Command),
     /// A piece of work was done.
     WorkDone(WorkId, WorkDone),
+    /// A protected Mobility Header socket was opened or closed, or brought a message.
+    Mobility(MobilityInput),
     /// The deadline came.
     Timeout,
 }
@@ -56,6 +60,9 @@ pub enum Output {
     Work(WorkId, Work),
     /// Something happened, for log and timeline.
     Event(crate::event::Event),
+    /// Listen to exactly these protected Mobility Header sockets from now on, and say of each whether it is open. Their messages are taken
+    /// before the kernel's events, so that a binding update is known when the MIGRATE that it caused arrives.
+    Listen(Vec<Listen>),
     /// A part of the answer to a command.
     Reply(CommandId, crate::event::Reply),
     /// Nothing more until an input or this deadline.

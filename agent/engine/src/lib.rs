@@ -10,6 +10,7 @@ pub mod event;
 mod install;
 pub mod io;
 mod kernel_events;
+mod key_mobility;
 mod liveness;
 mod lookup;
 mod manual;
@@ -23,12 +24,14 @@ mod start;
 pub mod status;
 mod timers;
 mod usage;
+mod verification;
 pub mod vici;
 mod whereabouts;
 
 pub use agent::{Agent, AgentOptions};
 pub use event::{Event, Reply};
 pub use io::{Command, CommandId, Input, Output};
+pub use key_mobility::{Heard, Listen, MobilityInput};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use watari_kernel::{Endpoints, KernelRequest, KmAddress, Migrate, MigrateSource, Now, SaId, SaInfo};
-use watari_mip6::{Associations, Belief, ChildView, Decision, MigrationPlan, MovedChild, Outcome, PolicyQuery, plan_migration};
+use watari_mip6::{Associations, Belief, ChildView, MigrationPlan, MovedChild, Outcome, PolicyQuery, plan_migration};
 use watari_policies::{Mode, PolicyId, RemoteId};
 use watari_sa::{ChildId, ChildSa, ChildState, IkeId, Keying, SaHalf, Target};
 
@@ -29,6 +29,7 @@ const UNUSED: Duration = Duration::from_secs(5);
 pub(crate) struct View<'a> {
     core: &'a Core,
     keying: &'a dyn Keying,
+    now: Now,
 }
 
 impl Associations for View<'_> {
@@ -70,8 +71,8 @@ impl Associations for View<'_> {
         self.core.places.template(policy)
     }
 
-    fn belief(&self, _: RemoteId, _: KmAddress) -> Belief {
-        Belief::Believed(Decision::Follow)
+    fn belief(&self, remote: RemoteId, addresses: KmAddress) -> Belief {
+        self.core.belief(self.now, remote, addresses)
     }
 
     fn home_address(&self, remote: RemoteId) -> Option<IpAddr> {
@@ -104,7 +105,7 @@ impl Agent {
             }
         }
         let event = &with_real_addresses(event);
-        let view = View { core: &self.core, keying: self.keying.as_ref() };
+        let view = View { core: &self.core, keying: self.keying.as_ref(), now };
         match plan_migration(&view, event) {
             Outcome::Idle(idle) => self.core.tell(Event::MigrateIdle { why: idle.why() }),
             Outcome::Plan(plan) => self.apply(now, &plan, event.source),
@@ -115,6 +116,7 @@ impl Agent {
     fn apply(&mut self, now: Now, plan: &MigrationPlan<ChildId, IkeId>, source: MigrateSource) {
         count(&mut self.core.counters.migrate_applied);
         self.core.moves = self.core.moves.saturating_add(1);
+        self.note_movements(now, plan);
         for (policy, outbound) in &plan.tunnels {
             self.core.places.set_template(*policy, *outbound);
         }
@@ -132,6 +134,10 @@ impl Agent {
             self.core.move_child(now, child);
         }
         self.tell_moves(now, plan, source);
+        self.give_up_discarded(now, plan);
+        for doubted in &plan.doubted {
+            self.doubt(now, doubted);
+        }
         for retarget in &plan.retarget {
             self.keying_call(now, |keying, context| keying.retarget(context, retarget.ike, retarget.new));
         }
@@ -143,6 +149,8 @@ impl Agent {
         remotes.extend(plan.children.iter().filter_map(|child| remote_of(&self.core, child.id)));
         remotes.sort_unstable();
         remotes.dedup();
+        // The kernel moved its SAs; that their peer is there is not believed.
+        remotes.retain(|remote| !plan.doubted.iter().any(|doubted| doubted.remote == *remote));
         for remote in &remotes {
             let retargets: Vec<_> = plan.retarget.iter().filter(|retarget| retarget.remote == *remote).collect();
             let children = plan.children.iter().map(|child| child.id).filter(|child| remote_of(&self.core, *child) == Some(*remote));
@@ -161,7 +169,7 @@ impl Agent {
                 self.core.tell(Event::Remembered { policy: *policy, addresses: *addresses });
             }
         }
-        if remotes.is_empty() && plan.remember.is_empty() {
+        if remotes.is_empty() && plan.remember.is_empty() && plan.doubted.is_empty() {
             self.core.tell(Event::MigrateIdle { why: "noted for SAs to come" });
         }
     }

@@ -13,6 +13,7 @@ use watari_sa::{Owner, Target};
 
 use crate::agent::{Agent, sensible};
 use crate::core::{Call, Core};
+use crate::key_mobility::Mobility;
 use crate::lookup::Lookup;
 use crate::timers::Timer;
 use crate::whereabouts::Places;
@@ -60,6 +61,7 @@ impl Agent {
         self.core.config = merged.config;
         self.keying.reconfigured();
         self.core.lookup = Lookup::new(&self.core.config);
+        self.core.mobility = Mobility::new(&self.core.config, std::mem::take(&mut self.core.mobility));
         let changed = Changed { remotes: merged.remotes.fresh, policies: merged.policies.fresh };
         self.core.places = Places::new(&self.core.config, std::mem::take(&mut self.core.places), &changed);
         for remote in self.core.retired.remotes.keys() {
@@ -95,7 +97,7 @@ impl Agent {
 impl Core {
     /// Whether a remote is only kept for its id.
     pub(crate) fn retired(&self, remote: RemoteId) -> bool {
-        self.config.remote(remote).is_none_or(|remote| remote.name == RETIRED)
+        self.config.remote(remote).is_none_or(is_retired)
     }
 
     fn forget_remote(&mut self, remote: RemoteId) {
@@ -127,6 +129,11 @@ struct Vacant {
     remotes: BTreeSet<u32>,
     policies: BTreeSet<u32>,
     ipsecs: BTreeSet<u32>,
+}
+
+/// Whether a record only stands for an id that is no longer used.
+pub(crate) fn is_retired(remote: &Remote) -> bool {
+    remote.name == RETIRED
 }
 
 struct Merged {

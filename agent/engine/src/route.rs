@@ -26,6 +26,7 @@ impl Agent {
                     self.keying_input(now, KeyingInput::WorkDone(id, done));
                 }
             }
+            Input::Mobility(input) => self.mobility(now, input),
             Input::Timeout => self.timeout(now),
         }
     }
@@ -170,7 +171,13 @@ impl Agent {
         match &event {
             KeyingEvent::InitSent { .. } => count(&mut self.core.counters.ike_sa_init_sent),
             KeyingEvent::Dropped { cause, .. } => self.core.counters.dropped(*cause),
-            KeyingEvent::IkeUp { remote, .. } => self.watch(now, *remote),
+            KeyingEvent::IkeUp { remote, path, .. } => {
+                self.watch(now, *remote);
+                self.came_up(now, *remote, *path);
+            }
+            KeyingEvent::IkeRekeyed { old, new } => self.core.mobility.rekeyed(*old, *new),
+            KeyingEvent::PathProved { ike, path } => self.path_proved(now, *ike, *path),
+            KeyingEvent::PathRefuted { ike, path } => self.path_refuted(*ike, *path),
             KeyingEvent::ChildUp(child) => self.child_up(now, *child),
             KeyingEvent::ChildDown { child, policy, cause } => self.child_down(now, *child, *policy, *cause),
             KeyingEvent::WantFailed { policy, .. } => self.failed(now, *policy),

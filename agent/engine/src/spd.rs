@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use watari_kernel::{Acquire, Endpoints, PolicyEntry, PolicyIndex, PolicyKind, Template};
-use watari_policies::{Direction, Mode, PolicyId, Reqid, Selector};
+use watari_kernel::{Acquire, Endpoints, PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, Template};
+use watari_policies::{Direction, Mode, PolicyId, Protocol, Reqid, Selector};
 
 use crate::lookup::{Lookup, Wanted};
 
@@ -22,6 +22,7 @@ pub(crate) struct Spd {
     held: BTreeMap<Key, Held>,
     by_index: BTreeMap<PolicyIndex, Key>,
     outbound: BTreeMap<PolicyId, BTreeSet<Selector>>,
+    changes: u64,
 }
 
 /// What a change of the kernel's policies means.
@@ -56,6 +57,7 @@ impl Spd {
             }
         }
         self.held.insert(key, Held { policies: policies.clone(), entry });
+        self.changes = self.changes.saturating_add(1);
         Adopted { policies, tunnel }
     }
 
@@ -70,6 +72,7 @@ impl Spd {
             return Vec::new();
         }
         let Some(held) = self.held.remove(&(direction, *selector)) else { return Vec::new() };
+        self.changes = self.changes.saturating_add(1);
         self.by_index.remove(&held.entry.index);
         if direction == Direction::Out {
             for policy in &held.policies {
@@ -87,13 +90,26 @@ impl Spd {
     /// Forgets everything; the policies that were present.
     pub(crate) fn clear(&mut self) -> BTreeSet<PolicyId> {
         let present = self.all_present();
-        *self = Self::default();
+        *self = Self { changes: self.changes.saturating_add(1), ..Self::default() };
         present
     }
 
     /// Whether the kernel holds the outbound entry of a policy.
     pub(crate) fn present(&self, policy: PolicyId) -> bool {
         self.outbound.contains_key(&policy)
+    }
+
+    /// A number that differs once the image has changed.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether the kernel holds an entry with this very selector that lets nothing pass without ESP.
+    pub(crate) fn requires_esp(&self, direction: Direction, selector: &Selector) -> bool {
+        self.held.get(&(direction, *selector)).is_some_and(|held| {
+            let esp = |template: &Template| template.protocol == Some(Protocol::Esp) && !template.optional;
+            held.entry.action == PolicyAction::Block || held.entry.templates.iter().any(esp)
+        })
     }
 
     /// Policies whose outbound entry the kernel holds.

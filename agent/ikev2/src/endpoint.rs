@@ -220,6 +220,7 @@ impl Ikev2 {
             State::Established(_) | State::Replaced(_) | State::Closing(_) => self.task_answered(context, ike, payloads),
             _ => {}
         }
+        self.answered_from(context, ike, datagram.path, header.message_id);
     }
 
     fn request(
@@ -440,6 +441,10 @@ impl Keying for Ikev2 {
         self.check_liveness(context, ike);
     }
 
+    fn prove(&mut self, context: &mut Context<'_>, ike: IkeId, candidate: KmAddress) {
+        self.prove_candidate(context, ike, candidate);
+    }
+
     fn forget(&mut self, context: &mut Context<'_>, ike: IkeId) {
         self.orphan_children(context, ike);
         self.remove(context, ike);
@@ -451,6 +456,11 @@ impl Keying for Ikev2 {
 
     fn path_of(&self, ike: IkeId) -> Option<Path> {
         self.sas.get(&ike).filter(|sa| sa.visible_state().is_some()).map(|sa| sa.path)
+    }
+
+    fn stands(&self, ike: IkeId) -> bool {
+        let stands = |state: &State| matches!(state, State::Established(_) | State::Replaced(_) | State::Closing(_));
+        self.sas.get(&ike).is_some_and(|sa| stands(&sa.state))
     }
 
     fn status(&self, ike: IkeId) -> Option<IkeStatus> {

@@ -56,6 +56,7 @@ impl Ikev2 {
         if let Some(old) = sa.window.outstanding.replace(outstanding) {
             self.out.forget_transmit(old.transmit);
         }
+        self.copy_to_candidate(context, ike);
         self.set_retransmit(context, ike);
     }
 
@@ -71,6 +72,7 @@ impl Ikev2 {
         outstanding.unsent = false;
         self.awaiting.remove(&(sa.path.local.ip(), ike));
         self.timers.clear(Timer::AwaitAddress(ike));
+        self.copy_to_candidate(context, ike);
         self.set_retransmit(context, ike);
     }
 

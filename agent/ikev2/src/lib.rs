@@ -19,6 +19,7 @@ mod moving;
 mod nat;
 mod outbox;
 mod payloads;
+mod proof;
 mod proposals;
 mod refusal;
 mod selectors;

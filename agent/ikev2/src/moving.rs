@@ -23,6 +23,7 @@ impl Ikev2 {
         new.remote.set_ip(addresses.remote);
         sa.path = new;
         sa.moved = Some(context.now.boot);
+        sa.candidate = None;
         self.awaiting.remove(&(old.local.ip(), ike));
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         if let Some(outstanding) = &mut sa.window.outstanding {

@@ -48,6 +48,8 @@ pub(crate) struct IkeSa {
     pub(crate) answer: Option<Answer>,
     /// When it was moved, until the peer answers on the new path.
     pub(crate) moved: Option<Duration>,
+    /// Where the peer may be instead, until an answer shows it.
+    pub(crate) candidate: Option<crate::proof::Candidate>,
     /// IKE SAs that go once this one is authenticated: closed politely, or dropped because the peer has lost them.
     pub(crate) supersedes: Vec<(IkeId, bool)>,
     /// Whether INITIAL_CONTACT was said or heard in it, so that both sides drop every other IKE SA with this peer.
@@ -82,6 +84,7 @@ impl IkeSa {
             first_child: None,
             answer: None,
             moved: None,
+            candidate: None,
             supersedes: Vec::new(),
             only_one: false,
             hint: None,

@@ -204,6 +204,20 @@ pub enum KeyingEvent {
         /// The path.
         path: Path,
     },
+    /// The peer answered from where it was doubted to be: it is there.
+    PathProved {
+        /// The IKE SA.
+        ike: IkeId,
+        /// The path of the answer.
+        path: Path,
+    },
+    /// The peer answered on the path of the IKE SA and not from where it was doubted to be.
+    PathRefuted {
+        /// The IKE SA.
+        ike: IkeId,
+        /// The path of the answer.
+        path: Path,
+    },
     /// A child SA is installed both ways.
     ChildUp(ChildId),
     /// A child SA ended and left the table.
@@ -328,12 +342,20 @@ pub trait Keying {
     fn retarget(&mut self, context: &mut Context<'_>, ike: IkeId, addresses: KmAddress);
     /// Checks that the peer lives.
     fn probe(&mut self, context: &mut Context<'_>, ike: IkeId);
+    /// Asks the peer, on the path of an established IKE SA and at another address alike, where it is; the first answer is told as
+    /// `PathProved` or `PathRefuted`, and the path stays. Silence is what it is without this. A protocol that cannot do so only probes.
+    fn prove(&mut self, context: &mut Context<'_>, ike: IkeId, candidate: KmAddress) {
+        let _ = candidate;
+        self.probe(context, ike);
+    }
     /// Drops an IKE SA without a word; its children lose their owner and go on.
     fn forget(&mut self, context: &mut Context<'_>, ike: IkeId);
     /// The IKE SAs with a remote, also those still in the making, newest last.
     fn ike_sas_of(&self, remote: RemoteId) -> Vec<IkeId>;
     /// The path of an IKE SA, without the cost of its whole status.
     fn path_of(&self, ike: IkeId) -> Option<Path>;
+    /// Whether an IKE SA is beyond its first exchanges, without the cost of its whole status.
+    fn stands(&self, ike: IkeId) -> bool;
     /// One IKE SA, for status and decisions.
     fn status(&self, ike: IkeId) -> Option<IkeStatus>;
     /// Every IKE SA, in the order they were made.

@@ -142,6 +142,8 @@ pub fn words(event: &Event, names: &Names) -> Option<Words> {
         Event::Reconciled { differences } if !differences.is_empty() => plain(format!("state read again: {}", differences.join("; "))),
         Event::Notice { cause, detail: why } => detail(format!("{cause} {why}")),
         Event::MigrateIdle { why } => detail(format!("MIGRATE changes nothing: {why}")),
+        Event::Relocated { remote, new, by, .. } => plain(format!("IKE with {} goes on at {}: {by}", names.remote(*remote), place(new.remote))),
+        Event::BindingMessage { care_of, evidence, .. } => detail(format!("protected: {evidence:?} for {}", place(*care_of))),
         Event::Moved { .. }
         | Event::Remembered { .. }
         | Event::Adopted(_)
@@ -172,6 +174,8 @@ fn keying_words(event: &KeyingEvent, names: &Names) -> Option<Words> {
         KeyingEvent::PathConfirmed { path, .. } => {
             plain(format!("the peer answers on {} - {}", place(path.local.ip()), place(path.remote.ip())))
         }
+        KeyingEvent::PathProved { path, .. } => plain(format!("the peer answers from {}, as MIGRATE said", place(path.remote.ip()))),
+        KeyingEvent::PathRefuted { path, .. } => plain(format!("the peer answers from {}, whatever MIGRATE said", place(path.remote.ip()))),
         KeyingEvent::ChildUp(child) => plain(format!("child SA {} is up", child.0)),
         KeyingEvent::ChildDown { policy, cause, child } => {
             plain(format!("child SA {} ({}) ended: {cause}", child.0, names.policy(*policy)))

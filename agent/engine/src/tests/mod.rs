@@ -3,9 +3,11 @@
 mod adoption;
 mod control;
 mod hostile;
+mod key_mobility;
 mod manual;
 mod movement;
 mod routing;
+mod verification;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -71,6 +73,8 @@ pub(super) enum Asked {
     Close(Target),
     Retarget(IkeId, KmAddress),
     Probe(IkeId),
+    Forget(IkeId),
+    Prove(IkeId, KmAddress),
 }
 
 /// What the test and the keying module share.
@@ -129,12 +133,28 @@ impl Keying for Fake {
     fn reconfigured(&mut self) {
         self.shared(|shared| shared.reconfigured += 1);
     }
-    fn forget(&mut self, _: &mut Context<'_>, _: IkeId) {}
+    fn forget(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let children: Vec<_> = context.children.of_owner(Owner::Ike(ike)).map(|child| child.id).collect();
+        for child in children {
+            context.children.update(child, |child| child.owner = Owner::None);
+        }
+        self.shared(|shared| {
+            shared.asked.push(Asked::Forget(ike));
+            shared.ikes.retain(|status| status.id != ike);
+        });
+    }
+    fn prove(&mut self, _: &mut Context<'_>, ike: IkeId, candidate: KmAddress) {
+        self.shared(|shared| shared.asked.push(Asked::Prove(ike, candidate)));
+    }
     fn ike_sas_of(&self, remote: RemoteId) -> Vec<IkeId> {
         self.shared(|shared| shared.ikes.iter().filter(|ike| ike.remote == Some(remote)).map(|ike| ike.id).collect())
     }
     fn path_of(&self, ike: IkeId) -> Option<Path> {
         self.shared(|shared| shared.ikes.iter().find(|status| status.id == ike).map(|status| status.path))
+    }
+    fn stands(&self, ike: IkeId) -> bool {
+        let stands = |status: &IkeStatus| status.id == ike && !matches!(status.state, IkeState::AwaitInit | IkeState::AwaitAuth);
+        self.shared(|shared| shared.ikes.iter().any(stands))
     }
     fn status(&self, ike: IkeId) -> Option<IkeStatus> {
         self.shared(|shared| shared.whole_statuses += 1);

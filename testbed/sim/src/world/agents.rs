@@ -43,6 +43,7 @@ impl World<'_> {
         if let Some(this) = self.hosts.get_mut(host) {
             this.agent = None;
             this.agent_deadline = None;
+            this.listening.clear();
             this.inputs.clear();
             this.mirror.listen(false);
         }
@@ -176,6 +177,7 @@ impl World<'_> {
                 Output::Work(id, work) => self.work(host, id, work),
                 Output::Event(event) => self.agent_event(host, &event),
                 Output::Reply(..) => {}
+                Output::Listen(sockets) => self.listen(host, &sockets),
                 Output::Wait(deadline) => {
                     if let Some(this) = self.hosts.get_mut(host) {
                         this.agent_deadline = deadline.map(|deadline| deadline.at);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use watari_engine::{Agent, Input};
+use watari_engine::{Agent, Input, Listen};
 use watari_kernel::mirror::{Mirror, Model};
 use watari_kernel::{AddressEvent, AddressFlags, Backend};
 use watari_policies::Config;
@@ -39,6 +39,8 @@ pub(super) struct Host {
     pub(super) inputs: VecDeque<Input>,
     pub(super) mirror: Mirror,
     pub(super) mirror_deadline: Option<Duration>,
+    /// Protected Mobility Header sockets that the agent has open.
+    pub(super) listening: BTreeSet<Listen>,
     pub(super) node: Option<Node>,
     pub(super) node_deadline: Option<Duration>,
     pub(super) link: Option<Link>,
@@ -75,6 +77,7 @@ impl Host {
             inputs: VecDeque::new(),
             mirror: Mirror::new(Model::default(), 0),
             mirror_deadline: None,
+            listening: BTreeSet::new(),
             node: None,
             node_deadline: None,
             link: None,

@@ -174,7 +174,10 @@ impl World<'_> {
         let now = self.clock();
         let Some(this) = self.hosts.get_mut(host) else { return };
         match this.mirror.input(now, packet.clone()) {
-            Arrival::Delivered(packet) => self.deliver(host, packet),
+            Arrival::Delivered(delivered) => {
+                self.overhear(host, &packet, &delivered);
+                self.deliver(host, delivered);
+            }
             Arrival::Forward(packet) => {
                 if matches!(this.role, Role::HomeAgent) {
                     self.send_packet(host, packet);

@@ -1,0 +1,151 @@
+//! Movements that nothing protected stands behind.
+
+use super::key_mobility::{BU_SOCKET, OBSERVE, home_agent_with, home_burst};
+use super::*;
+use crate::MobilityInput;
+use watari_policies::{KeyMobility, MovementSource, Movements};
+use watari_sa::{Cause, Whereabouts as _};
+
+const CN: &str = "2001:db8:b::c";
+
+fn proved(remote: &str) -> KeyingEvent {
+    KeyingEvent::PathProved { ike: IkeId(1), path: Path::between(ip(HA), ip(remote), 500) }
+}
+
+fn refuted(remote: &str) -> KeyingEvent {
+    KeyingEvent::PathRefuted { ike: IkeId(1), path: Path::between(ip(HA), ip(remote), 500) }
+}
+
+fn ike_address(bench: &Bench) -> Option<KmAddress> {
+    bench.agent.core.places.ike_addresses(RemoteId(0))
+}
+
+#[test]
+fn a_forged_movement_leaves_ike_where_it_was_and_the_peer_is_asked_once() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.burst(1000, home_burst(COA1, CN));
+    assert_eq!(bench.asked(), [Asked::Prove(IkeId(1), km(HA, CN))], "no retarget, one question for four messages");
+    assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
+    assert_eq!(bench.child_at(11), (ends(HOA, HA), ends(HA, HOA)));
+    assert_eq!(bench.child_at(12), (ends(CN, HA), ends(HA, CN)), "the kernel moved its tunnel: the records say where it is");
+    let told = bench.told();
+    assert!(!told.iter().any(|event| matches!(event, Event::Moved { .. } | Event::Remembered { .. })), "{told:?}");
+    let doubts: Vec<_> = told.iter().filter(|event| matches!(event, Event::Notice { cause: Cause::MOVEMENT_DOUBTED, .. })).collect();
+    assert_eq!(doubts.len(), 1);
+    assert!(Cause::MOVEMENT_DOUBTED.help.contains("any-type"));
+    bench.event(1100, refuted(COA1));
+    assert_eq!(bench.notices(), [Cause::MOVEMENT_REFUTED]);
+    assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
+    // The next forgery is doubted afresh.
+    bench.burst(2000, home_burst(CN, CN));
+    assert_eq!(bench.asked(), [Asked::Prove(IkeId(1), km(HA, CN))]);
+}
+
+#[test]
+fn the_peers_answer_from_there_proves_the_movement() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.burst(1000, home_burst(COA1, COA2));
+    bench.asked();
+    bench.act(1050, watari_sa::Action::Event(proved(CN)));
+    assert_eq!(ike_address(&bench), Some(km(HA, COA1)), "an answer from a third place proves nothing");
+    bench.shared.lock().expect("one thread").actions.push_back(watari_sa::Action::Event(proved(COA2)));
+    bench.input(1100, Input::WorkDone(watari_sa::WorkId(0), watari_sa::WorkDone::Mac(Vec::new())));
+    assert!(bench.asked().contains(&Asked::Retarget(IkeId(1), km(HA, COA2))));
+    assert_eq!(ike_address(&bench), Some(km(HA, COA2)));
+    assert!(bench.told().iter().any(|event| matches!(event, Event::Relocated { .. })));
+    bench.burst(1200, home_burst(COA1, COA2));
+    assert_eq!(bench.asked(), [], "a repeat");
+}
+
+#[test]
+fn a_protected_binding_update_that_comes_late_is_proof_as_well() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.burst(1000, home_burst(COA1, COA2));
+    bench.asked();
+    bench.update(1003, 2, CN, true);
+    assert_eq!(bench.asked(), []);
+    bench.update(1004, 3, COA2, true);
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(HA, COA2))]);
+    // And with K clear it proves the movement and gives the IKE SA up.
+    let mut bench = home_agent_with(OBSERVE);
+    bench.burst(1000, home_burst(COA1, COA2));
+    bench.asked();
+    bench.update(1004, 2, COA2, false);
+    assert_eq!(bench.asked(), [Asked::Forget(IkeId(1))]);
+    assert_eq!(ike_address(&bench), Some(km(HA, COA2)));
+}
+
+#[test]
+fn a_movement_that_is_believed_ends_the_doubt_about_another() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.burst(1000, home_burst(COA1, CN));
+    bench.update(1100, 2, COA2, true);
+    bench.burst(1105, home_burst(CN, COA2));
+    assert_eq!(bench.asked(), [Asked::Prove(IkeId(1), km(HA, CN)), Asked::Retarget(IkeId(1), km(HA, COA2))]);
+    bench.event(1200, proved(CN));
+    assert_eq!(ike_address(&bench), Some(km(HA, COA2)));
+}
+
+#[test]
+fn an_old_binding_update_stands_behind_nothing() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.update(1000, 2, COA2, true);
+    bench.burst(1005, home_burst(COA1, COA2));
+    bench.asked();
+    // Long after: somebody sends the mobile node back to where it was.
+    bench.burst(60_000, home_burst(COA2, COA1));
+    assert_eq!(bench.asked(), [Asked::Prove(IkeId(1), km(HA, COA1))]);
+    assert_eq!(ike_address(&bench), Some(km(HA, COA2)));
+}
+
+#[test]
+fn without_an_ike_sa_nothing_is_asked_and_one_made_from_there_is_proof() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.shared.lock().expect("one thread").ikes.clear();
+    bench.burst(1000, home_burst(COA1, COA2));
+    assert_eq!(bench.asked(), []);
+    assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
+    bench.ike(2, 0, HA, COA2);
+    let identity = "mn.example".parse().expect("identity");
+    let path = Path::between(ip(HA), ip(COA2), 500);
+    bench.event(1500, KeyingEvent::IkeUp { ike: IkeId(2), remote: RemoteId(0), path, identity });
+    assert_eq!(ike_address(&bench), Some(km(HA, COA2)));
+}
+
+#[test]
+fn where_nobody_listens_migrate_is_believed() {
+    let mut bench = home_agent_with(Movements::default());
+    bench.burst(1000, home_burst(COA1, CN));
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(HA, CN))]);
+    // The socket could not be opened, or was closed.
+    let mut bench = home_agent_with(OBSERVE);
+    bench.input(900, Input::Mobility(MobilityInput::Listening { socket: BU_SOCKET, open: false }));
+    bench.burst(1000, home_burst(COA1, CN));
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(HA, CN))]);
+}
+
+#[test]
+fn a_binding_update_moves_by_itself_only_where_the_operator_the_kernel_and_the_pad_allow_it() {
+    let alone = Movements { key_mobility: KeyMobility::Assume, source: MovementSource::Observe, ..Movements::default() };
+    let mut bench = home_agent_with(alone);
+    bench.update(1000, 2, COA2, true);
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(HA, COA2))]);
+    assert_eq!(bench.child_at(12), (ends(COA1, HA), ends(HA, COA1)), "the kernel's tunnels wait for MIGRATE");
+    bench.burst(1005, home_burst(COA1, COA2));
+    assert_eq!(bench.asked(), []);
+    assert_eq!(bench.child_at(12), (ends(COA2, HA), ends(HA, COA2)));
+    let mut bench = home_agent_with(OBSERVE);
+    bench.update(1000, 2, COA2, true);
+    assert_eq!(bench.asked(), [], "not the operator's wish");
+    // The kernel lets binding updates pass without ESP.
+    let mut bench = home_agent_with(alone);
+    let optional = Template { optional: true, ..Template::esp(Mode::Transport, Reqid(1), ends("::", "::")) };
+    bench.kernel(900, KernelEvent::PolicyChanged(entry(binding_selector(HOA, HA), Direction::In, 2, optional)));
+    bench.update(1000, 2, COA2, true);
+    assert_eq!(bench.asked(), []);
+    // The identity may not hold this home address.
+    let mut bench = home_agent_with(alone);
+    bench.agent.core.config.pad = watari_policies::Pad::default();
+    bench.update(1000, 2, COA2, true);
+    assert_eq!(bench.asked(), []);
+}
