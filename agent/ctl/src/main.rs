@@ -132,6 +132,11 @@ fn told(control: &Path, command: &str, arguments: Vec<(String, watari_engine::vi
     let answer = client.command(command, arguments).map_err(Trouble::Refused)?;
     match answer.end.text("success") {
         Some("no") => Err(Trouble::Refused(answer.end.text("errmsg").unwrap_or("the daemon refused without a reason").to_owned())),
-        _ => Ok(()),
+        _ => {
+            if let Some(message) = answer.end.text("message") {
+                println!("{message}");
+            }
+            Ok(())
+        }
     }
 }

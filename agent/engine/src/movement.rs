@@ -7,7 +7,7 @@ use std::time::Duration;
 use watari_kernel::{Endpoints, KernelRequest, KmAddress, Migrate, MigrateSource, Now, SaId, SaInfo};
 use watari_mip6::{Associations, Belief, ChildView, MigrationPlan, MovedChild, Outcome, PolicyQuery, plan_migration};
 use watari_policies::{Mode, PolicyId, RemoteId};
-use watari_sa::{ChildId, ChildSa, ChildState, IkeId, Keying, SaHalf, Target};
+use watari_sa::{ChildId, ChildSa, ChildState, IkeId, Keying, Owner, SaHalf, Target};
 
 use crate::Event;
 use crate::agent::Agent;
@@ -233,6 +233,7 @@ impl Agent {
     pub(crate) fn recreated(&mut self, now: Now, (id, inbound): (ChildId, bool), sa: SaId, taken: bool) {
         match (taken, self.core.children.get(id).is_some()) {
             (true, true) => {
+                self.renew_window(now, id, inbound);
                 self.core.settled(id, inbound);
                 count(&mut self.core.counters.recreated);
                 self.core.tell(Event::Recreated(id));
@@ -243,6 +244,18 @@ impl Agent {
                 self.core.verify_soon(now, id);
             }
             (false, _) => self.lost(id),
+        }
+    }
+
+    /// An inbound SA made again begins with an empty anti-replay window: whoever recorded its packets could send them once more. The kernel
+    /// shows its window (XFRMA_REPLAY_VAL, XFRMA_REPLAY_ESN_VAL) and takes one with a new SA, but what arrives between reading the old
+    /// SA and making the new one would still be lost from it, and a PF_KEY kernel has no words for it at all. So keys that have been in use
+    /// serve only until a successor stands; a child that has one already is about to go anyway.
+    fn renew_window(&mut self, now: Now, id: ChildId, inbound: bool) {
+        let Some(child) = self.core.children.get(id) else { return };
+        let used = now.boot.saturating_sub(child.created) > UNUSED;
+        if inbound && used && child.state == ChildState::Installed && child.owner != Owner::None {
+            self.core.calls.push_back(Call::Rekey(Target::Child(id)));
         }
     }
 

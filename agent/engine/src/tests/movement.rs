@@ -129,6 +129,26 @@ fn a_used_outbound_sa_that_serves_is_rekeyed_not_repeated() {
 }
 
 #[test]
+fn a_used_inbound_sa_made_again_is_rekeyed_because_its_window_is_fresh() {
+    let mut bench = Bench::mobile_node(COA1);
+    let recreate = |bench: &mut Bench, millis| {
+        heard(bench, millis, if millis < 5000 { burst(COA1, COA2) } else { burst(COA2, COA1) });
+        bench.input(millis + QUIET, Input::Timeout);
+        let again = first_look(bench, millis + QUIET, vec![(0x12, KernelReply::Sa(None))]);
+        bench.answer(again, is_query(0x12), KernelReply::Sa(None));
+        bench.asked();
+        bench.answer(again + 1, |request| matches!(request, KernelRequest::AddSa { .. }), KernelReply::Done);
+        bench.requests.clear();
+        bench.asked()
+    };
+    assert_eq!(recreate(&mut bench, 1000), [], "one that has hardly been used");
+    assert_eq!(recreate(&mut bench, 100_000), [Asked::Rekey(Target::Child(ChildId(12)))]);
+    bench.agent.core.children.update(ChildId(12), |child| child.state = ChildState::Replaced);
+    heard(&mut bench, 150_000, burst(COA1, COA2));
+    assert_eq!(recreate(&mut bench, 200_000), [], "one that goes anyway");
+}
+
+#[test]
 fn a_child_being_installed_while_the_tunnel_moves_is_looked_for_afterwards() {
     let mut bench = Bench::mobile_node(COA1);
     heard(&mut bench, 1000, burst(COA1, COA2));
@@ -565,11 +585,11 @@ fn a_busy_home_agent_comes_to_an_end_with_reading_again() {
 }
 
 #[test]
-fn unspecified_addresses_for_key_management_are_none() {
-    for named in [km("::", "::"), km("::", HA), km(COA2, "::")] {
+fn without_addresses_for_key_management_the_new_tunnel_end_points_do_and_unspecified_ones_are_none() {
+    for named in [None, Some(km("::", "::")), Some(km("::", HA)), Some(km(COA2, "::"))] {
         let mut bench = Bench::mobile_node(COA1);
         bench.asked();
-        let events: Vec<_> = burst(COA1, COA2).into_iter().map(|event| Migrate { kmaddress: Some(named), ..event }).collect();
+        let events: Vec<_> = burst(COA1, COA2).into_iter().map(|event| Migrate { kmaddress: named, ..event }).collect();
         heard(&mut bench, 1000, events[..2].to_vec());
         assert_eq!(bench.asked(), [], "a transport step names nothing else to go by");
         assert_eq!(bench.agent.core.places.remembered(RemoteId(0)), Some(km(COA1, HA)));
@@ -692,4 +712,111 @@ fn a_care_of_address_is_not_forgotten_while_a_binding_or_a_tunnel_shows_it_or_no
     bench.kernel(10, KernelEvent::Migrate(migrate(mh, Direction::In, (Mode::Transport, 1), step, km(HA, COA1))));
     bench.kernel(5000, KernelEvent::Resynchronised { policies: Vec::new(), sas: Vec::new() });
     assert_eq!(bench.agent.core.places.ike_addresses(RemoteId(0)), Some(km(HA, COA1)));
+}
+
+/// Q2, D7: binding messages are protected between home address and home agent, wherever IKE is.
+#[test]
+fn sas_for_binding_messages_stand_between_home_address_and_home_agent_wherever_ike_is() {
+    let mut bench = Bench::mobile_node(COA1);
+    for coa in [COA2, HOA, COA1] {
+        let places = &bench.agent.core.places;
+        assert_eq!(places.sa_endpoints(BINDING, km(coa, HA)), ends(HOA, HA));
+        heard(&mut bench, 1000, burst(COA1, coa));
+        assert_eq!(bench.agent.core.places.sa_endpoints(BINDING, km(coa, HA)), ends(HOA, HA));
+        assert_eq!(bench.agent.core.places.sa_endpoints(PAYLOAD, km(coa, HA)), ends(coa, HA));
+    }
+    let traffic = &bench.agent.core.config.policy(BINDING).expect("policy").traffic;
+    assert_eq!((traffic.local[0].range.start, traffic.local[0].range.end), (ip(HOA), ip(HOA)), "TSi is the home address");
+}
+
+/// Q24: the SA that a binding update arrives on is not so much as looked at when its own movement is told.
+#[test]
+fn the_sa_that_brings_the_binding_update_is_left_alone_by_its_movement() {
+    let mut bench = Bench::started(home_agent_config(1), home_agent_policies(COA1), Vec::new());
+    let home = home_address(0).to_string();
+    bench.ike(1, 0, HA, COA1);
+    bench.child(21, BINDING, 0x21, Mode::Transport, ends(HA, &home));
+    bench.child(22, PAYLOAD, 0x22, Mode::Tunnel, ends(HA, COA1));
+    let mh = |src: &str, dst: &str| binding_selector(src, dst);
+    let (none, step) = (ends("::", "::"), |src: &str, dst: &str| ends(src, dst));
+    let events = vec![
+        migrate(mh(&home, HA), Direction::In, (Mode::Transport, 1), (none, step(COA2, HA)), km(HA, COA2)),
+        migrate(mh(HA, &home), Direction::Out, (Mode::Transport, 2), (none, step(HA, COA2)), km(HA, COA2)),
+        migrate(selector(&home, "::"), Direction::In, (Mode::Tunnel, 7), (ends(COA1, HA), ends(COA2, HA)), km(HA, COA2)),
+        migrate(selector(&home, "::"), Direction::Forward, (Mode::Tunnel, 7), (ends(COA1, HA), ends(COA2, HA)), km(HA, COA2)),
+        migrate(selector("::", &home), Direction::Out, (Mode::Tunnel, 8), (ends(HA, COA1), ends(HA, COA2)), km(HA, COA2)),
+    ];
+    heard(&mut bench, 1000, events);
+    bench.input(1000 + QUIET, Input::Timeout);
+    assert_eq!(bench.child_at(21), (ends(&home, HA), ends(HA, &home)));
+    assert_eq!(bench.child_at(22), (ends(COA2, HA), ends(HA, COA2)));
+    let touched = bench.requests.iter().filter_map(|(_, request)| match request {
+        KernelRequest::QuerySa(id) | KernelRequest::DeleteSa(id) => Some(id.spi.0),
+        KernelRequest::AddSa { parameters, .. } => Some(parameters.id.spi.0),
+        _ => None,
+    });
+    assert_eq!(touched.collect::<Vec<_>>(), [0x22, 0x122], "only the tunnel's");
+}
+
+/// D1, Q26: reqid, direction and addresses of the traffic find a policy; its old end points neither find it nor hinder.
+#[test]
+fn old_end_points_find_nothing_and_hinder_nothing() {
+    let stranger = "2001:db8:f9::e";
+    let mut bench = Bench::mobile_node(COA1);
+    bench.asked();
+    heard(&mut bench, 1000, burst(stranger, COA2));
+    assert_eq!(bench.child_at(12), (ends(HA, COA2), ends(COA2, HA)));
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA))]);
+    bench.told();
+    // The reqid of the other direction, a reqid of nobody, other addresses: all with the right old end points.
+    let back = (ends(COA2, HA), ends(COA1, HA));
+    for (selector, reqid) in [(selector(HOA, "::"), 8), (selector(HOA, "::"), 99), (selector("2001:db8:1::eeee", "::"), 7)] {
+        heard(&mut bench, 1001, vec![migrate(selector, Direction::Out, (Mode::Tunnel, reqid), back, km(COA1, HA))]);
+    }
+    assert_eq!(bench.child_at(12), (ends(HA, COA2), ends(COA2, HA)));
+    assert_eq!(bench.asked(), []);
+    assert!(bench.told().iter().all(|event| matches!(event, Event::MigrateIdle { why } if why.contains("no policy of ours"))));
+}
+
+/// D8, Q27: the Mobile IPv6 daemon owns its policies; the agent reads them, and no more (moving them it has not even a request for).
+#[test]
+fn policies_of_the_other_daemon_are_never_touched() {
+    let mut bench = Bench::mobile_node(COA1);
+    let mut seen = Vec::new();
+    let mut note = |bench: &mut Bench| seen.extend(bench.requests.drain(..).map(|(_, request)| request));
+    heard(&mut bench, 1000, burst(COA1, HOA));
+    for entry in payload_policies(HOA) {
+        bench.kernel(1001, KernelEvent::PolicyRemoved(entry));
+    }
+    for entry in payload_policies(COA2) {
+        bench.kernel(1300, KernelEvent::PolicyChanged(entry));
+    }
+    bench.input(1300 + QUIET, Input::Timeout);
+    note(&mut bench);
+    bench.kernel(2000, KernelEvent::Flushed { policies: true });
+    bench.input(2000, Input::Timeout);
+    bench.kernel(3000, KernelEvent::Resynchronised { policies: mobile_node_policies(COA2), sas: sas_at(COA2) });
+    let mut other = mobile_node(MobileNodeProfile::default());
+    other.policies.pop();
+    bench.input(4000, Input::Command(crate::CommandId(1), crate::Command::Reload(Box::new(other))));
+    bench.input(5000, Input::Command(crate::CommandId(2), crate::Command::Shutdown));
+    note(&mut bench);
+    assert!(seen.len() > 3, "{seen:?}");
+    assert!(!seen.iter().any(|request| matches!(request, KernelRequest::SetPolicy(_) | KernelRequest::DeletePolicy { .. })), "{seen:?}");
+}
+
+/// Q22: only the kernel tells of movement. Whatever a datagram says and wherever it comes from, addresses stay.
+#[test]
+fn nothing_that_comes_by_network_moves_anything() {
+    let mut bench = Bench::mobile_node(COA1);
+    let before = (bench.child_at(12), bench.agent.core.places.ike_addresses(RemoteId(0)));
+    let mut octets = vec![0; 200];
+    octets[17] = 0x20;
+    for source in [COA2, "2001:db8:b::c", HA] {
+        let path = Path::between(ip(HOA), ip(source), 500);
+        bench.input(10, Input::Datagram(watari_sa::Datagram { path, octets: octets.clone() }));
+    }
+    assert_eq!((bench.child_at(12), bench.agent.core.places.ike_addresses(RemoteId(0))), before);
+    assert!(bench.asked().iter().all(|asked| matches!(asked, Asked::Input(_))));
+    assert_eq!(bench.agent.core.counters.migrate_events, 0);
 }
