@@ -36,6 +36,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "fuzz", run: |depth| verdict(fuzz::run(if depth.long { 300 } else { 3 }, 1), "no input did harm") },
     Stage { name: "real kernel: smoke", run: smoke },
     Stage { name: "real kernel: acts", run: |_| verdict(real::acts(), "mirror and Linux agree on every act") },
+    Stage { name: "real kernel: pfkey conformance", run: |_| verdict(real::conformance(), "PF_KEY and XFRM tell the same") },
     Stage { name: "real kernel: scenarios", run: |_| scenarios(BackendName::Uml) },
     Stage { name: "real kernel 6.12: scenarios", run: newer_kernel },
     Stage { name: "peers: strongSwan", run: |_| verdict(interop::run("strongswan", None), "every case passed") },

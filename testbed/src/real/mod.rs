@@ -3,6 +3,7 @@
 
 pub(crate) mod acts;
 mod agent;
+pub(crate) mod conformance;
 mod facts;
 pub(crate) mod kernel;
 mod network;
@@ -45,6 +46,23 @@ pub(crate) fn acts() -> std::result::Result<bool, String> {
             }
         }
         println!("Linux {}: {} acts", release(kernel), outcomes.len());
+    }
+    Ok(good)
+}
+
+/// Compares PF_KEY with netlink XFRM on every kernel that is there; true if they agree.
+pub(crate) fn conformance() -> std::result::Result<bool, String> {
+    let mut good = true;
+    for kernel in [Kernel::Debian61, Kernel::Built612].into_iter().filter(|kernel| kernel.is_available()) {
+        let outcomes = conformance::on(kernel).map_err(|failure| failure.to_string())?;
+        for outcome in outcomes.iter().filter(|outcome| !outcome.differences.is_empty()) {
+            good = false;
+            println!("Linux {}: {}", release(kernel), outcome.name);
+            for difference in &outcome.differences {
+                println!("    {difference}");
+            }
+        }
+        println!("Linux {}: {} acts through PF_KEY and XFRM", release(kernel), outcomes.len());
     }
     Ok(good)
 }
