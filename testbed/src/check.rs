@@ -37,6 +37,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "real kernel: smoke", run: smoke },
     Stage { name: "real kernel: acts", run: |_| verdict(real::acts(), "mirror and Linux agree on every act") },
     Stage { name: "real kernel: pfkey conformance", run: |_| verdict(real::conformance(), "PF_KEY and XFRM tell the same") },
+    Stage { name: "real kernel: back end", run: |_| verdict(real::back_end(), "requests and events mean on Linux what they say") },
     Stage { name: "real kernel: scenarios", run: |_| scenarios(BackendName::Uml) },
     Stage { name: "real kernel 6.12: scenarios", run: newer_kernel },
     Stage { name: "peers: strongSwan", run: |_| verdict(interop::run("strongswan", None), "every case passed") },
@@ -110,7 +111,8 @@ fn freebsd(_: &Depth) -> Outcome {
         output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
     };
     let add = || Command::new("rustup").args(["target", "add", TARGET]).status().is_ok_and(|status| status.success());
-    if !installed() && !(add() && installed()) {
+    let ready = installed() || (add() && installed());
+    if !ready {
         return Outcome::Skipped(format!("no standard library for {TARGET}; `rustup target add {TARGET}` installs it"));
     }
     let packages: Vec<String> = CRATES.iter().map(|name| format!("--package=watari-{name}")).collect();

@@ -68,13 +68,17 @@ pub(crate) fn on(kernel: Machine) -> Result<Vec<Outcome>> {
     serde_json::from_str(&text).context(RESULT)
 }
 
-/// The part that runs in the guest.
-pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
-    let model = match guest.plan.kernel {
+/// The mirror's name for a kernel.
+pub(super) const fn model(kernel: Machine) -> Model {
+    match kernel {
         Machine::Debian61 => Model::Linux6_1,
         Machine::Built612 => Model::Linux6_12,
-    };
-    let mut linux = Linux::new(guest, model)?;
+    }
+}
+
+/// The part that runs in the guest.
+pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
+    let mut linux = Linux::new(guest, model(guest.plan.kernel))?;
     let mut outcomes = Vec::new();
     for act in acts::all() {
         let mut differences = (act.run)(&mut linux);

@@ -3,6 +3,7 @@
 
 pub(crate) mod acts;
 mod agent;
+pub(crate) mod backend;
 pub(crate) mod conformance;
 mod facts;
 pub(crate) mod kernel;
@@ -63,6 +64,22 @@ pub(crate) fn conformance() -> std::result::Result<bool, String> {
             }
         }
         println!("Linux {}: {} acts through PF_KEY and XFRM", release(kernel), outcomes.len());
+    }
+    Ok(good)
+}
+
+/// Puts the agent's back ends to every kernel that is there; true if nothing was otherwise than expected.
+pub(crate) fn back_end() -> std::result::Result<bool, String> {
+    let mut good = true;
+    for kernel in [Kernel::Debian61, Kernel::Built612].into_iter().filter(|kernel| kernel.is_available()) {
+        let findings = backend::on(kernel).map_err(|failure| failure.to_string())?;
+        for finding in &findings {
+            if let Some(complaint) = &finding.complaint {
+                good = false;
+                println!("Linux {}: {}: {complaint}", release(kernel), finding.act);
+            }
+        }
+        println!("Linux {}: {} findings", release(kernel), findings.len());
     }
     Ok(good)
 }

@@ -32,6 +32,7 @@ const MODULES: &[&str] = &[
     "seqiv",
     "echainiv",
     "authenc",
+    "authencesn",
     "cbc",
     "ctr",
     "hmac",

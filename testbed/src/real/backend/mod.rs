@@ -1,0 +1,69 @@
+//! The agent's back ends (XFRM, PF_KEY, rtnetlink) against a real Linux kernel: what they ask is taken as it was meant, what the kernel
+//! tells is understood, an overrun ends in one whole picture.
+
+mod events;
+mod policies;
+mod security;
+mod world;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use self::world::World;
+use crate::uml::boot::{Kernel, Machine};
+use crate::uml::guest::Guest;
+use crate::uml::{Context, Failure, Result, testbed_directory};
+
+/// Name of the task in a plan.
+pub(crate) const TASK: &str = "real-backend";
+const RESULT: &str = "backend.json";
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Finding {
+    /// What had to be so.
+    pub(crate) act: String,
+    /// What was seen instead.
+    pub(crate) complaint: Option<String>,
+}
+
+/// Boots `kernel` and puts the back ends to it.
+pub(crate) fn on(kernel: Kernel) -> Result<Vec<Finding>> {
+    let output = testbed_directory().join("runs").join(format!("backend-{}", super::release(kernel)));
+    let mut machine = Machine::new(&output)?;
+    machine.kernel = kernel;
+    machine.timeout = Duration::from_secs(120);
+    let finish = machine.run(TASK, serde_json::Value::Null)?;
+    if finish.exit_code != 0 {
+        return Err(Failure(format!("the back end's acts ended with exit code {}; see {}", finish.exit_code, finish.console.display())));
+    }
+    let text = std::fs::read_to_string(output.join(RESULT)).context(RESULT)?;
+    serde_json::from_str(&text).context(RESULT)
+}
+
+/// The part that runs in the guest.
+pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
+    guest.link("wire")?;
+    let host = guest.namespace("host")?;
+    guest.attach(&host, "eth0", Some("wire"))?;
+    let reads_types = super::acts::model(guest.plan.kernel).reads_inbound_mh_type();
+    let findings = host.enter(|| every_act(reads_types))??;
+    guest.write(RESULT, serde_json::to_string_pretty(&findings).context(RESULT)?)?;
+    Ok(0)
+}
+
+fn every_act(reads_types: bool) -> Result<Vec<Finding>> {
+    let mut world = World::open()?;
+    world.hear(Duration::from_millis(100), |_| false)?;
+    security::probe(&mut world, reads_types)?;
+    security::inbound_pair(&mut world)?;
+    security::suites(&mut world)?;
+    policies::policies(&mut world)?;
+    policies::migrate(&mut world)?;
+    events::acquire_and_expire(&mut world)?;
+    events::strangers(&mut world)?;
+    policies::crowd(&mut world)?;
+    events::addresses(&mut world)?;
+    Ok(world.findings)
+}
