@@ -189,6 +189,8 @@ pub struct MobileNodeProfile {
     pub home_agent_identity: Identity,
     /// Shared secret of the two.
     pub secret: SecretId,
+    /// Networks behind us that move with us (RFC 3963), protected like payload.
+    pub networks: Vec<IpNet>,
     /// What both ends configure alike.
     pub terms: Terms,
     /// Settings of the agent as a whole.
@@ -208,6 +210,7 @@ impl Default for MobileNodeProfile {
             identity: Identity::Fqdn("mn.example".into()),
             home_agent_identity: Identity::Fqdn("ha.example".into()),
             secret: SecretId(0),
+            networks: Vec::new(),
             terms: Terms { liveness: Some(Duration::from_secs(60)), ..Terms::default() },
             settings: Settings::default(),
             line: 0,
@@ -226,6 +229,8 @@ pub struct ServedNode {
     pub identity: Identity,
     /// Shared secret of the two.
     pub secret: SecretId,
+    /// Networks behind the node that move with it (RFC 3963), protected like payload.
+    pub networks: Vec<IpNet>,
     /// Reqids of this node where they are not those of the terms.
     pub reqids: BTreeMap<Protected, Reqids>,
     /// Line of the configuration, 0 when made by a program.
@@ -241,6 +246,7 @@ impl Default for ServedNode {
             home_address: node.home_address,
             identity: node.identity,
             secret: node.secret,
+            networks: Vec::new(),
             reqids: BTreeMap::new(),
             line: 0,
         }
@@ -333,6 +339,11 @@ pub(crate) fn add_mobile_node(config: &mut Config, profile: &MobileNodeProfile) 
         held.extend(traffic.remote.iter().flat_map(|item| item.range.prefixes()));
         config.policies.push(policy(*what, terms, traffic, (reqids.to_home_agent, reqids.to_mobile_node), &side));
     }
+    let payload = terms.protect.get(&Protected::Payload).map(|reqids| (reqids.to_home_agent, reqids.to_mobile_node));
+    for (traffic, number) in profile.networks.iter().map(|network| network_traffic(*network)).zip(1..) {
+        let Some(reqids) = payload else { break };
+        config.policies.push(network_policy(number, terms, traffic, reqids, &side));
+    }
     config.pad.allow(Some(profile.home_agent_identity.clone()), held);
 }
 
@@ -367,7 +378,25 @@ pub(crate) fn add_home_agent(config: &mut Config, profile: &HomeAgentProfile) {
         if fixed {
             config.pad.allow(Some(node.identity.clone()), [IpNet::from(node.home_address)]);
         }
+        let payload = node.reqids.get(&Protected::Payload).or_else(|| terms.protect.get(&Protected::Payload));
+        for (network, number) in node.networks.iter().zip(1..) {
+            let Some(reqids) = payload else { break };
+            let traffic = network_traffic(*network).reversed();
+            config.policies.push(network_policy(number, terms, traffic, (reqids.to_mobile_node, reqids.to_home_agent), &side));
+            config.pad.allow(Some(node.identity.clone()), [*network]);
+        }
     }
+}
+
+/// What a network behind a mobile router sends and gets, as the router sees it.
+fn network_traffic(network: IpNet) -> Traffic {
+    Traffic::new(TrafficItem::any(AddressRange::from(network)), TrafficItem::any(AddressRange::ANY_V6))
+}
+
+/// The policy of one network: that of payload, with the network in place of the home address. The reqids are payload's too; addresses tell the SAs apart.
+fn network_policy(number: usize, terms: &Terms, traffic: Traffic, reqids: (Reqid, Reqid), side: &Side) -> Policy {
+    let name = if number == 1 { "network".to_owned() } else { format!("network-{number}") };
+    Policy { name, ..policy(Protected::Payload, terms, traffic, reqids, side) }
 }
 
 /// What all policies of one remote have in common.
@@ -511,5 +540,25 @@ mod tests {
         let config = home_agent(HomeAgentProfile { mobile_nodes: vec![served], ..HomeAgentProfile::default() });
         let reqids: Vec<_> = config.policies.iter().map(|policy| (policy.reqid_out.0, policy.reqid_in.0)).collect();
         assert_eq!(reqids, [(12, 11), (8, 7)]);
+    }
+
+    #[test]
+    fn networks_behind_a_mobile_router_are_protected_like_payload_on_both_sides() {
+        let network: IpNet = "2001:db8:5::/48".parse().expect("prefix");
+        let node = mobile_node(MobileNodeProfile { networks: vec![network], ..MobileNodeProfile::default() });
+        let served = ServedNode { networks: vec![network], ..ServedNode::default() };
+        let agent = home_agent(HomeAgentProfile { mobile_nodes: vec![served], ..HomeAgentProfile::default() });
+        let find = |config: &Config| config.policies.iter().find(|policy| policy.name == "network").cloned().expect("a policy of its own");
+        let (here, there) = (find(&node), find(&agent));
+        assert_eq!(here.traffic, there.traffic.reversed());
+        assert_eq!((here.mode, here.reqid_out, here.reqid_in), (Mode::Tunnel, there.reqid_in, there.reqid_out));
+        let out = here.traffic.kernel_selectors(Direction::Out, true).sa;
+        assert_eq!((out.src, out.dst.prefix_len(), out.protocol), (network, 0, 0));
+        assert!(agent.pad.may_hold(&Identity::Fqdn("mn.example".into()), &there.traffic));
+        let other = Traffic::new(
+            TrafficItem::any(AddressRange::ANY_V6),
+            TrafficItem::any(AddressRange::host("2001:db8:6::1".parse().expect("address"))),
+        );
+        assert!(!agent.pad.may_hold(&Identity::Fqdn("mn.example".into()), &other), "no other network");
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use slog::{Logger, info, warn};
 use watari_engine::vici::Section;
 use watari_kernel::Capability;
-use watari_policies::{KernelInterface, Secret};
 use watari_policies::config::{self, Loaded};
+use watari_policies::{KernelInterface, Secret};
 
 use crate::args::Args;
 use crate::clock;
@@ -21,6 +21,11 @@ use crate::run::Setup;
 
 /// Where the control socket is when nobody says otherwise.
 const DEFAULT_CONTROL: &str = "/run/watari.vici";
+/// What talking to the kernel's IPsec needs.
+#[cfg(target_os = "linux")]
+const NEEDS: &str = "CAP_NET_ADMIN is needed, and a kernel with XFRM_USER (try `modprobe xfrm_user`).";
+#[cfg(not(target_os = "linux"))]
+const NEEDS: &str = "The superuser is needed, and a kernel with IPsec (try `kldload ipsec`).";
 /// How long the kernel may take to answer the probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// Exit status for a wrong configuration.
@@ -43,9 +48,7 @@ impl Failure {
     }
 
     pub(crate) fn kernel(error: &io::Error) -> Self {
-        let text = format!(
-            "watarid: cannot talk to the kernel's IPsec: {error}\n  CAP_NET_ADMIN is needed, and a kernel with XFRM_USER (try `modprobe xfrm_user`)."
-        );
+        let text = format!("watarid: cannot talk to the kernel's IPsec: {error}\n  {NEEDS}");
         Self { text, status: EXIT_SOCKET }
     }
 
@@ -131,12 +134,19 @@ pub(crate) fn report_kernel(capability: &Capability, log: &Logger) {
 }
 
 /// Whether xfrm_interface is at work: the symbols tell it best, but only to the privileged; else the module lists.
+#[cfg(target_os = "linux")]
 fn xfrm_interface() -> bool {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let in_symbols = watari_xfrm::xfrm_interface_in_symbols(&read("/proc/kallsyms"), &read("/proc/cmdline"));
     let built_in = read(&format!("/lib/modules/{}/modules.builtin", read("/proc/sys/kernel/osrelease").trim()));
     let in_sys = Path::new("/sys/module/xfrm_interface").exists();
     in_symbols || watari_xfrm::xfrm_interface_registered(&read("/proc/modules"), &built_in, in_sys)
+}
+
+/// Other systems have no such thing.
+#[cfg(not(target_os = "linux"))]
+const fn xfrm_interface() -> bool {
+    false
 }
 
 /// The kernel report as a control message.

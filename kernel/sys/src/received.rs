@@ -42,7 +42,6 @@ fn read(socket: &Socket, size: usize) -> io::Result<Received> {
         Ok(length) => {
             // SAFETY: recv wrote `length` octets into the spare capacity and, without MSG_TRUNC, never reports more than it wrote.
             unsafe { bytes.set_len(length.min(bytes.capacity())) };
-            bytes.shrink_to_fit();
             Ok(Received::Datagram(bytes))
         }
         Err(error) => without_data(error),

@@ -65,6 +65,7 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
     let secret = secrets.read(report, section);
     let start = section.read(report, "start", values::flag);
     let terms = terms(report, section, usual.terms.liveness, Side::MobileNode);
+    let networks = networks(report, section, terms.as_ref().map(|terms| &terms.protect));
     let (Some(home_address), Some(home_agent), Some(identity), Some(peer), Some(secret), Some(mut terms)) =
         (home_address, home_agent, identity, peer, secret, terms)
     else {
@@ -79,6 +80,7 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
         identity: identity.value,
         home_agent_identity: peer.value,
         secret,
+        networks,
         terms,
         settings: usual.settings,
         line: report.line(section.span.start),
@@ -91,6 +93,24 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
         home_agent: Some(home_agent.span),
     });
     mark(draft, &section.span);
+}
+
+/// Reads the networks behind a mobile router (RFC 3963); they travel in the payload tunnel.
+fn networks(report: &mut Report<'_>, section: &mut Section<'_>, protect: Option<&BTreeMap<Protected, Reqids>>) -> Vec<IpNet> {
+    if protect.is_some_and(|protect| !protect.contains_key(&Protected::Payload)) {
+        section.without_effect(report, "networks", "payload is not protected; add \"payload\" to protect");
+        return Vec::new();
+    }
+    let one = |report: &mut Report<'_>, value| {
+        let network = values::prefix(report, value)?;
+        if network.prefix_len() == 0 || !matches!(network, IpNet::V6(_)) {
+            report
+                .error(value.span(), format!("{network} is no mobile network: an IPv6 prefix is needed, for example \"2001:db8:5::/48\""));
+            return None;
+        }
+        Some(network)
+    };
+    section.read(report, "networks", |report, value| values::list(report, value, one)).map_or_else(Vec::new, |read| read.value)
 }
 
 /// What a mobile node writes for its home address.
@@ -151,9 +171,9 @@ fn home_agent(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut 
         served.extend(listed.value.into_iter().map(|node| (node, place.clone())));
     }
     let count = terms.protect.len();
-    for (_, place) in &served {
+    for (node, place) in &served {
         draft.places.remotes.push(RemotePlace { home_agent: Some(address.span.clone()), ..place.clone() });
-        draft.places.policies.extend(std::iter::repeat_n(place.header.clone(), count));
+        draft.places.policies.extend(std::iter::repeat_n(place.header.clone(), count.saturating_add(node.networks.len())));
     }
     let profile = HomeAgentProfile {
         home_agent: address.value,
@@ -256,6 +276,7 @@ fn served_node(
     let home_address = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", values::home_address);
     let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
     let secret = secrets.read(report, section);
+    let networks = networks(report, section, protect);
     let reqids = reqids(report, section, protect);
     let (home_address, identity) = (home_address?, identity?);
     let place = RemotePlace {
@@ -276,6 +297,7 @@ fn served_node(
         home_address: home_address.value,
         identity: identity.value,
         secret: secret?,
+        networks,
         reqids,
         line: report.line(section.span.start),
     };

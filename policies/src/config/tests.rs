@@ -240,6 +240,7 @@ fn the_expansion_loads_to_an_equal_configuration() {
         home_address: format!("2001:db8:1::{number:x}").parse().unwrap(),
         identity: Identity::Fqdn(format!("mn{number}.example")),
         secret: SecretId(number.into()),
+        networks: Vec::new(),
         reqids: [(Protected::Payload, Reqids { to_home_agent: Reqid(number.into()), to_mobile_node: Reqid(0) })].into(),
         line: 0,
     };
@@ -503,4 +504,18 @@ fn the_kernel_is_talked_to_by_xfrm_unless_pf_key_is_chosen() {
     let chosen = good(&HOME_AGENT.replace("[watari]\n", "[watari]\nbackend = \"pfkey\"\n"));
     assert_eq!(chosen.config.settings.backend, crate::KernelInterface::PfKey);
     one_error("[watari]\nbackend = \"pf_key\"\n", 2, &["is not understood here", "did you mean \"pfkey\""]);
+}
+
+#[test]
+fn networks_of_a_mobile_router_load_on_both_sides() {
+    let node = MOBILE_NODE.replace("policies =", "networks = [\"2001:db8:5::/48\", \"2001:db8:6::/48\"]\npolicies =");
+    let config = load(&node, "mn.toml", &Vault).expect("loads").config;
+    let names: Vec<_> = config.policies.iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!(names, ["binding", "payload", "network", "network-2"]);
+    let agent = HOME_AGENT.replace("psk = \"first secret\"", "psk = \"first secret\"\nnetworks = \"2001:db8:5::/48\"");
+    let config = load(&agent, "ha.toml", &Vault).expect("loads").config;
+    assert_eq!(config.policies.iter().filter(|policy| policy.name == "network").count(), 1);
+    let complaint = |text: &str| load(text, "x.toml", &Vault).map(|_| ()).expect_err("refused").to_string();
+    assert!(complaint(&node.replace("\"2001:db8:6::/48\"", "\"10.0.0.0/8\"")).contains("no mobile network"));
+    assert!(complaint(&node.replace(", \"payload\"]", "]").replace("payload = [7, 8] ", "")).contains("networks"));
 }

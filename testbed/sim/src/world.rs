@@ -200,6 +200,11 @@ impl<'a> World<'a> {
         self.hosts.iter().flat_map(|host| host.mirror.sas().into_iter().map(|sa| (host.name, sa)))
     }
 
+    /// Every policy of the kernel of a host.
+    pub fn policies(&self, name: &str) -> &[watari_kernel::PolicyEntry] {
+        self.hosts.iter().find(|host| host.name == name).map_or(&[], |host| host.mirror.policies())
+    }
+
     fn schedule(&mut self, at: Duration, event: Event) {
         self.created = self.created.saturating_add(1);
         self.queue.insert((at.max(self.now), self.created), event);
