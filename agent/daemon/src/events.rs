@@ -18,6 +18,10 @@ pub(crate) fn control_event(event: &Event) -> Option<(&'static str, Section)> {
                 .with_list("ike-sas", ike.iter().map(|ike| ike.0.to_string()))
                 .with_list("child-sas", children.iter().map(|child| child.0.to_string())),
         ),
+        Event::HomeAddress { remote, address, held } => (
+            "home-address",
+            section().with("remote", remote.0).with("home-address", address).with("held", if *held { "yes" } else { "no" }),
+        ),
         Event::Notice { cause, detail } => {
             ("alert", section().with("code", cause.code).with("sentence", cause.sentence).with("detail", detail))
         }

@@ -34,6 +34,10 @@ pub(crate) fn log_event(log: &Logger, event: &Event) {
         Event::Notice { cause, detail } => warn!(log, "{}", cause.sentence; "code" => cause.code, "detail" => detail, "help" => cause.help),
         Event::Reconciled { differences } => warn!(log, "state was read again after lost events"; "differences" => differences.join("; ")),
         Event::Adopted(children) => info!(log, "SAs found in the kernel were taken over"; "child_sas" => children.len()),
+        Event::HomeAddress { remote, address, held } => {
+            info!(log, "{}", if *held { "home address assigned" } else { "home address released" };
+            "remote" => remote.0, "address" => %address)
+        }
         Event::Recreated(child) => info!(log, "an SA that the kernel left behind was made again"; "child" => child.0),
         Event::Relocated { remote, old, new, ike, by } => info!(log, "moved without MIGRATE";
             "remote" => remote.0, "from" => old.map(|old| format!("{} - {}", old.local, old.remote)),

@@ -10,6 +10,7 @@ use watari_kernel::{Capability, MigrateSource, Now};
 use watari_policies::Config;
 use watari_sa::{Context, Deadline, Ids, Keying, Rng, SaTable, Target};
 
+use crate::assign::Homes;
 use crate::copies::Copies;
 use crate::core::{Call, Core};
 use crate::key_mobility::Mobility;
@@ -58,6 +59,7 @@ impl Agent {
         let core = Core {
             places: Places::new(&config, Places::default(), &Changed::default()),
             lookup: Lookup::new(&config),
+            homes: Homes::new(&config, Homes::default()),
             mobility: Mobility::new(&config, Mobility::default()),
             config,
             provider,

@@ -77,6 +77,13 @@ impl Agent {
             "terminate" => self.terminate(now, id, arguments),
             "rekey" => self.rekey(id, arguments),
             "mobility" => self.registered(now, id, arguments),
+            "home-address-taken" => {
+                let section = match self.home_taken(now, arguments) {
+                    Ok(address) => Section::new().with("success", "yes").with("home-address", address),
+                    Err(why) => Section::new().with("success", "no").with("errmsg", why),
+                };
+                self.end(id, section);
+            }
             _ => self.reply(id, Reply::Unknown),
         }
     }

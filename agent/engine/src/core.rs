@@ -11,6 +11,7 @@ use watari_policies::{Config, Direction, PolicyId, Protocol, RemoteId};
 use watari_sa::{ChildId, Context, Ids, Rng, SaTable, Target, TransmitId, Want};
 
 use crate::CommandId;
+use crate::assign::Homes;
 use crate::control::Awaited;
 use crate::copies::Copies;
 use crate::install::Entry;
@@ -129,6 +130,7 @@ pub(crate) struct Core {
     pub(crate) differences: Vec<String>,
     pub(crate) traffic: BTreeMap<ChildId, Traffic>,
     pub(crate) commands: BTreeMap<CommandId, Awaited>,
+    pub(crate) homes: Homes,
     pub(crate) manual: Manual,
     /// Protected binding messages, what they showed, and movements that are not believed.
     pub(crate) mobility: Mobility,

@@ -62,6 +62,15 @@ pub enum Event {
         /// The addresses.
         addresses: KmAddress,
     },
+    /// A home address was assigned to a remote or, on a mobile node, to this host; or taken back. For the Mobile IPv6 daemon.
+    HomeAddress {
+        /// The remote.
+        remote: RemoteId,
+        /// The home address.
+        address: IpAddr,
+        /// Whether it holds from now on; if not, it has ended.
+        held: bool,
+    },
     /// An SA that the kernel left behind was made again at the new addresses.
     Recreated(ChildId),
     /// The kernel asked for an SA.

@@ -61,7 +61,11 @@ impl Core {
 
     /// Installs one policy of ours, with the end points of a child SA if there is one; does nothing if all of it stands already.
     pub(crate) fn install_policy(&mut self, id: PolicyId, child: Option<Endpoints>) {
-        let Some(policy) = self.config.policy(id).filter(|policy| policy.installer == Installer::Us).cloned() else { return };
+        let Some(policy) =
+            self.config.policy(id).filter(|policy| policy.installer == Installer::Us && self.config.in_force(policy)).cloned()
+        else {
+            return;
+        };
         let Some(endpoints) = child.or_else(|| self.template_endpoints(id, &policy)) else { return };
         for entry in entries(&policy, endpoints, self.capability.inbound_mh_type != Some(false)) {
             let key = (entry.direction, entry.selector);

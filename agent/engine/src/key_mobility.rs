@@ -124,7 +124,9 @@ impl Mobility {
                 MobilityRole::HomeAgent { home_address } => (Role::HomeAgent, home_address),
                 MobilityRole::None => continue,
             };
-            by_home.entry(home_address).or_default().push(id);
+            if !home_address.is_unspecified() {
+                by_home.entry(home_address).or_default().push(id);
+            }
             peers.insert(id, Peer { role, home_address, movements: remote.movements, policies: Vec::new() });
         }
         for (policy, id) in config.policies.iter().zip((0u32..).map(PolicyId)) {
@@ -143,6 +145,27 @@ impl Mobility {
         // The next look at the policies is never skipped.
         new.seen_spd = u64::MAX;
         new
+    }
+
+    /// The home address of a peer is another one; unspecified for one that has none.
+    pub(crate) fn rehome(&mut self, remote: RemoteId, home_address: IpAddr) {
+        let Some(peer) = self.peers.get_mut(&remote) else { return };
+        let old = std::mem::replace(&mut peer.home_address, home_address);
+        for (address, comes) in [(old, false), (home_address, true)] {
+            let of_address = self.by_home.entry(address).or_default();
+            of_address.retain(|other| *other != remote);
+            // Peers without an address are not looked for by one.
+            if comes && !address.is_unspecified() {
+                of_address.push(remote);
+            }
+            if of_address.is_empty() {
+                self.by_home.remove(&address);
+            }
+        }
+        self.notes.remove(&remote);
+        self.bindings.remove(&remote);
+        self.followed.remove(&remote);
+        self.doubts.remove(&remote);
     }
 
     /// Whether nothing is believed of this peer's movements that no protected binding update stands behind.

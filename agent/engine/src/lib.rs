@@ -3,6 +3,7 @@
 
 mod adopt;
 mod agent;
+mod assign;
 mod control;
 mod copies;
 mod core;

@@ -43,14 +43,34 @@ impl Lookup {
         let alive = |policy: &Policy| config.remote(policy.remote).is_some();
         for (policy, id) in config.policies.iter().zip(0u32..).filter(|(policy, _)| alive(policy)) {
             lookup.of_remote.entry(policy.remote).or_default().push(PolicyId(id));
-            for (direction, reqid) in [(Direction::Out, policy.reqid_out), (Direction::In, policy.reqid_in)] {
-                for selector in policy.traffic.kernel_selectors(direction, true).policies {
-                    let row = Row { policy: PolicyId(id), reqid, mode: policy.mode, selector };
-                    lookup.rows.entry((direction, selector.src, selector.dst)).or_default().push(row);
+            lookup.learn(config, &[PolicyId(id)]);
+        }
+        lookup
+    }
+
+    /// Takes policies in that have come into force; one that is not in force is found by its remote alone.
+    pub(crate) fn learn(&mut self, config: &Config, policies: &[PolicyId]) {
+        let known = policies.iter().filter_map(|id| Some((*id, config.policy(*id)?)));
+        for (id, policy) in known.filter(|(_, policy)| config.in_force(policy)) {
+            for (direction, reqid, selector) in selectors(policy) {
+                let row = Row { policy: id, reqid, mode: policy.mode, selector };
+                self.rows.entry((direction, selector.src, selector.dst)).or_default().push(row);
+            }
+        }
+    }
+
+    /// Takes policies out that go out of force, while their records still say what they were.
+    pub(crate) fn forget(&mut self, config: &Config, policies: &[PolicyId]) {
+        for (id, policy) in policies.iter().filter_map(|id| Some((*id, config.policy(*id)?))) {
+            for (direction, _, selector) in selectors(policy) {
+                let key = (direction, selector.src, selector.dst);
+                let Some(rows) = self.rows.get_mut(&key) else { continue };
+                rows.retain(|row| row.policy != id);
+                if rows.is_empty() {
+                    self.rows.remove(&key);
                 }
             }
         }
-        lookup
     }
 
     /// Policies that fit, in configuration order: those with the very addresses, else those whose addresses cover them on one side.
@@ -95,6 +115,13 @@ fn fits(row: &Row, wanted: &Wanted) -> bool {
     let (ours, theirs) = (row.selector, wanted.selector);
     let typed = wanted.types && ours.protocol == theirs.protocol && ours.sport.mask != 0 && theirs.sport.mask != 0;
     reqid && mode && (!typed || ours.sport == theirs.sport)
+}
+
+/// The kernel selectors of a policy in both directions, with the reqid of each.
+fn selectors(policy: &Policy) -> impl Iterator<Item = (Direction, Reqid, Selector)> {
+    [(Direction::Out, policy.reqid_out), (Direction::In, policy.reqid_in)].into_iter().flat_map(|(direction, reqid)| {
+        policy.traffic.kernel_selectors(direction, true).policies.into_iter().map(move |selector| (direction, reqid, selector))
+    })
 }
 
 fn supernets(net: IpNet) -> impl Iterator<Item = IpNet> {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use watari_kernel::Now;
 use watari_policies::model::Endpoints;
-use watari_policies::{Action, Config, Identity, Installer, Ipsec, IpsecId, Policy, PolicyId, Remote, RemoteId};
+use watari_policies::{Action, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, Policy, PolicyId, Remote, RemoteId};
 use watari_sa::{Owner, Target};
 
 use crate::agent::{Agent, sensible};
+use crate::assign::Homes;
 use crate::core::{Call, Core};
 use crate::key_mobility::Mobility;
 use crate::lookup::Lookup;
@@ -35,7 +36,9 @@ impl Agent {
     /// Changes the configuration; how many records went or came, in words.
     pub(crate) fn reload(&mut self, now: Now, new: Config) -> String {
         let vacant = self.vacant(now);
-        let merged = merge(&self.core.config, sensible(new), &vacant);
+        let mut new = sensible(new);
+        carry_homes(&self.core.config, &mut new);
+        let merged = merge(&self.core.config, new, &vacant);
         let gone = merged.remotes.gone.len().saturating_add(merged.policies.gone.len());
         let come = merged.remotes.fresh.len().saturating_add(merged.policies.fresh.len());
         for policy in merged.policies.gone.iter().copied().map(PolicyId) {
@@ -61,6 +64,7 @@ impl Agent {
         self.core.config = merged.config;
         self.keying.reconfigured();
         self.core.lookup = Lookup::new(&self.core.config);
+        self.core.homes = Homes::new(&self.core.config, std::mem::take(&mut self.core.homes));
         self.core.mobility = Mobility::new(&self.core.config, std::mem::take(&mut self.core.mobility));
         let changed = Changed { remotes: merged.remotes.fresh, policies: merged.policies.fresh };
         self.core.places = Places::new(&self.core.config, std::mem::take(&mut self.core.places), &changed);
@@ -136,6 +140,26 @@ pub(crate) fn is_retired(remote: &Remote) -> bool {
     remote.name == RETIRED
 }
 
+/// Home addresses that are assigned now hold in the new configuration too, where the same identity is served by an equal block.
+fn carry_homes(old: &Config, new: &mut Config) {
+    let holders = old.remotes.iter().filter(|remote| remote.assigned.is_some());
+    let held: BTreeMap<&Identity, (&Remote, std::net::IpAddr)> =
+        holders.filter_map(|remote| Some((&remote.remote_identity, (remote, remote.role.home_address()?)))).collect();
+    let lookup = Lookup::new(new);
+    let carried: Vec<_> = (0u32..)
+        .zip(&new.remotes)
+        .filter_map(|(id, remote)| {
+            let (before, home) = held.get(&remote.remote_identity)?;
+            let (was, is) = (old.block_of(before)?, new.block_of(remote)?);
+            let role = std::mem::discriminant(&remote.role) == std::mem::discriminant(&before.role);
+            (role && watari_policies::Block { line: is.line, ..was.clone() } == *is).then_some((RemoteId(id), *home))
+        })
+        .collect();
+    for (remote, home) in carried {
+        new.fill(remote, home, lookup.policies_of(remote));
+    }
+}
+
 struct Merged {
     config: Config,
     remotes: Placed,
@@ -146,8 +170,16 @@ struct Merged {
 fn merge(old: &Config, new: Config, vacant: &Vacant) -> Merged {
     let mut config = Config { pad: new.pad, settings: new.settings, ..old.clone() };
     let ipsecs = place(&mut config.ipsecs, new.ipsecs, Ipsec::clone, |_| false, &vacant.ipsecs);
+    let strip = |block: &Block| Block { line: 0, ..block.clone() };
+    let named: BTreeSet<u32> = old.remotes.iter().filter_map(|remote| Some(remote.assigned?.block.0)).collect();
+    let unused = (0u32..).zip(&old.blocks).map(|(id, _)| id).filter(|id| !named.contains(id)).collect();
+    let blocks = place(&mut config.blocks, new.blocks, strip, |_| false, &unused);
+    let mut remotes = new.remotes;
+    for assigned in remotes.iter_mut().filter_map(|remote| remote.assigned.as_mut()) {
+        assigned.block = BlockId(blocks.ids.get(assigned.block.0 as usize).copied().unwrap_or(u32::MAX));
+    }
     let strip = |remote: &Remote| Remote { line: 0, ..remote.clone() };
-    let remotes = place(&mut config.remotes, new.remotes, strip, |remote| remote.name == RETIRED, &vacant.remotes);
+    let remotes = place(&mut config.remotes, remotes, strip, |remote| remote.name == RETIRED, &vacant.remotes);
     let of = |ids: &[u32], id: u32| ids.get(id as usize).copied().unwrap_or(u32::MAX);
     let policies = new.policies.into_iter().map(|policy| Policy {
         remote: RemoteId(of(&remotes.ids, policy.remote.0)),
@@ -235,6 +267,7 @@ fn retire_remote(remote: &mut Remote) {
     remote.remote_address = None;
     remote.start = false;
     remote.liveness = None;
+    remote.assigned = None;
 }
 
 /// Protects nothing and belongs to nobody who could ask.

@@ -109,6 +109,7 @@ impl Agent {
             Action::Transmit(transmit) => self.transmit(now, transmit),
             Action::Kernel(id, request) => self.forward(id, request),
             Action::Work(id, work) => self.core.outputs.push_back(Output::Work(id, work)),
+            Action::Assign { ike, remote, wish } => self.home_wish(now, ike, remote, wish),
             Action::Event(event) => self.keying_event(now, event),
         }
     }
@@ -184,6 +185,7 @@ impl Agent {
             _ => {}
         }
         self.outcome(&event);
+        self.home_after(&event);
         self.core.tell(Event::Keying(event));
     }
 

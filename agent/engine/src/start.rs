@@ -102,12 +102,18 @@ impl Agent {
     }
 
     /// Wants a child for a policy that is to be negotiated at start-up, if nothing serves it yet and the kernel has the policy.
-    fn start_policy(&mut self, id: PolicyId) {
+    pub(crate) fn start_policy(&mut self, id: PolicyId) {
         let core = &mut self.core;
         let Some(policy) = core.config.policy(id) else { return };
         let by_hand = core.by_hand(id);
         let start = by_hand || core.config.remote(policy.remote).is_some_and(|remote| remote.start);
-        let there = policy.installer == Installer::Us || core.spd.present(id);
+        // The home agent is asked for a home address by whichever policy comes first; the others wait for the answer.
+        let waits = !core.config.in_force(policy);
+        let asks = core.config.remote(policy.remote).is_some_and(|remote| remote.assigned.is_some_and(|assigned| assigned.ask.is_some()));
+        if waits && !(asks && core.lookup.policies_of(policy.remote).first() == Some(&id)) {
+            return;
+        }
+        let there = policy.installer == Installer::Us || core.spd.present(id) || waits;
         let served = !by_hand && core.children.of_policy(id).next().is_some();
         if core.ready && !core.stopping && start && there && !served && policy.action == Action::Protect && core.reachable(id) {
             core.calls.push_back(Call::Want(Want { policy: id, trigger: Trigger::Start }));

@@ -62,6 +62,18 @@ impl Places {
         Self { remotes: remotes.collect(), policies: policies.collect(), addresses: before.addresses }
     }
 
+    /// The home address of a remote is another one: what its policies say is read again, what was known of their tunnels is void.
+    pub(crate) fn rehome(&mut self, config: &Config, remote: RemoteId, policies: &[PolicyId]) {
+        if let (Some(place), Some(record)) = (self.remotes.get_mut(remote.0 as usize), config.remote(remote)) {
+            place.role = record.role;
+        }
+        for id in policies {
+            if let (Some(place), Some(policy)) = (self.policies.get_mut(id.0 as usize), config.policy(*id)) {
+                (place.hosts, place.template, place.remembered) = (hosts(policy), None, None);
+            }
+        }
+    }
+
     /// Keeps the addresses for key management that a MIGRATE named; whether that is news for this policy.
     pub(crate) fn remember(&mut self, policy: PolicyId, addresses: KmAddress) -> bool {
         let Some(place) = self.policies.get_mut(policy.0 as usize) else { return false };

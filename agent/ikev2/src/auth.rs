@@ -10,6 +10,7 @@ use watari_wire::ikev2::{AuthMethod, Delete, ExchangeType, NotifyType, Payload};
 
 use crate::Ikev2;
 use crate::child::ChildPlan;
+use crate::configuration;
 use crate::identity;
 use crate::outbox::WorkFor;
 use crate::payloads::{Payloads, notify};
@@ -108,6 +109,9 @@ impl Ikev2 {
         }
         payloads.push(Payload::IdResponder(identity::to_wire(&config.remote_identity)));
         payloads.push(Payload::Authentication { method: AuthMethod::SHARED_KEY, data: proof.clone() });
+        //= rfc7296#2.19
+        //# CP stands before SA
+        payloads.extend(configuration::request(config));
         payloads.extend(build.offer_payloads());
         sa.only_one = initial_contact;
         self.send_request(context, ike, ExchangeType::IKE_AUTH, &payloads);
@@ -166,7 +170,10 @@ impl Ikev2 {
         }
     }
 
-    fn auth_accepted(&mut self, context: &mut Context<'_>, ike: IkeId) {
+    pub(crate) fn auth_accepted(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        if !self.home_given(context, ike) {
+            return;
+        }
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let State::AwaitAuth(attempt) = &mut sa.state else { return };
         let (Some(received), Some(child)) = (attempt.received.take(), attempt.child) else { return };
@@ -174,6 +181,9 @@ impl Ikev2 {
         sa.first_child = Some(child);
         sa.wants.pop_front();
         self.establish(context, ike);
+        if !self.first_child_stays(context, ike, &received) {
+            return;
+        }
         //= rfc7296#2.21.2
         //# failure of the child SA does not take the IKE SA with it
         self.child_answered(context, child, Payloads(&received), &nr);

@@ -63,10 +63,18 @@ impl Ikev2 {
             return;
         }
         let Some(received) = attempt.received.clone() else { return };
+        if !self.home_settled(context, ike) {
+            return;
+        }
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
         // The path of the authenticated request is the peer's, whatever IKE_SA_INIT came from.
         if let Some(answering) = sa.window.answering {
             sa.path = answering.path;
         }
+        if self.no_home(ike) {
+            return self.auth_answer(context, ike, Vec::new(), None);
+        }
+        let Some(State::AwaitAuth(attempt)) = self.sas.get(&ike).map(|sa| &sa.state) else { return };
         let asked = Asked { ni: attempt.ni.clone(), nr: attempt.nr.clone(), in_auth: true, replaces: None };
         match self.child_requested(context, ike, Payloads(&received), asked) {
             Ok(child) => {
@@ -82,6 +90,7 @@ impl Ikev2 {
 
     /// Sends the IKE_AUTH response with what there is to say of the child SA: the IKE SA stands.
     pub(crate) fn auth_answer(&mut self, context: &mut Context<'_>, ike: IkeId, of_child: Vec<Payload>, refusal: Option<&Refusal>) {
+        let (told, _) = self.home_told(ike);
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let Some(config) = sa.remote.and_then(|id| context.config.remote(id)) else { return self.remote_gone(context, ike) };
         let State::AwaitAuth(attempt) = &mut sa.state else { return };
@@ -90,6 +99,7 @@ impl Ikev2 {
             Payload::IdResponder(identity::to_wire(&config.local_identity)),
             Payload::Authentication { method: AuthMethod::SHARED_KEY, data: proof },
         ];
+        payloads.extend(told);
         payloads.extend(of_child);
         if let Some(refusal) = refusal.filter(|refusal| refusal.worth_telling()) {
             let path = sa.path;

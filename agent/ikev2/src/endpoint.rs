@@ -17,6 +17,7 @@ use crate::child::ChildBuild;
 use crate::cookie::CookieJar;
 use crate::directory::Directory;
 use crate::hints::Limit;
+use crate::home::Home;
 use crate::install::Kid;
 use crate::outbox::{Outbox, RequestFor, WorkFor};
 use crate::payloads::{notify, notify_with};
@@ -36,6 +37,7 @@ pub struct Ikev2 {
     pub(crate) awaiting: BTreeSet<(IpAddr, IkeId)>,
     pub(crate) builds: BTreeMap<ChildId, ChildBuild>,
     pub(crate) kids: BTreeMap<ChildId, Kid>,
+    pub(crate) homes: BTreeMap<IkeId, Home>,
     pub(crate) contacted: BTreeSet<RemoteId>,
     pub(crate) resting: BTreeMap<RemoteId, Rest>,
     pub(crate) directory: Directory,
@@ -124,6 +126,7 @@ impl Ikev2 {
         self.no_longer_half_open(ike);
         let Some(sa) = self.sas.remove(&ike) else { return };
         self.by_spi.remove(&sa.local_spi());
+        self.homes.remove(&ike);
         if let Some(remote) = sa.remote {
             self.by_remote.remove(&(remote, ike));
         }
@@ -270,7 +273,10 @@ impl Ikev2 {
         self.heard_from(context, ike, &datagram.path, false);
         match (header.exchange, unauthenticated) {
             (ExchangeType::IKE_AUTH, true) => self.auth_requested(context, ike, payloads),
-            (ExchangeType::CREATE_CHILD_SA, false) => self.create_child_requested(context, ike, &payloads),
+            (ExchangeType::CREATE_CHILD_SA, false) => {
+                self.homes.remove(&ike);
+                self.create_child_requested(context, ike, &payloads);
+            }
             (ExchangeType::INFORMATIONAL, false) => self.informed(context, ike, &payloads),
             _ => {
                 let detail = format!("{} in a state that has no place for it", header.exchange);
@@ -391,6 +397,7 @@ impl Keying for Ikev2 {
             KeyingInput::AddressUsable(address) => self.address_usable(context, address),
             KeyingInput::Done(id, reply) => self.kernel_done(context, id, reply),
             KeyingInput::WorkDone(id, done) => self.work_done(context, id, done),
+            KeyingInput::Assigned(ike, assignment) => self.assigned(context, ike, assignment),
             KeyingInput::Timeout => self.timeout(context),
         }
     }

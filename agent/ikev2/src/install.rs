@@ -167,7 +167,12 @@ impl Ikev2 {
     fn child_answer(&mut self, context: &mut Context<'_>, child: ChildId) {
         let Some(build) = self.builds.get(&child) else { return };
         let (ike, payloads) = (build.ike, build.answer_payloads());
-        if build.in_auth { self.auth_answer(context, ike, payloads, None) } else { self.answer(context, ike, &payloads) }
+        if build.in_auth {
+            return self.auth_answer(context, ike, payloads, None);
+        }
+        let (mut told, _) = self.home_told(ike);
+        told.extend(payloads);
+        self.answer(context, ike, &told);
     }
 
     /// Both halves are installed: it is in use, and what it replaces goes.

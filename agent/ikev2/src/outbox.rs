@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use watari_kernel::{Endpoints, KernelRequest, RequestId, SaId};
-use watari_policies::Protocol;
-use watari_sa::{Action, ChildId, Context, IkeId, KeyingEvent, Path, Transmit, TransmitId, Work, WorkId};
+use watari_policies::{Protocol, RemoteId};
+use watari_sa::{Action, ChildId, Context, IkeId, KeyingEvent, Path, Transmit, TransmitId, Wish, Work, WorkId};
 
 /// Whom a piece of work is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +118,11 @@ impl Outbox {
     /// Forgets a transmission: answered, or sent again under another id.
     pub(crate) fn forget_transmit(&mut self, id: TransmitId) {
         self.transmits.remove(&id);
+    }
+
+    /// Asks for a decision about a home address.
+    pub(crate) fn assign(&mut self, ike: IkeId, remote: RemoteId, wish: Wish) {
+        self.actions.push_back(Action::Assign { ike, remote, wish });
     }
 
     /// Tells what happened.

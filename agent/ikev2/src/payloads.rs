@@ -68,9 +68,9 @@ impl<'a> Payloads<'a> {
         self.notifies().find(|notify| notify.notify_type == kind)
     }
 
-    /// The first N that reports an error.
+    /// The first N that reports an error. USE_ASSIGNED_HoA has the number of one, but goes along with what was given (RFC 5026 5.3.2).
     pub(crate) fn error(self) -> Option<&'a Notify> {
-        self.notifies().find(|notify| notify.notify_type.is_error())
+        self.notifies().find(|notify| notify.notify_type.is_error() && notify.notify_type != NotifyType::USE_ASSIGNED_HOA)
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Refusal {
     Mode,
     /// The identity may not hold SAs for these addresses.
     NotAuthorised(Identity, Traffic),
+    /// The peer has no home address and asks for none.
+    NoHomeAddress,
     /// The IKE SA holds as many child SAs as a peer may have.
     NoMore(usize),
     /// Something else is under way; the peer may try later.
@@ -61,6 +63,7 @@ impl Refusal {
             //# INVALID_KE_PAYLOAD names the group that is wanted in two octets
             Self::Group(group) => notify_with(NotifyType::INVALID_KE_PAYLOAD, group.transform_id().to_be_bytes().to_vec()),
             Self::Traffic { .. } | Self::NotAuthorised(..) => notify(NotifyType::TS_UNACCEPTABLE),
+            Self::NoHomeAddress => notify(NotifyType::FAILED_CP_REQUIRED),
             Self::NoMore(_) => notify(NotifyType::NO_ADDITIONAL_SAS),
             Self::Temporary(_) => notify(NotifyType::TEMPORARY_FAILURE),
             //= rfc7296#2.25
@@ -80,6 +83,7 @@ impl Refusal {
             Self::Traffic { .. } => Cause::TRAFFIC_UNACCEPTABLE,
             Self::Mode => Cause::TRANSPORT_REFUSED,
             Self::NotAuthorised(..) => Cause::NOT_AUTHORISED,
+            Self::NoHomeAddress => Cause::HOME_ADDRESS,
             Self::Kernel(_) => Cause::KERNEL_REFUSED,
             Self::Crypto(_) => Cause::MALFORMED,
             Self::Proof(_) => Cause::AUTHENTICATION_FAILED,
@@ -107,6 +111,7 @@ impl Refusal {
             ),
             Self::Mode => "the policy wants transport mode, the peer did not ask for it".to_owned(),
             Self::NotAuthorised(identity, traffic) => format!("{identity} asks for {{{}}}", describe(&traffic.remote)),
+            Self::NoHomeAddress => "the peer has no home address and asks for none".to_owned(),
             Self::NoMore(most) => format!("the peer has {most} child SAs in this IKE SA already"),
             Self::Temporary(why) => (*why).to_owned(),
             Self::ChildNotFound(_, spi) => format!("no child SA with SPI {spi:08x}"),

@@ -8,7 +8,9 @@ use watari_crypto::Provider;
 use watari_kernel::{Capability, Endpoints, KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId};
 use watari_policies::{Config, Identity, PolicyId, RemoteId, Selector};
 
-use crate::{Cause, ChildId, Datagram, IkeId, Path, Rng, SaTable, Transmit, TransmitId, Undeliverable, Work, WorkDone, WorkId};
+use crate::{
+    Assignment, Cause, ChildId, Datagram, IkeId, Path, Rng, SaTable, Transmit, TransmitId, Undeliverable, Wish, Work, WorkDone, WorkId,
+};
 
 /// Source of every id of one agent; an id is never used twice.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,6 +85,8 @@ pub enum KeyingInput {
     Done(RequestId, Result<KernelReply, KernelError>),
     /// A piece of work of this protocol was done.
     WorkDone(WorkId, WorkDone),
+    /// What became of a wish about a home address.
+    Assigned(IkeId, Assignment),
     /// The deadline came.
     Timeout,
 }
@@ -143,6 +147,15 @@ pub enum Action {
     Kernel(RequestId, KernelRequest),
     /// Hand out work.
     Work(WorkId, Work),
+    /// Decide about the home address of a remote and make its policies; the answer is `KeyingInput::Assigned`.
+    Assign {
+        /// The IKE SA in which it was asked.
+        ike: IkeId,
+        /// Whose address it is.
+        remote: RemoteId,
+        /// What is wished for.
+        wish: Wish,
+    },
     /// Tell what happened.
     Event(KeyingEvent),
 }

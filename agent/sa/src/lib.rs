@@ -1,6 +1,7 @@
 //! What the key-management protocols share: paths, child SAs and their table, work for the key keeper, the `Keying` contract,
 //! negotiation and cause codes. No I/O; time and randomness are arguments.
 
+pub mod assign;
 pub mod cause;
 pub mod child;
 pub mod install;
@@ -12,6 +13,7 @@ pub mod rng;
 pub mod table;
 pub mod work;
 
+pub use assign::{Assign, Assignment, Denial, Wish};
 pub use cause::Cause;
 pub use child::{ChildId, ChildSa, ChildState, IkeId, Owner, SaHalf};
 pub use install::{Agreed, sa_selector};

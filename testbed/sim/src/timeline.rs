@@ -102,6 +102,11 @@ pub enum Happening {
     DaemonKilled,
     /// The key-management daemon started again.
     DaemonStarted,
+    /// Somebody forged a binding update.
+    Forged {
+        /// In whose name.
+        node: String,
+    },
     /// The host went down.
     HostDown,
     /// The host booted.
@@ -133,6 +138,8 @@ pub fn words(event: &Event, names: &Names) -> Option<Words> {
     let detail = |text: String| Some(Words { text, up: false, detail: true });
     match event {
         Event::Keying(event) => keying_words(event, names),
+        Event::HomeAddress { remote, address, held: true } => plain(format!("home address {} with {}", place(*address), names.remote(*remote))),
+        Event::HomeAddress { remote, address, held: false } => plain(format!("{} is no longer with {}", place(*address), names.remote(*remote))),
         Event::Recreated(child) => plain(format!("child SA {} was left behind by the kernel and is made again", child.0)),
         Event::Acquired { policy: Some(policy) } => plain(format!("kernel asks for SAs: {}", names.policy(*policy))),
         Event::Acquired { policy: None } => detail("kernel asks for SAs of a policy that is not ours".to_owned()),
@@ -235,6 +242,7 @@ impl fmt::Display for Happening {
             Self::Agent(words) => f.write_str(&words.text),
             Self::DaemonKilled => f.write_str("watarid is killed; the kernel keeps its SAs"),
             Self::DaemonStarted => f.write_str("watarid starts again"),
+            Self::Forged { node } => write!(f, "sends a binding update in the name of {node}, without IPsec and without extension header"),
             Self::HostDown => f.write_str("host goes down; nothing remains"),
             Self::HostUp => f.write_str("host boots"),
         }

@@ -146,6 +146,9 @@ impl Ikev2 {
     /// The peer asks for a new child SA.
     pub(super) fn new_child_requested(&mut self, context: &mut Context<'_>, ike: IkeId, payloads: Payloads<'_>) -> Result<(), Refusal> {
         self.may_touch_children(ike)?;
+        if !self.home_is_decided(ike) && self.home_requested(context, ike, payloads)? {
+            return Ok(());
+        }
         let child = self.child_for_peer(context, ike, payloads, None)?;
         // Both ends may want the same policy at once: the nonces decide as for a rekey.
         let policy = self.builds.get(&child).map(|build| build.policy);

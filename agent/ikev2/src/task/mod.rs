@@ -297,7 +297,9 @@ impl Ikev2 {
             {
                 self.drop_message(path, refusal.cause(), refusal.detail());
             }
-            self.answer(context, ike, &[refusal.notify()]);
+            let (mut told, _) = self.home_told(ike);
+            told.push(refusal.notify());
+            self.answer(context, ike, &told);
         }
     }
 

@@ -15,8 +15,8 @@ use watari_policies::{
     Ports, Protocol, Remote, RemoteId, Reqid, Secret, SecretId, Selector, Traffic, TrafficItem,
 };
 use watari_sa::{
-    Action, ChildId, ChildSa, Context, Datagram, Ids, IkeId, IkeState, Keying, KeyingEvent, KeyingInput, Path, Rng, SaTable, Target,
-    Transmit, Trigger, Undeliverable, Want, Whereabouts, Work, WorkDone, WorkId, work,
+    Action, Assignment, ChildId, ChildSa, Context, Datagram, Denial, Ids, IkeId, IkeState, Keying, KeyingEvent, KeyingInput, Path, Rng,
+    SaTable, Target, Transmit, Trigger, Undeliverable, Want, Whereabouts, Wish, Work, WorkDone, WorkId, work,
 };
 
 pub const A: &str = "2001:db8:f1::a";
@@ -115,6 +115,9 @@ impl Kernel {
 pub struct Host {
     pub ike: Ikev2,
     pub config: Config,
+    /// What was wished for about home addresses, and who decides.
+    pub wishes: Vec<Wish>,
+    pub assign: fn(&mut Config, RemoteId, Wish) -> Assignment,
     pub children: SaTable,
     pub rng: Rng,
     pub ids: Ids,
@@ -294,6 +297,8 @@ fn make_host(policies: Vec<Policy>, remote: Remote, seed: u8, places: Places) ->
     Host {
         ike: Ikev2::new(true),
         config: Config { remotes: vec![remote], policies, ipsecs: vec![ipsec], pad, settings: Settings::default(), ..Config::default() },
+        wishes: Vec::new(),
+        assign: |_, _, _| Assignment::Refused(Denial::NotServed),
         children: SaTable::default(),
         rng: Rng::new([seed; 32]),
         ids: Ids::default(),
@@ -375,6 +380,12 @@ impl Pair {
                         let done = work::perform(&*host.provider, &host.secrets, work);
                         host.handle(now, KeyingInput::WorkDone(id, done));
                     }
+                }
+                Action::Assign { ike, remote, wish } => {
+                    let host = self.host(side);
+                    host.wishes.push(wish);
+                    let assignment = (host.assign)(&mut host.config, remote, wish);
+                    host.handle(now, KeyingInput::Assigned(ike, assignment));
                 }
                 Action::Event(event) => {
                     if !matches!(event, KeyingEvent::Keys { .. }) {
