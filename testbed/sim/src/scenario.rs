@@ -305,6 +305,8 @@ pub struct Scenario {
     pub runs_on: RunsOn,
     /// The mobile nodes; there is always one home agent and one correspondent.
     pub mobile_nodes: Vec<MobilePlan>,
+    /// Hosts whose agents talk PF_KEY instead of netlink XFRM to their kernel; the simulator's kernels know no difference.
+    pub pf_key: &'static [&'static str],
     /// What is protected.
     pub protect: Vec<Protected>,
     /// How narrow the mobile nodes' binding selectors are.
@@ -348,6 +350,7 @@ impl Scenario {
             sentence,
             runs_on: RunsOn::Everywhere,
             mobile_nodes: vec![MobilePlan::first(Link::F1)],
+            pf_key: &[],
             protect: vec![Protected::Binding, Protected::Payload],
             binding: BindingSelector::Any,
             peer_binding: None,
@@ -386,10 +389,14 @@ impl Scenario {
         self.protect.iter().map(pair).collect()
     }
 
+    /// The one suite of child SAs: the scenarios are about movement, and a thousand runs must not take an hour. PF_KEY has no AEAD.
+    pub const fn esp(&self) -> &'static str {
+        if self.pf_key.is_empty() { "aes128gcm16" } else { "aes128-sha512" }
+    }
+
     fn terms(&self, binding: BindingSelector) -> Terms {
-        // One cheap suite: the scenarios are about movement, and a thousand runs must not take an hour.
         let ike = IkeProposal::parse("aes128gcm16-prfsha256-x25519").into_iter().collect();
-        let esp = ChildProposal::parse("aes128gcm16").into_iter().collect();
+        let esp = ChildProposal::parse(self.esp()).into_iter().collect();
         Terms {
             binding_selector: binding,
             protect: self.protect.iter().map(|what| (*what, what.usual_reqids())).collect(),

@@ -34,6 +34,9 @@ pub fn all() -> Vec<Scenario> {
         mh_range(),
         protocol_only_peer(),
         duplicates(),
+        pfkey_moves(),
+        pfkey_and_xfrm(),
+        pfkey_typed(),
     ]
 }
 
@@ -171,6 +174,21 @@ fn typed() -> Scenario {
         .then(16_000, go(Link::Home))
         .then(22_000, go(Link::F3));
     lasting(scenario, 30, Expectation { prefix_advertisements: 2, ..answered(150) })
+}
+
+fn pfkey_moves() -> Scenario {
+    let sentence = "The main job with agents that talk PF_KEY to their kernels: ACQUIRE without selector, MIGRATE without types.";
+    Scenario { name: "pfkey-moves", sentence, pf_key: &["mn", HA], ..roam() }
+}
+
+fn pfkey_and_xfrm() -> Scenario {
+    let sentence = "The mobile node's agent talks PF_KEY, the home agent's netlink XFRM: what both can install is agreed on.";
+    Scenario { name: "pfkey-and-xfrm", sentence, pf_key: &["mn"], ..roam() }
+}
+
+fn pfkey_typed() -> Scenario {
+    let sentence = "RFC 4877 selectors through PF_KEY: types in the ports of addresses, and none in MIGRATE.";
+    Scenario { name: "pfkey-typed", sentence, pf_key: &["mn", HA], ..typed() }
 }
 
 fn home_test() -> Scenario {

@@ -155,7 +155,7 @@ fn terms(scenario: &Scenario, binding: BindingSelector) -> String {
     if scenario.protect.contains(&Protected::Binding) {
         text += &format!("binding_selector = \"{}\"\n", word(binding));
     }
-    text += "ike = [\"aes128gcm16-prfsha256-x25519\"]\nesp = [\"aes128gcm16\"]\n";
+    text += &format!("ike = [\"aes128gcm16-prfsha256-x25519\"]\nesp = [\"{}\"]\n", scenario.esp());
     text + &lifetime("ike_lifetime", &scenario.ike_lifetime) + &lifetime("child_lifetime", &scenario.child_lifetime)
 }
 
@@ -165,12 +165,18 @@ fn secret(scenario: &Scenario, plan: &MobilePlan) -> String {
     String::from_utf8_lossy(own).into_owned()
 }
 
+/// How the agent of a host talks to its kernel.
+fn backend(scenario: &Scenario, host: &str) -> &'static str {
+    if scenario.pf_key.contains(&host) { "[watari]\nbackend = \"pfkey\"\n\n" } else { "" }
+}
+
 /// The configuration file of a mobile node.
 pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> String {
     let protect = scenario.mobile_signalling(plan).agreement.protect;
     format!(
-        "[mobile_node]\nhome_address = \"{}\"\nhome_agent = \"{HOME_AGENT}\"\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
+        "{}[mobile_node]\nhome_address = \"{}\"\nhome_agent = \"{HOME_AGENT}\"\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
          psk = \"{}\"\nliveness = \"{}\"\n{}{}",
+        backend(scenario, plan.name),
         plan.home_address(),
         plan.name,
         secret(scenario, plan),
@@ -183,7 +189,11 @@ pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> St
 /// The configuration file of the home agent.
 pub(super) fn home_configuration(scenario: &Scenario) -> String {
     let binding = scenario.peer_binding.unwrap_or(scenario.binding);
-    let mut text = format!("[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"{HA}.example\"\n{}", terms(scenario, binding));
+    let mut text = format!(
+        "{}[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"{HA}.example\"\n{}",
+        backend(scenario, HA),
+        terms(scenario, binding)
+    );
     for (plan, agreement) in scenario.mobile_nodes.iter().zip(scenario.home_signalling().agreements) {
         text += &format!(
             "\n[[home_agent.mobile_node]]\nname = \"{}\"\nhome_address = \"{}\"\nidentity = \"{}.example\"\npsk = \"{}\"\n{}",
