@@ -148,7 +148,7 @@ pub struct SaInfo {
     pub packets: u64,
     /// Seconds since the Unix epoch at which it was added; 0 if unknown.
     pub added: u64,
-    /// Seconds since the Unix epoch of its first use; 0 if never used.
+    /// Seconds since the Unix epoch of its last use, or of its first where the kernel tells no more (PF_KEY); 0 if never used.
     pub used: u64,
 }
 

@@ -113,6 +113,9 @@ impl Agent {
         for (way, sa) in [("in", child.inbound_id()), ("out", child.outbound_id())] {
             if let Some(usage) = usages.get(&sa) {
                 row = row.with(&format!("bytes-{way}"), usage.bytes).with(&format!("packets-{way}"), usage.packets);
+                if usage.used > 0 {
+                    row = row.with(&format!("use-{way}"), now.wall.as_secs().saturating_sub(usage.used));
+                }
             }
         }
         row.with("install-time", now.boot.saturating_sub(child.created).as_secs())

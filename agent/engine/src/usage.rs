@@ -34,6 +34,8 @@ pub(crate) struct Usage {
     pub(crate) bytes: u64,
     /// Packets.
     pub(crate) packets: u64,
+    /// Seconds since the Unix epoch of the last use; 0 for never.
+    pub(crate) used: u64,
 }
 
 /// What SAs have carried, by id.
@@ -76,7 +78,7 @@ impl Agent {
     /// The kernel answered, or refused to.
     pub(crate) fn count(&mut self, now: Now, id: CommandId, sas: &[SaInfo]) {
         let Some(Awaited::Counts(counting)) = self.core.commands.get_mut(&id) else { return };
-        let usages = sas.iter().filter_map(|info| Some((info.id()?, Usage { bytes: info.bytes, packets: info.packets })));
+        let usages = sas.iter().filter_map(|info| Some((info.id()?, Usage { bytes: info.bytes, packets: info.packets, used: info.used })));
         counting.usages.extend(usages);
         counting.left = counting.left.saturating_sub(1);
         if counting.left == 0

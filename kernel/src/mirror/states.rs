@@ -161,9 +161,7 @@ impl State {
     pub(crate) fn count(&mut self, now: Now, octets: u64) -> (bool, bool) {
         self.bytes = self.bytes.saturating_add(octets);
         self.packets = self.packets.saturating_add(1);
-        if self.used_wall == 0 {
-            self.used_wall = now.wall.as_secs();
-        }
+        self.used_wall = now.wall.as_secs();
         let Standing::Valid { lifetime, warned, .. } = &mut self.standing else { return (false, false) };
         let over = |limit: u64, value: u64| limit > 0 && value >= limit;
         let hard = over(lifetime.hard_bytes, self.bytes) || over(lifetime.hard_packets, self.packets);

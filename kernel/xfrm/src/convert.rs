@@ -247,6 +247,6 @@ pub(crate) fn sa(raw: &UserSaInfo, attributes: &Attributes) -> Result<SaInfo, St
         bytes: raw.curlft.bytes,
         packets: raw.curlft.packets,
         added: raw.curlft.add_time,
-        used: raw.curlft.use_time,
+        used: attributes.one::<u64>(Xfrma::LastUsed)?.unwrap_or(raw.curlft.use_time),
     })
 }

@@ -46,6 +46,7 @@ pub(crate) enum Xfrma {
     Tmpl = 5,
     Policy = 7,
     Coaddr = 14,
+    LastUsed = 15,
     PolicyType = 16,
     Migrate = 17,
     AlgAead = 18,

@@ -34,9 +34,11 @@ fn count(bench: &mut Bench, millis: u64) {
     };
     while let Some(id) = bench.requests.iter().find_map(|(_, request)| spi(request)) {
         let packets = u64::from(id.spi.0);
+        let used = if packets < 0x100 { at(millis).wall.as_secs() - 3 } else { 0 };
         let info = SaInfo {
             packets,
             bytes: packets * 256,
+            used,
             ..sa(id.spi.0, Endpoints { src: ip(HA), dst: id.dst }, Mode::Tunnel, 0, selector("::", "::"))
         };
         bench.answer(millis, |request| spi(request) == Some(id), KernelReply::Sa(Some(info)));
@@ -80,6 +82,7 @@ fn lists_speak_as_strongswan_does() {
     assert_eq!((child.text("spi-in"), child.text("mode"), child.text("state")), (Some("00000012"), Some("TUNNEL"), Some("INSTALLED")));
     assert_eq!((child.text("packets-in"), child.text("bytes-in")), (Some("18"), Some("4608")));
     assert_eq!((child.text("packets-out"), child.text("bytes-out")), (Some("274"), Some("70144")));
+    assert_eq!((child.text("use-in"), child.text("use-out")), (Some("3"), None), "seconds since the last packet, if there was one");
     assert_eq!(vici(&mut bench, 10, "list-sas", Section::new().with("ike", "nobody")).len(), 1);
     assert_eq!(vici(&mut bench, 10, "list-conns", Section::new()).len(), 2);
     assert_eq!(vici(&mut bench, 10, "list-policies", Section::new()).len(), 3);
