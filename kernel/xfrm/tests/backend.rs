@@ -100,6 +100,17 @@ fn spi_and_query() {
 }
 
 #[test]
+fn the_last_use_of_an_sa_is_told_where_the_kernel_tells_it() {
+    let mut backend = backend();
+    backend.submit(at(0), RequestId(1), KernelRequest::QuerySa(sa_id(0)));
+    let sent = drain(&mut backend).sent;
+    // XFRMA_LASTUSED (15): 12 octets, a 64-bit count of seconds.
+    let last_used = [&12u16.to_ne_bytes()[..], &15u16.to_ne_bytes(), &1_700_000_042u64.to_ne_bytes()].concat();
+    let done = answer(&mut backend, &netlink(0x10, 0, seq(&sent[0]), PORT, &[sa_body(), last_used].concat())).done;
+    assert!(matches!(&done[..], [(1, Ok(KernelReply::Sa(Some(sa))))] if sa.used == 1_700_000_042), "{done:?}");
+}
+
+#[test]
 fn a_larval_state_that_died_does_not_cost_the_sa() {
     let parameters = support_sa();
     let mut backend = backend();
