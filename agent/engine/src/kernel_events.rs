@@ -24,8 +24,9 @@ impl Agent {
             KernelEvent::SaRemoved(id) => self.sa_removed(now, id),
             KernelEvent::Flushed { policies } => self.flushed(now, policies),
             KernelEvent::Address(event) => self.address(now, &event),
+            KernelEvent::Link(event) => self.core.places.link(&event),
             // A path that broke shows itself: a datagram is refused, or liveness finds the peer silent.
-            KernelEvent::Link(_) | KernelEvent::Route(_) => {}
+            KernelEvent::Route(_) => {}
             KernelEvent::Resynchronised { policies, sas } => self.resynchronised(now, policies, &sas),
             KernelEvent::Malformed { channel, why, octets } => {
                 count(&mut self.core.counters.malformed_kernel_messages);

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use watari_kernel::{AddressEvent, Endpoints, KmAddress};
+use watari_kernel::source::source_address;
+use watari_kernel::{AddressEvent, Endpoints, KmAddress, LinkEvent};
 use watari_policies::model::Endpoints as Source;
 use watari_policies::{Config, MobilityRole, PolicyId, RemoteId};
 use watari_sa::Whereabouts;
@@ -34,6 +35,8 @@ pub(crate) struct Places {
     remotes: Vec<RemotePlace>,
     policies: Vec<PolicyPlace>,
     addresses: BTreeMap<(IpAddr, u32), AddressEvent>,
+    /// Links by interface index, up or not.
+    links: BTreeMap<u32, bool>,
 }
 
 impl Places {
@@ -59,7 +62,7 @@ impl Places {
             template: known(id).and_then(|place| place.template),
             remembered: known(id).and_then(|place| place.remembered),
         });
-        Self { remotes: remotes.collect(), policies: policies.collect(), addresses: before.addresses }
+        Self { remotes: remotes.collect(), policies: policies.collect(), addresses: before.addresses, links: before.links }
     }
 
     /// The home address of a remote is another one: what its policies say is read again, what was known of their tunnels is void.
@@ -156,6 +159,15 @@ impl Places {
         (before != after).then_some(after)
     }
 
+    /// Takes a link event: it decides between addresses that could be chosen, and nothing else.
+    pub(crate) fn link(&mut self, event: &LinkEvent) {
+        if event.present {
+            self.links.insert(event.interface, event.up);
+        } else {
+            self.links.remove(&event.interface);
+        }
+    }
+
     /// Whether packets can be sent from a local address.
     pub(crate) fn usable(&self, address: IpAddr) -> bool {
         self.addresses.range((address, 0)..=(address, u32::MAX)).any(|(_, event)| !event.flags.tentative && !event.flags.dad_failed)
@@ -171,25 +183,9 @@ impl Places {
         self.addresses.values()
     }
 
-    //= rfc4877#4.4
-    //# the mobile node uses its care-of address as source address of IKE
-    fn care_of(&self, home: IpAddr) -> Option<IpAddr> {
-        let candidate = |event: &&AddressEvent| {
-            let flags = event.flags;
-            event.address != home
-                && event.address.is_ipv4() == home.is_ipv4()
-                && is_global(event.address)
-                && !(flags.home || flags.tentative || flags.dad_failed)
-        };
-        let preference = |event: &&AddressEvent| (event.flags.deprecated, event.flags.temporary);
-        self.addresses().filter(candidate).min_by_key(preference).map(|event| event.address)
-    }
-}
-
-fn is_global(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
-        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    /// The address that IKE is sent to `peer` from, of a mobile node with this home address. A link that nothing is known of is up.
+    fn care_of(&self, home: IpAddr, peer: IpAddr) -> Option<IpAddr> {
+        source_address(peer, Some(home), self.addresses(), |link| self.links.get(&link).copied().unwrap_or(true))
     }
 }
 
@@ -214,9 +210,9 @@ impl Whereabouts for Places {
         }
         let peer = place.remote?;
         let local = match (place.local, place.role) {
-            (Some(local), MobilityRole::MobileNode { home_address }) if local == home_address => self.care_of(home_address),
+            (Some(local), MobilityRole::MobileNode { home_address }) if local == home_address => self.care_of(home_address, peer),
             (Some(local), _) => Some(local),
-            (None, MobilityRole::MobileNode { home_address }) => self.care_of(home_address),
+            (None, MobilityRole::MobileNode { home_address }) => self.care_of(home_address, peer),
             (None, _) => None,
         };
         Some(KmAddress { local: local.unwrap_or(unspecified_like(peer)), remote: peer })
@@ -231,5 +227,61 @@ impl Whereabouts for Places {
             Source::Fixed { local, remote } => Endpoints { src: local, dst: remote },
             Source::Template => place.template.unwrap_or(ike),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watari_kernel::AddressFlags;
+    use watari_policies::profile::{MobileNodeProfile, mobile_node};
+
+    use super::*;
+    use crate::tests::{HA, HOA, ip};
+
+    fn places() -> Places {
+        let mut places = Places::new(&mobile_node(MobileNodeProfile::default()), Places::default(), &Changed::default());
+        for (interface, address, prefix_len, home) in
+            [(2, "2001:db8:2::5", 64, false), (3, "2001:db8:3::5", 64, false), (4, HOA, 128, true)]
+        {
+            let flags = AddressFlags { home, ..AddressFlags::default() };
+            places.address(&AddressEvent { interface, address: ip(address), prefix_len, present: true, flags });
+        }
+        places
+    }
+
+    fn source(places: &Places) -> IpAddr {
+        let addresses = places.ike_addresses(RemoteId(0)).unwrap();
+        assert_eq!(addresses.remote, ip(HA));
+        addresses.local
+    }
+
+    #[test]
+    fn a_mobile_node_sends_from_a_care_of_address_on_a_link_that_is_up() {
+        let mut places = places();
+        assert_eq!(source(&places), ip("2001:db8:2::5"));
+        places.link(&LinkEvent { interface: 2, present: true, up: false });
+        assert_eq!(source(&places), ip("2001:db8:3::5"));
+        places.link(&LinkEvent { interface: 3, present: true, up: false });
+        assert_eq!(source(&places), ip("2001:db8:2::5"), "better a link that is down than a home address");
+        places.link(&LinkEvent { interface: 3, present: false, up: false });
+        assert_eq!(source(&places), ip("2001:db8:3::5"));
+    }
+
+    #[test]
+    fn the_word_of_the_mobile_ipv6_daemon_goes_before_the_choice() {
+        let mut places = places();
+        let told = KmAddress { local: ip("2001:db8:3::5"), remote: ip(HA) };
+        places.remember_remote(RemoteId(0), told);
+        assert_eq!(places.ike_addresses(RemoteId(0)), Some(told));
+    }
+
+    #[test]
+    fn with_the_home_address_alone_the_kernel_chooses() {
+        let mut places = places();
+        for (interface, address) in [(2, "2001:db8:2::5"), (3, "2001:db8:3::5")] {
+            let flags = AddressFlags { tentative: true, ..AddressFlags::default() };
+            places.address(&AddressEvent { interface, address: ip(address), prefix_len: 64, present: true, flags });
+        }
+        assert_eq!(source(&places), ip("::"));
     }
 }
