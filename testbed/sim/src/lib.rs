@@ -10,4 +10,4 @@ pub mod world;
 
 pub use report::{Handover, Report};
 pub use scenario::Scenario;
-pub use world::{IkeDatagram, Setting, World};
+pub use world::{IkeDatagram, Setting, World, forged_update};

@@ -11,7 +11,7 @@ use watari_policies::algorithm::{ChildProposal, IkeProposal};
 use watari_policies::profile::{
     BindingSelector, HomeAgentProfile, MobileNodeProfile, Protected, Reqids, ServedNode, Terms, home_agent, mobile_node,
 };
-use watari_policies::{Config, Identity, Lifetime, Reqid, Secret, SecretId};
+use watari_policies::{Config, Identity, Lifetime, Movements, Reqid, Secret, SecretId};
 
 use crate::signalling::Agreement;
 use crate::signalling::home::HomeSettings;
@@ -225,6 +225,12 @@ pub enum Action {
         /// How long it is away.
         down: Duration,
     },
+    /// Somebody at the correspondent's place sends the home agent a binding update in a mobile node's name, with the correspondent's
+    /// address, without IPsec and without any extension header: policies for a Mobility Header type do not see it.
+    ForgeUpdate {
+        /// The mobile node.
+        node: &'static str,
+    },
     /// The whole host goes down and boots again after a while: nothing remains.
     RestartHost {
         /// Where.
@@ -266,6 +272,8 @@ pub struct Expectation {
     pub home_tests: u32,
     /// Prefix advertisements that must come back.
     pub prefix_advertisements: u32,
+    /// Movements that the home agent must not believe, and that the mobile node's answer refutes; IKE is then still where the node is.
+    pub refuted: u32,
 }
 
 impl Expectation {
@@ -280,6 +288,7 @@ impl Expectation {
         no_update: false,
         home_tests: 0,
         prefix_advertisements: 0,
+        refuted: 0,
     };
 }
 
@@ -329,6 +338,10 @@ pub struct Scenario {
     pub child_lifetime: Lifetime,
     /// Lifetime of a binding.
     pub binding_lifetime: Duration,
+    /// What the agents believe of movements.
+    pub movements: Movements,
+    /// Whether the Mobile IPv6 daemon of the mobile nodes, and that of the home agent, has the K bit.
+    pub daemons_move_keys: (bool, bool),
     /// Idle time after which mobile nodes check the home agent's liveness.
     pub liveness: Duration,
     /// What happens.
@@ -362,6 +375,8 @@ impl Scenario {
             ike_lifetime: Lifetime::of(Duration::from_secs(4 * 3600)),
             child_lifetime: Lifetime::of(Duration::from_secs(3600)),
             binding_lifetime: Duration::from_secs(60),
+            movements: Movements::default(),
+            daemons_move_keys: (true, true),
             liveness: Duration::from_secs(60),
             steps: Vec::new(),
             duration: Duration::from_secs(12),
@@ -404,6 +419,7 @@ impl Scenario {
             esp,
             ike_lifetime: self.ike_lifetime,
             child_lifetime: self.child_lifetime,
+            movements: self.movements,
             ..Terms::default()
         }
     }
@@ -451,7 +467,7 @@ impl Scenario {
         self.mobile_nodes.iter().map(secret).collect()
     }
 
-    fn agreement(&self, plan: &MobilePlan, binding: BindingSelector) -> Agreement {
+    fn agreement(&self, plan: &MobilePlan, binding: BindingSelector, moves_keys: bool) -> Agreement {
         let reqids = self.reqids(plan);
         Agreement {
             home_address: plan.home_address(),
@@ -459,13 +475,14 @@ impl Scenario {
             protect: self.protect.iter().filter_map(|what| Some((*what, *reqids.get(what)?))).collect(),
             binding,
             lifetime: self.binding_lifetime,
+            moves_keys,
         }
     }
 
     /// The signalling node's settings on a mobile node.
     pub fn mobile_signalling(&self, plan: &MobilePlan) -> MobileSettings {
         MobileSettings {
-            agreement: self.agreement(plan, self.binding),
+            agreement: self.agreement(plan, self.binding, self.daemons_move_keys.0),
             sequence: 47_000_u16.saturating_add(plan.number.saturating_mul(100)),
             correspondent: self.home_test.then_some(CORRESPONDENT),
             prefix_discovery: self.protect.contains(&Protected::PrefixDiscovery),
@@ -477,6 +494,7 @@ impl Scenario {
     /// The signalling node's settings on the home agent.
     pub fn home_signalling(&self) -> HomeSettings {
         let binding = self.peer_binding.unwrap_or(self.binding);
-        HomeSettings { address: HOME_AGENT, agreements: self.mobile_nodes.iter().map(|plan| self.agreement(plan, binding)).collect() }
+        let agreement = |plan: &MobilePlan| self.agreement(plan, binding, self.daemons_move_keys.1);
+        HomeSettings { address: HOME_AGENT, agreements: self.mobile_nodes.iter().map(agreement).collect() }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use watari_policies::Lifetime;
 use watari_policies::profile::{BindingSelector, Protected};
+use watari_policies::{KeyMobility, Lifetime, MovementSource, Movements};
 
 use crate::scenario::{Action, Conditions, Exchange, Expectation, HA, Link, MobilePlan, PingTarget, Rekeyed, RunsOn, Scenario};
 
@@ -37,6 +37,11 @@ pub fn all() -> Vec<Scenario> {
         pfkey_moves(),
         pfkey_and_xfrm(),
         pfkey_typed(),
+        kbit_observe(),
+        kbit_zero(),
+        kbit_home_agent_zero(),
+        kbit_never(),
+        forged_movement(),
     ]
 }
 
@@ -230,6 +235,61 @@ fn protocol_only_peer() -> Scenario {
         ..Scenario::new("protocol-only-peer", "The home agent knows only the Mobility Header as a whole, the mobile node asks by type.")
     };
     lasting(scenario.then(10_000, go(Link::F2)), 18, Expectation { children: 1, ..answered(0) })
+}
+
+const OBSERVE: Movements = Movements { key_mobility: KeyMobility::Observe, daemon_echoes_k: true, source: MovementSource::Kernel };
+
+/// Away, moving twice and home, under settings about the K bit.
+fn kbit(name: &'static str, sentence: &'static str, movements: Movements, daemons_move_keys: (bool, bool)) -> Scenario {
+    Scenario { movements, daemons_move_keys, ..Scenario::new(name, sentence) }
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(10_000, go(Link::F2))
+        .then(16_000, go(Link::F3))
+        .then(22_000, go(Link::Home))
+}
+
+fn kbit_observe() -> Scenario {
+    let sentence =
+        "K is read from protected binding messages and set on both sides: one IKE SA follows everywhere, every movement is proved.";
+    lasting(kbit("kbit-observe", sentence, OBSERVE, (true, true)), 28, answered(140))
+}
+
+/// The IKE SA is made anew after each movement, the children serve all the time.
+const fn anew(times: u32) -> Expectation {
+    Expectation { ike_sa_init: 1 + times, reauthentications: times, ..answered(140) }
+}
+
+fn kbit_zero() -> Scenario {
+    let sentence =
+        "K is clear: the IKE SA is forgotten after each movement, without a word; its children serve until the next one has replaced them.";
+    lasting(kbit("kbit-zero", sentence, OBSERVE, (false, true)), 28, anew(3))
+}
+
+fn kbit_home_agent_zero() -> Scenario {
+    let sentence = "The mobile node asks for K, the home agent does not return it, and its agent is told so.";
+    let movements = Movements { daemon_echoes_k: false, ..OBSERVE };
+    lasting(kbit("kbit-home-agent-zero", sentence, movements, (true, false)), 28, anew(3))
+}
+
+fn kbit_never() -> Scenario {
+    let sentence = "Both agents take K for clear and read nothing: the IKE SA is given up with the first MIGRATE of each movement.";
+    let movements = Movements { key_mobility: KeyMobility::Never, ..OBSERVE };
+    lasting(kbit("kbit-never", sentence, movements, (true, true)), 28, anew(3))
+}
+
+fn forged_movement() -> Scenario {
+    let scenario = Scenario {
+        protect: vec![Protected::Binding],
+        binding: BindingSelector::Typed,
+        movements: OBSERVE,
+        runs_on: RunsOn::NotOnNewer,
+        ..Scenario::new(
+            "forged-movement",
+            "A binding update without IPsec slips past typed policies and the home agent's daemon moves the node to the attacker: IKE stays.",
+        )
+    };
+    let scenario = scenario.then(8_000, go(Link::F2)).then(14_000, Action::ForgeUpdate { node: "mn" });
+    lasting(scenario, 20, Expectation { children: 1, refuted: 1, ..answered(0) })
 }
 
 fn duplicates() -> Scenario {

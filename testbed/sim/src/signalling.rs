@@ -38,6 +38,8 @@ pub struct Agreement {
     pub binding: BindingSelector,
     /// Lifetime of a binding.
     pub lifetime: Duration,
+    /// Whether this end's daemon says that key management follows movements (mip6d: KeyMngMobCapability).
+    pub moves_keys: bool,
 }
 
 /// What reaches a signalling node.

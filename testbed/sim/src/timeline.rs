@@ -138,8 +138,12 @@ pub fn words(event: &Event, names: &Names) -> Option<Words> {
     let detail = |text: String| Some(Words { text, up: false, detail: true });
     match event {
         Event::Keying(event) => keying_words(event, names),
-        Event::HomeAddress { remote, address, held: true } => plain(format!("home address {} with {}", place(*address), names.remote(*remote))),
-        Event::HomeAddress { remote, address, held: false } => plain(format!("{} is no longer with {}", place(*address), names.remote(*remote))),
+        Event::HomeAddress { remote, address, held: true } => {
+            plain(format!("home address {} with {}", place(*address), names.remote(*remote)))
+        }
+        Event::HomeAddress { remote, address, held: false } => {
+            plain(format!("{} is no longer with {}", place(*address), names.remote(*remote)))
+        }
         Event::Recreated(child) => plain(format!("child SA {} was left behind by the kernel and is made again", child.0)),
         Event::Acquired { policy: Some(policy) } => plain(format!("kernel asks for SAs: {}", names.policy(*policy))),
         Event::Acquired { policy: None } => detail("kernel asks for SAs of a policy that is not ours".to_owned()),
@@ -149,7 +153,9 @@ pub fn words(event: &Event, names: &Names) -> Option<Words> {
         Event::Reconciled { differences } if !differences.is_empty() => plain(format!("state read again: {}", differences.join("; "))),
         Event::Notice { cause, detail: why } => detail(format!("{cause} {why}")),
         Event::MigrateIdle { why } => detail(format!("MIGRATE changes nothing: {why}")),
-        Event::Relocated { remote, new, by, .. } => plain(format!("IKE with {} goes on at {}: {by}", names.remote(*remote), place(new.remote))),
+        Event::Relocated { remote, new, by, .. } => {
+            plain(format!("IKE with {} goes on at {}: {by}", names.remote(*remote), place(new.remote)))
+        }
         Event::BindingMessage { care_of, evidence, .. } => detail(format!("protected: {evidence:?} for {}", place(*care_of))),
         Event::Moved { .. }
         | Event::Remembered { .. }

@@ -26,6 +26,7 @@ use crate::signalling;
 use crate::timeline::{Happening, Line};
 use attempts::Attempt;
 use host::{Host, Role};
+pub use mobility::forged_update;
 use moves::Track;
 use network::Wire;
 use pings::{Flow, Ping};
@@ -95,6 +96,8 @@ pub struct World<'a> {
     updates_on_links: u32,
     /// IKE datagrams that links lost.
     ike_lost: u32,
+    /// Movements that an agent did not believe, and those that the peer's answer refuted.
+    doubts: (u32, u32),
     /// Child SAs that ended without successor, in words.
     lost: Vec<String>,
     reasons: Vec<String>,
@@ -128,6 +131,7 @@ impl<'a> World<'a> {
             cleartext: 0,
             updates_on_links: 0,
             ike_lost: 0,
+            doubts: (0, 0),
             lost: Vec::new(),
             reasons: Vec::new(),
         };
@@ -268,6 +272,7 @@ impl<'a> World<'a> {
             }
             Action::Rekey { host, what } => self.rekey(host, what),
             Action::Ping { node, target, every } => self.start_flow(node, target, every),
+            Action::ForgeUpdate { node } => self.forge_update(node),
             Action::RestartDaemon { host, down } => {
                 if let Some(host) = self.host_named(host).filter(|host| self.hosts.get(*host).is_some_and(|host| host.agent.is_some())) {
                     self.say(host, Happening::DaemonKilled);

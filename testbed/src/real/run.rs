@@ -16,7 +16,7 @@ use super::facts::{Facts, Movement};
 use super::kernel::EspSa;
 use super::network::{self, COUNTERS, INTERFACE, Network};
 use super::ping::Pinger;
-use super::signalling::{Correspondent, News, Signalling, unix_micros};
+use super::signalling::{self, Correspondent, News, Signalling, unix_micros};
 use super::sniffer::Sniffer;
 use super::timeline::{self, Moment, stamp_micros};
 use crate::judge::pcap::Kind;
@@ -266,6 +266,7 @@ impl<'a> Runner<'a> {
                 self.rekey(host, what)?;
             }
             Action::Ping { node, target, every } => self.ping(node, target, every)?,
+            Action::ForgeUpdate { node } => self.forge(node)?,
             Action::RestartDaemon { host, down } => {
                 let host = known(host)?;
                 self.say(host, Happening::DaemonKilled);
@@ -279,6 +280,41 @@ impl<'a> Runner<'a> {
                 self.say(host, Happening::HostDown);
                 self.shut_down(host)?;
                 self.schedule(self.now() + down, Due::StartHost(host));
+            }
+        }
+        Ok(())
+    }
+
+    /// The correspondent sends a binding update in a node's name, with the number the home agent waits for.
+    fn forge(&mut self, node: &str) -> Result<()> {
+        let home = self.scenario.mobile_node(node).map(MobilePlan::home_address).ok_or_else(|| Failure(format!("no node {node}")))?;
+        let sequence = self.hosts.first().map_or(0, |home_agent| home_agent.signalling.next_sequence(home));
+        let what = Happening::Forged { node: node.to_owned() };
+        self.lines.push(Line { at: self.now(), host: watari_sim::scenario::CN.to_owned(), what });
+        signalling::forge(&self.network.correspondent, &watari_sim::forged_update(home, sequence, self.scenario.binding_lifetime))
+    }
+
+    /// Compares the movements that agents did not believe, and that were refuted, with what is expected; and where IKE SAs are after that.
+    fn judge_doubts(&mut self) -> Result<()> {
+        let expected = u64::from(self.scenario.expect.refuted);
+        let logs: Vec<_> = self.hosts.iter().flat_map(|host| host.agent.log()).collect();
+        for code in ["IKE-V01", "IKE-V02"] {
+            let seen = logs.iter().filter(|line| line.get("code").and_then(serde_json::Value::as_str) == Some(code)).count() as u64;
+            if seen != expected {
+                self.facts.differences.push(format!("{code} was logged {seen} times, {expected} expected"));
+            }
+        }
+        if expected == 0 {
+            return Ok(());
+        }
+        let mut paths = Vec::new();
+        for host in &self.hosts {
+            paths.push(ike_paths(&host.agent.status()?));
+        }
+        let Some((home, nodes)) = paths.split_first() else { return Ok(()) };
+        for (spis, (local, remote)) in nodes.iter().flatten() {
+            if home.get(spis) != Some(&(remote.clone(), local.clone())) {
+                self.facts.differences.push(format!("IKE SA {local} - {remote} is at {:?} on the home agent", home.get(spis)));
             }
         }
         Ok(())
@@ -549,6 +585,7 @@ impl<'a> Runner<'a> {
         self.judge_pings(now);
         self.judge_counters()?;
         self.judge_sas()?;
+        self.judge_doubts()?;
         for host in &self.hosts {
             if !host.signalling.is_settled() {
                 self.facts.troubles.push(format!("{}: a registration is still under way", host.space.name));
@@ -697,6 +734,15 @@ impl Mobile {
 
 fn in_words(sa: &EspSa) -> String {
     format!("{:08x} {} -> {} reqid {}", sa.spi, sa.source, sa.destination, sa.reqid)
+}
+
+/// Both ends of every IKE SA of an agent, by its SPIs.
+fn ike_paths(status: &serde_json::Value) -> BTreeMap<String, (String, String)> {
+    let rows = |value: &serde_json::Value, key: &str| value.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let sas = rows(status, "remotes").iter().flat_map(|remote| rows(remote, "ike_sas")).collect::<Vec<_>>();
+    let word = |ike: &serde_json::Value, key: &str| ike.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let path = |ike| (word(ike, "initiator_spi") + &word(ike, "responder_spi"), (word(ike, "local"), word(ike, "remote")));
+    sas.iter().map(path).collect()
 }
 
 /// The SAs that an agent believes to be in its kernel, in the same words.

@@ -84,6 +84,14 @@ impl Signalling {
         }
     }
 
+    /// The sequence number with which a home agent would accept a binding update for this home address.
+    pub(super) fn next_sequence(&self, home_address: IpAddr) -> u16 {
+        match &self.node {
+            Node::Home(node) => node.next_sequence(home_address),
+            Node::Mobile(_) => 0,
+        }
+    }
+
     /// The kernel of this host.
     pub(super) fn kernel(&mut self) -> &mut Kernel {
         &mut self.kernel
@@ -186,6 +194,20 @@ impl Signalling {
             }
         }
     }
+}
+
+/// Sends a Mobility Header packet whose source address is not ours, in clear and without extension header.
+pub(super) fn forge(host: &Namespace, packet: &Packet) -> Result<()> {
+    let (Some(upper), IpAddr::V6(source), IpAddr::V6(destination)) = (packet.upper(), packet.src, packet.dst) else {
+        return Err(Failure("only IPv6 in clear is forged".to_owned()));
+    };
+    let send = || {
+        let socket = MobilitySocket::open()?;
+        // Bound freely, the socket may use an address that this host does not have.
+        socket.bind(source)?;
+        socket.send(&MobilitySend { bytes: &upper.payload, source, destination, interface: 0, home_address: None, routing: None })
+    };
+    host.enter(send)?.context("forging a binding update")
 }
 
 /// Wall time, as captures count it.

@@ -39,6 +39,7 @@ struct Request {
     care_of: IpAddr,
     sequence: u16,
     lifetime: u16,
+    moves_keys: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -66,6 +67,12 @@ impl HomeAgent {
     /// The care-of address of a home address, if it is bound.
     pub fn care_of(&self, home_address: IpAddr) -> Option<IpAddr> {
         self.bindings.get(&home_address).and_then(|binding| binding.care_of)
+    }
+
+    /// The sequence number that a binding update for a home address must have to be accepted next.
+    pub fn next_sequence(&self, home_address: IpAddr) -> u16 {
+        let last = self.bindings.get(&home_address).and_then(|binding| binding.last_sequence);
+        last.unwrap_or(0).wrapping_add(1)
     }
 
     /// Takes an input; `now` is boot time.
@@ -123,7 +130,8 @@ impl HomeAgent {
         if let Message::Update { sequence, flags, lifetime, .. } = message
             && flags.has(UpdateFlags::HOME)
         {
-            self.update(now, &agreement, Request { care_of, sequence, lifetime });
+            let moves_keys = flags.has(UpdateFlags::KEY_MOBILITY);
+            self.update(now, &agreement, Request { care_of, sequence, lifetime, moves_keys });
         }
     }
 
@@ -220,9 +228,12 @@ impl HomeAgent {
     }
 
     fn acknowledge(&mut self, agreement: &Agreement, request: &Request, status: u8) {
+        //= rfc6275#10.3.1
+        //# K comes back if it was asked for and this end can do it
+        let keys = status < 128 && request.moves_keys && agreement.moves_keys;
         let message = Message::Acknowledgement {
             status,
-            flags: AckFlags(AckFlags::KEY_MOBILITY),
+            flags: AckFlags(if keys { AckFlags::KEY_MOBILITY } else { 0 }),
             sequence: request.sequence,
             lifetime: request.lifetime,
             options: vec![watari_mip6::MobilityOption::PadN(2)],

@@ -6,7 +6,7 @@ use std::time::Duration;
 use watari_kernel::mirror::Packet;
 use watari_kernel::{PolicyEntry, PolicyKind};
 use watari_mip6::Message;
-use watari_mip6::message::UpdateFlags;
+use watari_mip6::message::{AckFlags, UpdateFlags};
 use watari_mip6::option::alternate_care_of;
 use watari_policies::Mode;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
@@ -78,6 +78,8 @@ pub struct MobileNode {
     ever_registered: bool,
     blocked: bool,
     sequence: u16,
+    /// The home agent has said in this binding that key management does not follow.
+    keys_stay: bool,
 }
 
 impl MobileNode {
@@ -96,6 +98,7 @@ impl MobileNode {
             ever_registered: false,
             blocked: false,
             sequence,
+            keys_stay: false,
         }
     }
 
@@ -304,9 +307,11 @@ impl MobileNode {
         let Some(Update { care_of, sequence, ends, repeats, wait }) = self.pending else { return };
         let agreement = &self.settings.agreement;
         let units = u16::try_from(agreement.lifetime.as_secs() / 4).unwrap_or(u16::MAX);
+        // mip6d clears its K for the rest of a binding once the home agent has not returned it.
+        let keys = if agreement.moves_keys && !self.keys_stay { UpdateFlags::KEY_MOBILITY } else { 0 };
         let message = Message::Update {
             sequence,
-            flags: UpdateFlags(UpdateFlags::ACKNOWLEDGE | UpdateFlags::HOME | UpdateFlags::KEY_MOBILITY),
+            flags: UpdateFlags(UpdateFlags::ACKNOWLEDGE | UpdateFlags::HOME | keys),
             lifetime: if ends { 0 } else { units },
             options: v6(care_of).map(alternate_care_of).unwrap_or_default(),
         };
@@ -320,7 +325,10 @@ impl MobileNode {
         let Some(upper) = packet.upper() else { return };
         match (upper.protocol, upper.sport) {
             (MOBILITY_HEADER, _) => match Message::decode(&upper.payload) {
-                Ok(Message::Acknowledgement { status, sequence, .. }) => self.acknowledged(now, status, sequence),
+                Ok(Message::Acknowledgement { status, sequence, flags, .. }) => {
+                    self.keys_stay |= status < 128 && !flags.has(AckFlags::KEY_MOBILITY);
+                    self.acknowledged(now, status, sequence);
+                }
                 Ok(Message::Test { home: true, .. }) => self.agenda.event(SignalEvent::HomeTested),
                 _ => {}
             },
@@ -348,6 +356,7 @@ impl MobileNode {
         self.agenda.event(SignalEvent::Acknowledged { at: update.care_of });
         if update.ends {
             self.registered = None;
+            self.keys_stay = false;
             self.agenda.clear(&Timer::Refresh);
         } else {
             let renewed = self.registered == Some(update.care_of);

@@ -19,6 +19,7 @@ fn agreement(protect: &[Protected], binding: BindingSelector) -> Agreement {
         protect: protect.iter().map(|what| (*what, what.usual_reqids())).collect(),
         binding,
         lifetime: Duration::from_secs(60),
+        moves_keys: true,
     }
 }
 
@@ -202,5 +203,45 @@ fn an_unanswered_update_is_repeated_after_one_second_and_then_two() {
         node.handle(sent + Duration::from_millis(after), Input::Timeout);
         let made = outputs(&mut node);
         assert_eq!(made.iter().filter(|output| matches!(output, Output::Send(_))).count(), updates, "{after} ms");
+    }
+}
+
+/// The measured table of KeyMngMobCapability on both sides: K of the first binding update, of its acknowledgement, of the next update.
+#[test]
+fn the_k_bit_is_echoed_only_where_both_daemons_have_it() {
+    for (mobile_keys, home_keys, expected) in [
+        (true, true, [true, true, true]),
+        (true, false, [true, false, false]),
+        (false, true, [false, false, false]),
+        (false, false, [false, false, false]),
+    ] {
+        let mut home =
+            HomeAgent::new(HomeSettings { address: address(HA), agreements: vec![Agreement { moves_keys: home_keys, ..typed() }] });
+        let mut mobile = node(Agreement { moves_keys: mobile_keys, ..typed() });
+        let k = |output: Option<Output>| {
+            let Some(Output::Send(packet)) = output else { panic!("{output:?}") };
+            match Message::decode(&packet.upper().unwrap().payload).unwrap() {
+                Message::Update { flags, .. } => (flags.has(watari_mip6::UpdateFlags::KEY_MOBILITY), packet),
+                Message::Acknowledgement { flags, .. } => (flags.has(watari_mip6::AckFlags::KEY_MOBILITY), packet),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (first, update) = k(move_to(&mut mobile, T0, COA1, false).pop());
+        assert_eq!(home.next_sequence(address(HOA)), 1);
+        home.handle(T0, Input::Packet(update));
+        assert_eq!(home.next_sequence(address(HOA)), 102);
+        home.handle(T0 + Duration::from_millis(1030), Input::Timeout);
+        let mut answers = Vec::new();
+        loop {
+            match home.poll() {
+                Output::Wait(_) => break,
+                output => answers.push(output),
+            }
+        }
+        let (echoed, answer) = k(answers.pop());
+        mobile.handle(T0 + Duration::from_secs(2), Input::Packet(answer));
+        outputs(&mut mobile);
+        let (next, _) = k(move_to(&mut mobile, T0 + Duration::from_secs(5), COA2, false).pop());
+        assert_eq!([first, echoed, next], expected, "{mobile_keys} {home_keys}");
     }
 }

@@ -226,6 +226,7 @@ impl World<'_> {
                     this.burst.children.extend(children.iter().copied());
                 }
             }
+            AgentEvent::Notice { cause, .. } => self.noticed(*cause),
             AgentEvent::Remembered { .. } => {
                 if let Some(this) = self.hosts.get_mut(host) {
                     this.burst.remembered = true;

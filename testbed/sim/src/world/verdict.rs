@@ -125,6 +125,7 @@ impl World<'_> {
             let children = if self.is_lossy() && !host.bootstrapped { outbound.min(expect.children) } else { expect.children };
             must(outbound == children, format!("{}: {outbound} child SAs in the end, {children} expected", host.name));
         }
+        reasons.extend(self.judge_doubts());
         for node in 0..self.hosts.len() {
             reasons.extend(self.judge_pings(node));
         }
