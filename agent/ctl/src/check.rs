@@ -84,6 +84,7 @@ fn from_daemon(control: &Path) -> Option<Value> {
         "inbound_mh_type": flag("inbound-mh-type"),
         "esn": flag("esn"),
         "aead": flag("aead"),
+        "esp": answer.end.text("esp"),
         "xfrm_interface": flag("xfrm-interface"),
     }))
 }
@@ -114,7 +115,12 @@ fn findings(report: &Value) -> Vec<String> {
         Some(true) => "ok       MIGRATE is heard".to_owned(),
         _ => "warning  MIGRATE is not heard: the kernel needs CONFIG_XFRM_MIGRATE".to_owned(),
     };
-    vec![types, interface, migrate]
+    let algorithms = match report.get("esp").and_then(Value::as_str) {
+        None => "unknown  which ESP algorithms the kernel can install".to_owned(),
+        Some("all") => "ok       every ESP algorithm can be installed".to_owned(),
+        Some(some) => format!("note     ESP is only offered with what the kernel can install exactly: {some}"),
+    };
+    vec![types, interface, migrate, algorithms]
 }
 
 #[cfg(test)]
@@ -129,7 +135,13 @@ mod tests {
 
     #[test]
     fn an_old_kernel_is_all_right() {
-        let lines = findings(&json!({ "inbound_mh_type": true, "xfrm_interface": false, "migrate": true }));
+        let lines = findings(&json!({ "inbound_mh_type": true, "xfrm_interface": false, "migrate": true, "esp": "all" }));
         assert!(lines.iter().all(|line| line.starts_with("ok")), "{lines:?}");
+    }
+
+    #[test]
+    fn what_pf_key_cannot_install_is_said() {
+        let lines = findings(&json!({ "esp": "aes128 null with sha1 sha512, no extended sequence numbers" })).join("\n");
+        assert!(lines.contains("only offered") && lines.contains("aes128 null with sha1"), "{lines}");
     }
 }

@@ -11,8 +11,10 @@ use std::time::Duration;
 use slog::{Logger, info, warn};
 use watari_engine::vici::Section;
 use watari_kernel::Capability;
+use watari_policies::algorithm::{Cipher, Integrity};
 use watari_policies::config::{self, Loaded};
-use watari_policies::{KernelInterface, Secret};
+use watari_policies::{Config, KernelInterface, Secret};
+use watari_sa::negotiate;
 
 use crate::args::Args;
 use crate::clock;
@@ -60,7 +62,7 @@ impl Failure {
         Self { text, status: EXIT_SOCKET }
     }
 
-    fn configuration(text: String) -> Self {
+    pub(crate) fn configuration(text: String) -> Self {
         Self { text, status: EXIT_CONFIGURATION }
     }
 
@@ -130,7 +132,48 @@ pub(crate) fn report_kernel(capability: &Capability, log: &Logger) {
             Unload the module (`modprobe -r xfrm_interface`), or boot with initcall_blacklist=xfrmi_init where it is built in"
         );
     }
-    info!(log, "kernel probed"; "migrate" => capability.migrate, "inbound_mh_type" => ?capability.inbound_mh_type);
+    info!(log, "kernel probed"; "migrate" => capability.migrate, "inbound_mh_type" => ?capability.inbound_mh_type,
+        "esp" => esp_algorithms(capability));
+}
+
+/// What the kernel can install for ESP, in the words of the configuration; "all" if nothing is wanting.
+fn esp_algorithms(capability: &Capability) -> String {
+    if capability.aead && capability.esn && capability.encryption.is_none() && capability.integrity.is_none() {
+        return "all".to_owned();
+    }
+    let fits = |cipher: &Cipher| match cipher.is_aead() {
+        true => capability.aead,
+        false => capability.encryption.as_ref().is_none_or(|known| known.contains(&cipher.algorithm)),
+    };
+    let ciphers: Vec<&str> = Cipher::all().filter(fits).map(Cipher::name).collect();
+    let known = |integrity: &&Integrity| capability.integrity.as_ref().is_none_or(|known| known.contains(integrity));
+    let integrities: Vec<&str> = Integrity::ALL.iter().filter(known).map(|integrity| integrity.name()).collect();
+    let esn = if capability.esn { "" } else { ", no extended sequence numbers" };
+    format!("{} with {}{esn}", ciphers.join(" "), integrities.join(" "))
+}
+
+/// Compares the proposals for child SAs with what the kernel can install: in words, those that are offered otherwise than written.
+///
+/// # Errors
+/// In words, if a record has none left: with it no child SA could ever be made.
+pub(crate) fn check_proposals(config: &Config, capability: &Capability) -> Result<Vec<String>, String> {
+    let mut notes = Vec::new();
+    for record in &config.ipsecs {
+        let names = |proposals: &[_]| proposals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let left = negotiate::installable(&record.proposals, capability);
+        if left.is_empty() {
+            return Err(format!(
+                "watarid: this kernel can install none of the proposals of \"{}\": {}\n  It can: {}. Write for example esp = [\"aes256-sha512\"].",
+                record.name,
+                names(&record.proposals),
+                esp_algorithms(capability)
+            ));
+        }
+        if left != record.proposals {
+            notes.push(format!("{}: of {} this kernel can install {}", record.name, names(&record.proposals), names(&left)));
+        }
+    }
+    Ok(notes)
 }
 
 /// Whether xfrm_interface is at work: the symbols tell it best, but only to the privileged; else the module lists.
@@ -157,6 +200,7 @@ pub(crate) fn kernel_section(capability: &Capability) -> Section {
         .with("inbound-mh-type", capability.inbound_mh_type.map_or("unknown", yes_no))
         .with("esn", yes_no(capability.esn))
         .with("aead", yes_no(capability.aead))
+        .with("esp", esp_algorithms(capability))
         .with("xfrm-interface", yes_no(xfrm_interface()))
 }
 
@@ -173,6 +217,7 @@ pub(crate) async fn probe_and_print() -> ExitCode {
         "inbound_mh_type": capability.inbound_mh_type,
         "esn": capability.esn,
         "aead": capability.aead,
+        "esp": esp_algorithms(capability),
         "xfrm_interface": xfrm_interface(),
     });
     println!("{report}");
@@ -193,4 +238,34 @@ pub(crate) fn failed(why: &impl Display) -> Section {
 pub(crate) fn append_line(file: &Path, line: &str) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file)?;
     writeln!(file, "{line}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pf_key() -> Capability {
+        use watari_kernel::Backend as _;
+        watari_pfkey::KeyBackend::new(watari_pfkey::Dialect::Linux, 1).capabilities().clone()
+    }
+
+    fn configured(esp: &str) -> Config {
+        let text = format!(
+            "[mobile_node]\nhome_address = \"2001:db8:1::a\"\nhome_agent = \"2001:db8:1::1\"\nidentity = \"mn.example\"\n\
+             home_agent_identity = \"ha.example\"\npsk = \"a secret of some length\"\nprotect = [\"binding\"]\npolicies = \"mip6d\"\nesp = [{esp}]\n"
+        );
+        let nothing = |name: &str| Err(format!("{name} is not there"));
+        config::load(&text, "watari.toml", &nothing).unwrap_or_else(|complaints| panic!("{complaints}")).config
+    }
+
+    #[test]
+    fn a_configuration_that_pf_key_cannot_serve_is_refused_in_words() {
+        let whole = configured("\"aes128-sha512\"");
+        assert_eq!(check_proposals(&whole, &pf_key()), Ok(Vec::new()));
+        let notes = check_proposals(&configured("\"aes128gcm16\", \"aes128-sha256-sha384\""), &pf_key()).unwrap();
+        assert!(notes.iter().all(|note| note.ends_with("can install aes128-sha384")) && !notes.is_empty(), "{notes:?}");
+        let why = check_proposals(&configured("\"aes128gcm16\", \"aes256-sha256\""), &pf_key()).unwrap_err();
+        assert!(why.contains("none of the proposals") && why.contains("with sha1 sha384 sha512, no extended"), "{why}");
+        assert_eq!(check_proposals(&configured("\"aes128gcm16\""), &Capability::default()), Ok(Vec::new()));
+    }
 }
