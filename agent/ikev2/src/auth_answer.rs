@@ -29,14 +29,18 @@ impl Ikev2 {
         let claimed = identity::from_wire(id);
         let expected_of_us = payloads.id_responder().map(identity::from_wire);
         let from = answering.path.remote.ip();
+        // Until now whoever calls from this address might have been anybody: from here on everything is read from its own remote.
         let Some(remote) = self.directory.by_identity(context.config, &claimed, expected_of_us.as_ref(), from) else {
-            return self.auth_refused(context, ike, &Refusal::Identity(claimed));
+            let known = self.directory.knows(&claimed);
+            let refusal = if known { Refusal::NotFrom(claimed, from) } else { Refusal::Identity(claimed) };
+            return self.auth_refused(context, ike, &refusal);
         };
         let Some(config) = context.config.remote(remote) else { return };
         let suite = attempt.crypt.suite;
         if !config.proposals.iter().any(|proposal| proposal.allows(&suite)) {
-            let detail = format!("{suite} was agreed on before the identity was known, but {} does not allow it", config.name);
-            return self.auth_refused(context, ike, &Refusal::Proof(detail));
+            let allowed = config.proposals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let refusal = Refusal::SuiteOfRemote { who: claimed, suite, remote: (config.name.clone(), allowed) };
+            return self.auth_refused(context, ike, &refusal);
         }
         if method != AuthMethod::SHARED_KEY.0 {
             let detail = format!("authentication method {} instead of a shared key", AuthMethod(method));

@@ -401,7 +401,8 @@ impl Ikev2 {
         //# what the peer may have on its side depends on who it proved to be, whichever of the two asked (RFC 4301 4.4.3)
         let identity = self.peer_of(ike).map(|(_, identity, _)| identity);
         if let Some(identity) = identity.filter(|identity| !context.config.pad.may_hold(identity, &traffic)) {
-            return self.child_failed(context, child, &Refusal::NotAuthorised(identity, traffic));
+            let held = context.config.pad.prefixes_of(&identity).to_vec();
+            return self.child_failed(context, child, &Refusal::NotAuthorised { who: identity, traffic, held });
         }
         let Some(build) = self.builds.get_mut(&child) else { return };
         match (build.group, &build.private, payloads.key_exchange()) {
@@ -488,12 +489,26 @@ impl Ikev2 {
         let proposed = Traffic { local: selectors::from_wire(tsr), remote: selectors::from_wire(tsi) };
         let (remote, identity, suite) = self.peer_of(ike).ok_or(Refusal::Temporary("the IKE SA is not authenticated"))?;
         let transport = payloads.notify(NotifyType::USE_TRANSPORT_MODE).is_some();
-        let (policy_id, traffic, mode) = self.choose_policy(context, remote, &proposed, transport, asked.replaces)?;
+        let may_hold = |traffic: &Traffic| {
+            let pad = &context.config.pad;
+            let refuse =
+                || Refusal::NotAuthorised { who: identity.clone(), traffic: traffic.clone(), held: pad.prefixes_of(&identity).to_vec() };
+            if pad.may_hold(&identity, traffic) { Ok(()) } else { Err(refuse()) }
+        };
+        let chosen = self.choose_policy(context, remote, &proposed, transport, asked.replaces);
+        let (policy_id, traffic, mode) = chosen.map_err(|refusal| match refusal {
+            // Another node's home address has policies too, only not with this peer: who asks matters more than what is missing.
+            Refusal::Traffic { proposed, policies, .. } => match may_hold(&proposed) {
+                Err(refusal) => refusal,
+                Ok(()) => Refusal::Traffic { who: Some(identity.clone()), proposed, policies },
+            },
+            refusal => refusal,
+        })?;
         //= rfc7296#2.9
         //# what a peer may have depends on who it proved to be (RFC 4301 4.4.3)
-        if !context.config.pad.may_hold(&identity, &traffic) {
-            return Err(Refusal::NotAuthorised(identity, traffic));
-        }
+        //= rfc4877#4.2
+        //# a mobile node gets SAs for its own home address only, whatever it asks for
+        may_hold(&traffic)?;
         let policy = context.config.policy(policy_id).ok_or(Refusal::Temporary("the policy is gone"))?;
         let ipsec = context.config.ipsec(policy.ipsec).ok_or(Refusal::Temporary("the policy is gone"))?;
         let offered = proposals::offered(offer, proposals::protocol_id(ipsec.protocol), 4);
@@ -548,7 +563,7 @@ impl Ikev2 {
             (false, Some(_)) => Err(Refusal::Mode),
             (_, None) => {
                 let names = self.directory.policies(context.config, remote).map(|(_, policy)| policy.name.clone()).take(20).collect();
-                Err(Refusal::Traffic { proposed: proposed.clone(), policies: names })
+                Err(Refusal::Traffic { who: None, proposed: proposed.clone(), policies: names })
             }
         }
     }
@@ -575,7 +590,7 @@ fn read_answer(build: &mut ChildBuild, payloads: Payloads<'_>) -> Result<(), Ref
     let (tsi, tsr) = payloads.traffic_initiator().zip(payloads.traffic_responder()).ok_or_else(|| lacks("traffic selectors"))?;
     let answered = Traffic { local: selectors::from_wire(tsi), remote: selectors::from_wire(tsr) };
     let traffic = selectors::narrowed(&build.traffic, &answered);
-    let traffic = traffic.ok_or_else(|| Refusal::Traffic { proposed: answered, policies: Vec::new() })?;
+    let traffic = traffic.ok_or_else(|| Refusal::Traffic { who: None, proposed: answered, policies: Vec::new() })?;
     //= rfc7296#1.3.1
     //# an answer in tunnel mode where transport was asked for is accepted or the child SA is deleted; here it is deleted
     if (build.mode == Mode::Transport) != payloads.notify(NotifyType::USE_TRANSPORT_MODE).is_some() {

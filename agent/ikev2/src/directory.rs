@@ -82,6 +82,11 @@ impl Directory {
         list.iter().filter(fits).find(named).or_else(|| list.iter().find(fits)).copied()
     }
 
+    /// Whether any remote proves this identity, wherever it may call from.
+    pub(crate) fn knows(&self, peer: &Identity) -> bool {
+        self.by_identity.contains_key(&comparable(peer))
+    }
+
     /// Policies of a remote in configuration order.
     pub(crate) fn policies<'a>(&'a self, config: &'a Config, remote: RemoteId) -> impl Iterator<Item = (PolicyId, &'a Policy)> {
         self.policies.get(&remote).into_iter().flatten().filter_map(|id| Some((*id, config.policy(*id)?)))

@@ -16,6 +16,7 @@ use crate::backoff::Rest;
 use crate::child::ChildBuild;
 use crate::cookie::CookieJar;
 use crate::directory::Directory;
+use crate::forget::Forgotten;
 use crate::hints::Limit;
 use crate::home::Home;
 use crate::install::Kid;
@@ -40,6 +41,7 @@ pub struct Ikev2 {
     pub(crate) homes: BTreeMap<IkeId, Home>,
     pub(crate) contacted: BTreeSet<RemoteId>,
     pub(crate) resting: BTreeMap<RemoteId, Rest>,
+    pub(crate) forgotten: Forgotten,
     pub(crate) directory: Directory,
     pub(crate) cookies: CookieJar,
     pub(crate) limit: Limit,
@@ -67,7 +69,7 @@ impl Ikev2 {
     pub(crate) fn fresh_spi(&self, context: &mut Context<'_>) -> u64 {
         loop {
             let spi = context.rng.ike_spi();
-            if !self.by_spi.contains_key(&spi) {
+            if !self.by_spi.contains_key(&spi) && !self.forgotten.has(spi, context.now.boot) {
                 return spi;
             }
         }
@@ -453,8 +455,7 @@ impl Keying for Ikev2 {
     }
 
     fn forget(&mut self, context: &mut Context<'_>, ike: IkeId) {
-        self.orphan_children(context, ike);
-        self.remove(context, ike);
+        self.forget_ike(context, ike);
     }
 
     fn ike_sas_of(&self, remote: RemoteId) -> Vec<IkeId> {

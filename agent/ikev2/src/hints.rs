@@ -38,6 +38,11 @@ impl Ikev2 {
     pub(crate) fn unknown_spi(&mut self, context: &mut Context<'_>, path: Path, header: &Header) {
         let detail = format!("no IKE SA {:016x} {:016x}", header.initiator_spi, header.responder_spi);
         self.drop_message(path, Cause::UNEXPECTED, detail);
+        // One that we forgot on purpose is none that was lost: a hint would only make the peer do something about it.
+        let ours = if header.flags.initiator() { header.responder_spi } else { header.initiator_spi };
+        if self.forgotten.has(ours, context.now.boot) {
+            return;
+        }
         //= rfc7296#1.5
         //# INVALID_IKE_SPI goes back unprotected, as a response, limited in rate, with SPIs and message id copied
         if !header.flags.response() && self.limit.allows(context.now.boot) {

@@ -10,6 +10,7 @@ mod cookie;
 mod directory;
 mod endpoint;
 mod exchange;
+mod forget;
 mod hints;
 mod home;
 mod identity;

@@ -1,7 +1,10 @@
 //! Why a request is refused: one place that turns a reason into a notify, a cause code and words.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use watari_kernel::KernelError;
-use watari_policies::algorithm::Group;
+use watari_policies::algorithm::{Group, IkeSuite};
 use watari_policies::{Identity, Traffic};
 use watari_sa::{Cause, Mismatch};
 use watari_wire::ikev2::{Notify, NotifyType, Payload, ProtocolId};
@@ -22,6 +25,8 @@ pub(crate) enum Refusal {
     Group(Group),
     /// No policy covers the traffic.
     Traffic {
+        /// Who asks, once proved.
+        who: Option<Identity>,
         /// The peer's proposal from our point of view.
         proposed: Traffic,
         /// Names of the policies looked at.
@@ -30,7 +35,14 @@ pub(crate) enum Refusal {
     /// The policy wants another mode.
     Mode,
     /// The identity may not hold SAs for these addresses.
-    NotAuthorised(Identity, Traffic),
+    NotAuthorised {
+        /// Who it is.
+        who: Identity,
+        /// What it asks for, from our point of view.
+        traffic: Traffic,
+        /// What it may hold.
+        held: Vec<IpNet>,
+    },
     /// The peer has no home address and asks for none.
     NoHomeAddress,
     /// The IKE SA holds as many child SAs as a peer may have.
@@ -47,6 +59,17 @@ pub(crate) enum Refusal {
     Proof(String),
     /// No remote has the identity.
     Identity(Identity),
+    /// The identity is known, but may not call from this address.
+    NotFrom(Identity, IpAddr),
+    /// The remote that the identity names does not allow the algorithms that were agreed on before it was known.
+    SuiteOfRemote {
+        /// Who calls.
+        who: Identity,
+        /// What was agreed on.
+        suite: IkeSuite,
+        /// Name of the remote, and what it allows.
+        remote: (String, String),
+    },
     /// No remote may call from there.
     NoRemote,
 }
@@ -62,14 +85,18 @@ impl Refusal {
             //= rfc7296#1.3
             //# INVALID_KE_PAYLOAD names the group that is wanted in two octets
             Self::Group(group) => notify_with(NotifyType::INVALID_KE_PAYLOAD, group.transform_id().to_be_bytes().to_vec()),
-            Self::Traffic { .. } | Self::NotAuthorised(..) => notify(NotifyType::TS_UNACCEPTABLE),
+            Self::Traffic { .. } | Self::NotAuthorised { .. } => notify(NotifyType::TS_UNACCEPTABLE),
             Self::NoHomeAddress => notify(NotifyType::FAILED_CP_REQUIRED),
             Self::NoMore(_) => notify(NotifyType::NO_ADDITIONAL_SAS),
             Self::Temporary(_) => notify(NotifyType::TEMPORARY_FAILURE),
             //= rfc7296#2.25
             //# CHILD_SA_NOT_FOUND copies the SPI of REKEY_SA
             Self::ChildNotFound(protocol, spi) => Payload::Notify(Notify::about_child(NotifyType::CHILD_SA_NOT_FOUND, *protocol, *spi)),
-            Self::Proof(_) | Self::Identity(_) => notify(NotifyType::AUTHENTICATION_FAILED),
+            //= rfc7296#2.21.2
+            //# every failure of IKE_AUTH looks alike to a peer that has proved nothing
+            Self::Proof(_) | Self::Identity(_) | Self::NotFrom(..) | Self::SuiteOfRemote { .. } => {
+                notify(NotifyType::AUTHENTICATION_FAILED)
+            }
         }
     }
 
@@ -82,13 +109,14 @@ impl Refusal {
             Self::Group(_) | Self::Temporary(_) | Self::ChildNotFound(..) | Self::NoMore(_) => Cause::UNEXPECTED,
             Self::Traffic { .. } => Cause::TRAFFIC_UNACCEPTABLE,
             Self::Mode => Cause::TRANSPORT_REFUSED,
-            Self::NotAuthorised(..) => Cause::NOT_AUTHORISED,
+            Self::NotAuthorised { .. } => Cause::NOT_AUTHORISED,
             Self::NoHomeAddress => Cause::HOME_ADDRESS,
             Self::Kernel(_) => Cause::KERNEL_REFUSED,
             Self::Crypto(_) => Cause::MALFORMED,
             Self::Proof(_) => Cause::AUTHENTICATION_FAILED,
             Self::Identity(_) => Cause::IDENTITY_UNKNOWN,
-            Self::NoRemote => Cause::NO_REMOTE,
+            Self::SuiteOfRemote { .. } => Cause::SUITES_DIFFER,
+            Self::NotFrom(..) | Self::NoRemote => Cause::NO_REMOTE,
         }
     }
 
@@ -103,20 +131,29 @@ impl Refusal {
             Self::Syntax(why) | Self::Crypto(why) | Self::Proof(why) => why.clone(),
             Self::Suites(mismatch) | Self::ChildSuites(mismatch) => mismatch.to_string(),
             Self::Group(group) => format!("the public value belongs to another group; {} is wanted", group.name()),
-            Self::Traffic { proposed, policies } => format!(
-                "the peer asks for ours {{{}}}, its own {{{}}}; policies of this remote: {}",
+            Self::Traffic { who, proposed, policies } => format!(
+                "{} asks for ours {{{}}}, its own {{{}}}; policies of this remote: {}",
+                who.as_ref().map_or_else(|| "the peer".to_owned(), ToString::to_string),
                 describe(&proposed.local),
                 describe(&proposed.remote),
                 if policies.is_empty() { "none".to_owned() } else { policies.join(", ") }
             ),
             Self::Mode => "the policy wants transport mode, the peer did not ask for it".to_owned(),
-            Self::NotAuthorised(identity, traffic) => format!("{identity} asks for {{{}}}", describe(&traffic.remote)),
+            Self::NotAuthorised { who, traffic, held } => {
+                let held = held.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let asked = describe(&traffic.remote);
+                format!("{who} asks for {{{asked}}} and may hold {}", if held.is_empty() { "nothing" } else { held.as_str() })
+            }
             Self::NoHomeAddress => "the peer has no home address and asks for none".to_owned(),
             Self::NoMore(most) => format!("the peer has {most} child SAs in this IKE SA already"),
             Self::Temporary(why) => (*why).to_owned(),
             Self::ChildNotFound(_, spi) => format!("no child SA with SPI {spi:08x}"),
             Self::Kernel(error) => error.to_string(),
             Self::Identity(identity) => format!("the peer calls itself {identity}"),
+            Self::NotFrom(identity, from) => format!("{identity} calls from {from}, which `allowed_from` of its remote does not cover"),
+            Self::SuiteOfRemote { who, suite, remote: (name, allowed) } => {
+                format!("{suite} was agreed on before {who} was known to call, but its remote {name} allows only {allowed}")
+            }
             Self::NoRemote => "no remote may call from this address".to_owned(),
         }
     }

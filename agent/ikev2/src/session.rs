@@ -65,6 +65,7 @@ impl Ikev2 {
         for want in wants {
             self.push_task(ike, Task::create(want));
         }
+        self.inherit_forgotten(context, ike);
         self.run_tasks(context, ike);
     }
 

@@ -20,6 +20,9 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
 impl Ikev2 {
     pub(super) fn start_create_child(&mut self, context: &mut Context<'_>, ike: IkeId, mut task: CreateChild) {
+        if self.replaced_already(context, &task.want) {
+            return;
+        }
         let plan = ChildPlan { group: task.group, ..ChildPlan::new(&task.want) };
         let policy = task.want.policy;
         task.child = self.start_child(context, ike, plan);
