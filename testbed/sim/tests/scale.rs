@@ -1,0 +1,34 @@
+//! A home agent at scale: nobody loses an SA, one IKE_SA_INIT each, whatever the order in which nodes come.
+
+use std::time::Duration;
+
+use watari_sim::fleet::{Outcome, Plan, run};
+
+fn plan(nodes: u32) -> Plan {
+    Plan { nodes, seed: 7, within: Duration::from_secs(60), loss: 10 }
+}
+
+fn sound(plan: Plan) -> Outcome {
+    let outcome = run(plan).unwrap();
+    let nodes = usize::try_from(plan.nodes).unwrap();
+    assert_eq!(outcome.faults, Vec::<String>::new(), "{outcome:?}");
+    assert_eq!((outcome.handshakes, outcome.pairs, outcome.assigned), (nodes, 2 * nodes, nodes / 2));
+    assert_eq!(outcome.confirmed, nodes);
+    outcome
+}
+
+#[test]
+fn a_hundred_nodes_come_in_any_order_and_all_move_within_a_minute() {
+    let outcome = sound(plan(100));
+    assert!(outcome.datagrams.1 > 0, "something was lost, and repeated");
+    assert_eq!(outcome, run(plan(100)).unwrap(), "the same plan gives the same run");
+    sound(Plan { seed: 8, ..plan(100) });
+}
+
+#[test]
+fn a_fleet_that_cannot_keep_its_sas_is_found_out() {
+    // Everything is lost: nothing comes up, and the judge says so.
+    let outcome = run(Plan { loss: 1000, ..plan(3) }).unwrap();
+    assert!(!outcome.faults.is_empty());
+    assert_eq!(outcome.pairs, 0);
+}
