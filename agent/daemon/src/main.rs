@@ -9,6 +9,8 @@ mod events;
 mod keeper;
 mod kernel;
 mod log;
+#[cfg_attr(not(target_os = "linux"), path = "mobility/absent.rs")]
+mod mobility;
 mod run;
 mod sockets;
 mod start;

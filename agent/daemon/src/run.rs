@@ -11,7 +11,7 @@ use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use watari_crypto::RustCryptoProvider;
-use watari_engine::{Agent, AgentOptions, Command, CommandId, Event, Input, Output, Reply};
+use watari_engine::{Agent, AgentOptions, Command, CommandId, Event, Input, Listen, Output, Reply};
 use watari_kernel::MigrateSource;
 use watari_policies::config::Loaded;
 use watari_sa::{KeyingEvent, WorkDone, WorkId};
@@ -21,6 +21,7 @@ use crate::control::{Control, Request};
 use crate::keeper::KeyKeeper;
 use crate::kernel::Kernel;
 use crate::log::log_event;
+use crate::mobility::MobilitySockets;
 use crate::sockets::IkeSockets;
 use crate::start::{self, Failure};
 
@@ -52,6 +53,7 @@ pub(crate) struct Daemon {
     agent: Agent,
     kernel: Kernel,
     sockets: IkeSockets,
+    mobility: MobilitySockets,
     keeper: KeyKeeper,
     work_done: UnboundedReceiver<(WorkId, WorkDone)>,
     control: Control,
@@ -93,6 +95,7 @@ impl Daemon {
             agent,
             kernel,
             sockets,
+            mobility: MobilitySockets::default(),
             keeper,
             work_done,
             control,
@@ -118,6 +121,10 @@ impl Daemon {
             let sleep = self.sleep();
             tokio::select! {
                 ready = self.kernel.readable() => {
+                    ready?;
+                    self.read_kernel();
+                }
+                ready = self.mobility.readable() => {
                     ready?;
                     self.read_kernel();
                 }
@@ -160,7 +167,16 @@ impl Daemon {
     fn read_kernel(&mut self) {
         let mut inputs = Vec::new();
         self.kernel.read(clock::now(), &mut inputs);
+        // A binding update was in its socket's queue before the MIGRATE that it caused was in the kernel's: read after that one, and
+        // taken before it.
+        self.pending.extend(self.mobility.read());
         self.pending.extend(inputs);
+    }
+
+    fn listen(&mut self, sockets: &[Listen]) {
+        let log = &self.log;
+        let opened = self.mobility.listen(sockets, &mut |text| warn!(log, "{}", text));
+        self.pending.extend(opened);
     }
 
     fn take_datagrams(&mut self, first: watari_sa::Datagram) {
@@ -247,8 +263,7 @@ impl Daemon {
                         self.begin_end("the key keeper has died");
                     }
                 }
-                // No socket is opened yet, so everything is as with `assume`.
-                Output::Listen(_) => {}
+                Output::Listen(sockets) => self.listen(&sockets),
                 Output::Event(event) => self.tell(&event),
                 Output::Reply(id, reply) => self.answer(id, reply),
                 Output::Wait(deadline) => {

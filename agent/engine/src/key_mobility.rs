@@ -35,6 +35,17 @@ pub struct Listen {
     pub reqid: Reqid,
 }
 
+impl Listen {
+    /// The Mobility Header type of the messages that say something at this end.
+    #[must_use]
+    pub const fn message_type(self) -> u8 {
+        match self.role {
+            Role::HomeAgent => watari_mip6::message_type::BINDING_UPDATE,
+            Role::MobileNode => watari_mip6::message_type::BINDING_ACKNOWLEDGEMENT,
+        }
+    }
+}
+
 /// A Mobility Header message that came out of a protected socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
@@ -236,10 +247,7 @@ fn inbound_selectors(policy: &Policy) -> impl Iterator<Item = Selector> {
 }
 
 fn covers(selector: &Selector, role: Role) -> bool {
-    let number = match role {
-        Role::HomeAgent => watari_mip6::message_type::BINDING_UPDATE,
-        Role::MobileNode => watari_mip6::message_type::BINDING_ACKNOWLEDGEMENT,
-    };
+    let number = Listen { role, reqid: Reqid(0) }.message_type();
     selector.protocol == MOBILITY_HEADER && (selector.sport.mask == 0 || selector.sport.value == u16::from(number))
 }
 

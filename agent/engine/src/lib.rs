@@ -33,6 +33,7 @@ pub use agent::{Agent, AgentOptions};
 pub use event::{Event, Reply};
 pub use io::{Command, CommandId, Input, Output};
 pub use key_mobility::{Heard, Listen, MobilityInput};
+pub use watari_mip6::Role;
 
 #[cfg(test)]
 mod tests;

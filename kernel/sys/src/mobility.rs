@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use socket2::{Domain, MsgHdr, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, MsgHdr, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use crate::policy::{self, ProtectedMobility};
 use crate::{control, option};
@@ -67,6 +67,30 @@ impl MobilitySocket {
             option::set_int(&socket, libc::IPPROTO_IPV6, name, 1)?;
         }
         Ok(Self(socket))
+    }
+
+    /// Opens a socket that receives only messages of this type that came through an ESP transport SA of `reqid` (0: of any reqid).
+    /// Needs CAP_NET_RAW and CAP_NET_ADMIN.
+    pub fn protected(reqid: u32, beside: ProtectedMobility, message_type: u8) -> io::Result<Self> {
+        let socket = Self::open()?;
+        socket.require_esp(reqid, beside)?;
+        socket.only_type(message_type)?;
+        // What came in before the policy stood was admitted by nobody.
+        while socket.receive()?.is_some() {}
+        Ok(socket)
+    }
+
+    /// From now on receives only messages of one type.
+    fn only_type(&self, message_type: u8) -> io::Result<()> {
+        /// Offset of the MH type (RFC 6275 6.1.1); the kernel hands a filter the message from its first octet.
+        const MH_TYPE: u32 = 2;
+        let step = |code: u32, jump_if_not: u8, k: u32| SockFilter::new(code as u16, 0, jump_if_not, k);
+        self.0.attach_filter(&[
+            step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, MH_TYPE),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, u32::from(message_type)),
+            step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0),
+        ])
     }
 
     /// Receives only messages sent to `address`, which need not exist yet.

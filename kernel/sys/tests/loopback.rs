@@ -240,3 +240,26 @@ fn a_mobility_message_crosses_the_loopback_with_its_addresses() {
         Err(error) => eprintln!("skipped: no per-socket policy here: {error}"),
     }
 }
+
+#[test]
+fn a_protected_mobility_socket_hears_nothing_in_clear() {
+    let protected = match MobilitySocket::protected(0, ProtectedMobility::HomeAddressOption, 5) {
+        Ok(socket) => socket,
+        Err(error) => return eprintln!("skipped: no protected Mobility Header socket here: {error}"),
+    };
+    let plain = MobilitySocket::open().unwrap();
+    // A binding update (RFC 6275 section 6.1.7) without options.
+    let message = MobilitySend {
+        bytes: &[59, 1, 5, 0, 0, 0, 0, 1, 0xd0, 0, 0, 15, 1, 2, 0, 0],
+        source: Ipv6Addr::UNSPECIFIED,
+        destination: Ipv6Addr::LOCALHOST,
+        interface: 0,
+        home_address: None,
+        routing: None,
+    };
+    if let Err(error) = plain.send(&message) {
+        return eprintln!("skipped: no IPv6 loopback here: {error}");
+    }
+    assert_eq!(wait_for(|| plain.receive().unwrap()).bytes[2], 5);
+    assert_eq!(protected.receive().unwrap(), None);
+}
