@@ -200,7 +200,9 @@ impl KeyBackend {
                 return Ok(Some(KernelReply::Spi(spi)));
             }
             Job::Request { request: KernelRequest::QuerySa(_), .. } => {
-                return Ok(Some(KernelReply::Sa(sa::info(self.dialect, message)?)));
+                let mut sa = sa::info(self.dialect, message)?;
+                sa.iter_mut().for_each(|sa| self.policies.select(sa));
+                return Ok(Some(KernelReply::Sa(sa)));
             }
             Job::Resolve(_) => {
                 if let Some(policy) = policy::read(self.dialect, message)? {
@@ -281,10 +283,15 @@ impl KeyBackend {
 
     fn end_dump(&mut self, now: Now, result: Result<(), KernelError>) {
         let Some(dump) = self.dump.take() else { return };
-        let (owner, rows) = dump.into_rows();
-        match (&rows, &result) {
+        let (owner, mut rows) = dump.into_rows();
+        match (&mut rows, &result) {
             (Rows::Policies(policies), Ok(())) => self.policies.replace(policies),
-            (Rows::Sas(sas), Ok(())) if self.dialect == Dialect::Kame => self.sources.replace(sas),
+            (Rows::Sas(sas), Ok(())) => {
+                sas.iter_mut().for_each(|sa| self.policies.select(sa));
+                if self.dialect == Dialect::Kame {
+                    self.sources.replace(sas);
+                }
+            }
             _ => {}
         }
         match owner {

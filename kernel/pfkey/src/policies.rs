@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use watari_kernel::{Acquire, Migrate, PolicyEntry, PolicyIndex, Template};
-use watari_policies::{Mode, Selector};
+use watari_kernel::{Acquire, Endpoints, Migrate, PolicyEntry, PolicyIndex, SaInfo, Template};
+use watari_policies::{Direction, Mode, Selector};
 
 use crate::event::Wanted;
 
@@ -67,6 +67,28 @@ impl Policies {
             template,
             endpoints: wanted.endpoints,
         })
+    }
+
+    /// Gives an SA the selector of the policy whose template it fits, if there is one such: PF_KEY does not tell an SA's own.
+    pub(crate) fn select(&self, sa: &mut SaInfo) {
+        let ends = Endpoints { src: sa.src, dst: sa.dst };
+        let named =
+            |template: &&Template| template.ip_protocol == sa.protocol && Some(template.mode) == sa.mode && template.reqid == sa.reqid;
+        let fits = |policy: &PolicyEntry, template: &Template| match template.mode {
+            Mode::Transport => policy.selector.src.contains(&ends.src) && policy.selector.dst.contains(&ends.dst),
+            Mode::Tunnel => template.endpoints == ends,
+        };
+        let candidates = self.known.values().filter(|policy| policy.direction != Direction::Forward).filter_map(|policy| {
+            let template = policy.templates.iter().find(named)?;
+            Some((fits(policy, template), policy.selector))
+        });
+        let candidates: BTreeSet<(bool, Selector)> = candidates.collect();
+        let of = |fitting: bool| candidates.iter().filter(move |(fits, _)| *fits || !fitting).map(|(_, selector)| *selector);
+        // The end points decide only where reqids do not: an SA that a MIGRATE left behind has old ones.
+        let only = |fitting: bool| of(fitting).next().filter(|first| of(fitting).all(|other| other == *first));
+        if let Some(selector) = only(false).or_else(|| only(true)) {
+            sa.selector = Some(selector);
+        }
     }
 
     /// Moves the end points of the policies that a MIGRATE is about, and gives it the types and ports of their selector, if they agree.

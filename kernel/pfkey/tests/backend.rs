@@ -260,6 +260,24 @@ fn removals_and_questions() {
 }
 
 #[test]
+fn an_sa_gets_the_selector_of_the_policy_it_serves() {
+    let ask = |policies: &[&str]| {
+        let mut backend = backend();
+        for name in policies {
+            hear(&mut backend, &recorded(name));
+        }
+        let sent = submit(&mut backend, 1, KernelRequest::QuerySa(sa_id(0))).sent;
+        let done = hear(&mut backend, &row(&sent[0], &recorded("acquire-mn-pf-expire"), seq(&sent[0]))).done;
+        let [(1, Ok(KernelReply::Sa(Some(sa))))] = done.as_slice() else { panic!("{done:?}") };
+        sa.selector
+    };
+    let typed = "2001:db8:1::abcd/128 -> 2001:db8:1::1/128 mobility-header type 5";
+    let all = ["ipsec-mn-pf-x_spdadd-reqid1-dir2", "ipsec-mn-pf-x_spdadd-reqid2-dir1", "ipsec-mn-pf-x_spdadd-reqid5-dir2"];
+    assert_eq!(ask(&all).unwrap().to_string(), typed);
+    assert_eq!(ask(&all[1..]), None);
+}
+
+#[test]
 fn a_flush_is_believed_when_the_table_is_empty() {
     for left in [0, 1] {
         let mut backend = backend();
