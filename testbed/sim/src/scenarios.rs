@@ -37,6 +37,7 @@ pub fn all() -> Vec<Scenario> {
         pfkey_moves(),
         pfkey_and_xfrm(),
         pfkey_typed(),
+        pfkey_restart(),
         kbit_observe(),
         kbit_zero(),
         kbit_home_agent_zero(),
@@ -194,6 +195,11 @@ fn pfkey_and_xfrm() -> Scenario {
 fn pfkey_typed() -> Scenario {
     let sentence = "RFC 4877 selectors through PF_KEY: types in the ports of addresses, and none in MIGRATE.";
     Scenario { name: "pfkey-typed", sentence, pf_key: &["mn", HA], ..typed() }
+}
+
+fn pfkey_restart() -> Scenario {
+    let sentence = "A killed agent starts again and finds its SAs by PF_KEY, which tells no selector: the policies do.";
+    Scenario { pf_key: &["mn", HA], ..restart("pfkey-restart", sentence, "mn", false) }
 }
 
 fn home_test() -> Scenario {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use watari_engine::vici::{Packet, Section, Value};
 use watari_kernel::{Backend as _, BackendOutput, Channel, KernelRequest, Now, RequestId};
 use watari_mip6::{AckFlags, Message as MobilityMessage, UpdateFlags, alternate_care_of};
-use watari_pfkey::{Dialect, KeyListener};
+use watari_pfkey::{Dialect, KeyBackend, KeyListener};
 use watari_policies::{Secret, SecretId, config};
 use watari_route::RouteMonitor;
 use watari_route::rtsock::{Dialect as RoutingDialect, Layout, Query, RtsockMonitor, RtsockOutput};
@@ -96,13 +96,47 @@ pub(super) fn xfrm() -> Call {
     })
 }
 
-/// PF_KEY announcements of MIGRATE.
+/// PF_KEY messages, to a mere listener and to the back end in both dialects, now and then as answers to what it asked.
 pub(super) fn pfkey() -> Call {
-    let known = recorded(include_str!("../../../kernel/pfkey/tests/recorded.txt"));
-    let listener = KeyListener::new(Dialect::Linux);
+    let mut known = recorded(include_str!("../../../kernel/pfkey/tests/recorded.txt"));
+    known.extend(recorded(include_str!("../../../kernel/pfkey/tests/policies.txt")));
+    let fresh = || [Dialect::Linux, Dialect::Kame].map(|dialect| (KeyListener::new(dialect), KeyBackend::new(dialect, 1)));
+    let mut heard = fresh();
+    let mut asked = [1; 8];
+    let mut calls = 0_u64;
     Box::new(move |generator| {
+        calls += 1;
+        if calls.is_multiple_of(1000) {
+            heard = fresh();
+        }
         let seed = generator.choice(&known).clone();
-        let _ = listener.received(&generator.bent(&seed));
+        let mut octets = generator.bent(&seed);
+        if generator.below(3) == 0
+            && let Some(numbers) = octets.get_mut(8..16)
+        {
+            numbers.copy_from_slice(&asked);
+        }
+        let now = Now { boot: Duration::from_millis(100 * calls), wall: Duration::ZERO };
+        for (listener, backend) in &mut heard {
+            let _ = listener.received(&octets);
+            if calls % 50 == 1 {
+                backend.submit(now, RequestId(calls), KernelRequest::DumpPolicies);
+                backend.submit(now, RequestId(calls + 1), KernelRequest::DumpSas);
+            }
+            backend.timeout(now);
+            backend.received(now, Channel::Key, &octets);
+            let waits = (0..10_000).any(|_| match backend.poll() {
+                BackendOutput::Wait(_) => true,
+                BackendOutput::Send(_, request) => {
+                    asked = request.get(8..16).and_then(|numbers| numbers.try_into().ok()).unwrap_or(asked);
+                    false
+                }
+                _ => false,
+            });
+            if !waits {
+                return Err("the back end never waits".to_owned());
+            }
+        }
         Ok(())
     })
 }
