@@ -32,3 +32,9 @@ fn a_fleet_that_cannot_keep_its_sas_is_found_out() {
     assert!(!outcome.faults.is_empty());
     assert_eq!(outcome.pairs, 0);
 }
+
+/// In `check --long`, in a build of its own, ten thousand: `cargo testbed check --long scale`.
+#[test]
+fn a_thousand_nodes_move_within_a_minute() {
+    sound(plan(1000));
+}
