@@ -1,6 +1,7 @@
 //! The engine driven by hand: a keying module that only writes down what it is asked, a kernel that is this file.
 
 mod adoption;
+mod assign;
 mod control;
 mod hostile;
 mod key_mobility;
