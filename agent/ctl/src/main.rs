@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod status;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -64,6 +65,19 @@ enum Verb {
         #[structopt(long)]
         ike: bool,
     },
+    /// Tell how a registration with a home agent ended; for Mobile IPv6 daemons that do not speak to the kernel about it.
+    Mobility {
+        /// Home address.
+        home_address: IpAddr,
+        /// Care-of address; the home address again at the end of a binding.
+        care_of_address: IpAddr,
+        /// Whether the acknowledgement has the K bit: key management follows movements.
+        #[structopt(long)]
+        k: bool,
+        /// Status of the acknowledgement.
+        #[structopt(long, default_value = "0")]
+        status: u8,
+    },
     /// Make the daemon read its configuration again.
     Reload,
     /// List IKE SAs with their children in strongSwan's field names.
@@ -109,6 +123,12 @@ fn run(control: &Path, command: Verb) -> Result<(), Trouble> {
         Verb::Up { name } => steer(control, "initiate", &name, false),
         Verb::Down { name } => steer(control, "terminate", &name, false),
         Verb::Rekey { name, ike } => steer(control, "rekey", &name, ike),
+        Verb::Mobility { home_address, care_of_address, k, status } => {
+            let k = if k { "yes" } else { "no" };
+            let (home, care_of) = (home_address.to_string(), care_of_address.to_string());
+            let arguments = [("home-address", home.as_str()), ("care-of-address", &care_of), ("k", k), ("status", &status.to_string())];
+            told(control, "mobility", arguments.map(|(name, value)| scalar(name, value)).into())
+        }
         Verb::Reload => told(control, "watari-reload", Vec::new()),
         Verb::Stop => told(control, "watari-stop", Vec::new()),
         Verb::Sas { json } => status::sas(control, json),

@@ -430,7 +430,9 @@ impl Scenario {
 
     /// The agent's configuration on a mobile node; its remote is called `home-agent`.
     pub fn mobile_config(&self, plan: &MobilePlan) -> Config {
-        let terms = Terms { protect: self.reqids(plan), liveness: Some(self.liveness), ..self.terms(self.binding) };
+        // The other settings are the home agent's.
+        let movements = Movements { key_mobility: self.movements.key_mobility, ..Movements::default() };
+        let terms = Terms { protect: self.reqids(plan), liveness: Some(self.liveness), movements, ..self.terms(self.binding) };
         mobile_node(MobileNodeProfile {
             home_address: plan.home_address(),
             home_agent: HOME_AGENT,

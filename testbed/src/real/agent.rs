@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use watari_policies::profile::{BindingSelector, Protected, Reqids};
-use watari_policies::{Lifetime, Secret};
+use watari_policies::{KeyMobility, Lifetime, Secret};
 use watari_sim::scenario::{HA, HOME_AGENT, MobilePlan, Scenario};
 
 use crate::uml::guest::{Guest, tool};
@@ -170,12 +170,25 @@ fn backend(scenario: &Scenario, host: &str) -> &'static str {
     if scenario.pf_key.contains(&host) { "[watari]\nbackend = \"pfkey\"\n\n" } else { "" }
 }
 
+/// What the agents believe of movements; a mobile node has only the first of the settings.
+fn movements(scenario: &Scenario, home_agent: bool) -> String {
+    let settings = scenario.movements;
+    let mut text = format!("key_mobility = \"{}\"\n", settings.key_mobility.name());
+    if home_agent && settings.key_mobility == KeyMobility::Observe {
+        text += &format!("daemon_echoes_k = {}\n", settings.daemon_echoes_k);
+    }
+    if home_agent {
+        text += &format!("movement = \"{}\"\n", settings.source.name());
+    }
+    text
+}
+
 /// The configuration file of a mobile node.
 pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> String {
     let protect = scenario.mobile_signalling(plan).agreement.protect;
     format!(
         "{}[mobile_node]\nhome_address = \"{}\"\nhome_agent = \"{HOME_AGENT}\"\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
-         psk = \"{}\"\nliveness = \"{}\"\n{}{}",
+         psk = \"{}\"\nliveness = \"{}\"\n{}{}{}",
         backend(scenario, plan.name),
         plan.home_address(),
         plan.name,
@@ -183,6 +196,7 @@ pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> St
         millis(scenario.liveness),
         reqids(&protect),
         terms(scenario, scenario.binding),
+        movements(scenario, false),
     )
 }
 
@@ -190,9 +204,10 @@ pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> St
 pub(super) fn home_configuration(scenario: &Scenario) -> String {
     let binding = scenario.peer_binding.unwrap_or(scenario.binding);
     let mut text = format!(
-        "{}[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"{HA}.example\"\n{}",
+        "{}[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"{HA}.example\"\n{}{}",
         backend(scenario, HA),
-        terms(scenario, binding)
+        terms(scenario, binding),
+        movements(scenario, true),
     );
     for (plan, agreement) in scenario.mobile_nodes.iter().zip(scenario.home_signalling().agreements) {
         text += &format!(
@@ -210,7 +225,7 @@ pub(super) fn home_configuration(scenario: &Scenario) -> String {
 #[cfg(test)]
 mod tests {
     use watari_policies::config::SecretSource;
-    use watari_policies::{Config, Policy, SecretId};
+    use watari_policies::{Config, Movements, Policy, SecretId};
 
     use super::*;
 
@@ -233,13 +248,13 @@ mod tests {
         }
     }
 
-    /// Name, lifetime and liveness of a remote.
-    type Peer = (String, Lifetime, Option<Duration>);
+    /// Name, lifetime, liveness and belief in movements of a remote.
+    type Peer = (String, Lifetime, Option<Duration>, Movements);
 
     /// What decides behaviour; source lines differ between a file and a program.
     fn essence(config: Config) -> (Vec<Policy>, Vec<Peer>) {
         let policies = config.policies.into_iter().map(|policy| Policy { line: 0, ..policy }).collect();
-        (policies, config.remotes.into_iter().map(|remote| (remote.name, remote.lifetime, remote.liveness)).collect())
+        (policies, config.remotes.into_iter().map(|remote| (remote.name, remote.lifetime, remote.liveness, remote.movements)).collect())
     }
 
     #[test]
