@@ -33,6 +33,9 @@ pub enum MovementSource {
     Kernel,
     /// A protected binding update as well, before the Mobile IPv6 daemon has said anything.
     Observe,
+    /// On a mobile node its own address events as well, where the Mobile IPv6 daemon does not tell everything (SHISA: nothing on return
+    /// home and nothing of transport policies).
+    Addresses,
 }
 
 impl MovementSource {
@@ -42,6 +45,7 @@ impl MovementSource {
         match self {
             Self::Kernel => "kernel",
             Self::Observe => "observe",
+            Self::Addresses => "addresses",
         }
     }
 }
@@ -54,7 +58,7 @@ pub struct Movements {
     /// Home agent: whether the Mobile IPv6 daemon here answers a binding update that has the K bit with the K bit
     /// (mip6d: `KeyMngMobCapability`). It cannot be seen, because a host's own messages do not reach its raw sockets.
     pub daemon_echoes_k: bool,
-    /// Home agent: who says that the mobile node has moved.
+    /// Who says that the mobile node has moved.
     pub source: MovementSource,
 }
 

@@ -264,6 +264,8 @@ pub struct Ipsec {
     pub lifetime: Lifetime,
     /// Anti-replay window in packets.
     pub replay_window: u32,
+    /// How long the SAs of a policy that left the kernel are kept (RFC 4877 4.2: tunnels at home); `None` for as long as they live.
+    pub dormant: Option<Duration>,
     /// SPIs and keys, if the SAs are configured by hand; then there is one proposal with one suite.
     pub manual: Option<ManualSa>,
 }

@@ -147,6 +147,8 @@ pub struct Terms {
     pub initial_contact: bool,
     /// Anti-replay window in packets.
     pub replay_window: u32,
+    /// How long SAs are kept whose policy left the kernel; `None` for as long as they live.
+    pub dormant: Option<Duration>,
     /// What is believed about movements, and whether IKE SAs follow them.
     pub movements: Movements,
 }
@@ -167,6 +169,7 @@ impl Default for Terms {
             start: false,
             initial_contact: true,
             replay_window: 64,
+            dormant: None,
             movements: Movements::default(),
         }
     }
@@ -469,6 +472,7 @@ fn add_ipsec(config: &mut Config, terms: &Terms, name: &str) -> IpsecId {
         proposals: terms.esp.clone(),
         lifetime: terms.child_lifetime,
         replay_window: terms.replay_window,
+        dormant: terms.dormant,
         manual: None,
     });
     id

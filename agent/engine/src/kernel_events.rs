@@ -20,7 +20,7 @@ impl Agent {
             KernelEvent::Expire(expire) => self.expire(&expire),
             KernelEvent::Migrate(event) => self.migrate(now, &event),
             KernelEvent::PolicyChanged(entry) => self.policy_changed(now, entry),
-            KernelEvent::PolicyRemoved(entry) => self.policy_removed(&entry),
+            KernelEvent::PolicyRemoved(entry) => self.policy_removed(now, &entry),
             KernelEvent::SaRemoved(id) => self.sa_removed(now, id),
             KernelEvent::Flushed { policies } => self.flushed(now, policies),
             KernelEvent::Address(event) => self.address(now, &event),
@@ -74,8 +74,8 @@ impl Agent {
 
     fn policy_changed(&mut self, now: Now, entry: PolicyEntry) {
         let present = self.core.spd.all_present_of(&self.core.lookup, &entry);
-        let adopted = self.core.spd.set(&self.core.lookup, entry);
-        for policy in adopted.policies {
+        let adopted = self.core.spd.set(&self.core.lookup, entry.clone());
+        for policy in adopted.policies.iter().copied() {
             if let Some(tunnel) = adopted.tunnel {
                 self.core.places.set_template(policy, tunnel);
             }
@@ -83,12 +83,15 @@ impl Agent {
                 self.appeared(now, policy);
             }
         }
+        if let Some(tunnel) = adopted.tunnel {
+            self.follow_policy(now, &entry, &adopted.policies, tunnel);
+        }
     }
 
-    fn policy_removed(&mut self, entry: &PolicyEntry) {
+    fn policy_removed(&mut self, now: Now, entry: &PolicyEntry) {
         for policy in self.core.spd.remove(entry.direction, &entry.selector, entry.kind) {
             if !self.core.spd.present(policy) {
-                self.core.sleep(policy);
+                self.core.sleep(now, policy);
             }
         }
     }
@@ -104,14 +107,15 @@ impl Agent {
         if policies {
             let gone: Vec<PolicyId> = self.core.spd.clear().into_iter().collect();
             for policy in gone {
-                self.core.sleep(policy);
+                self.core.sleep(now, policy);
             }
             self.core.installed.clear();
         }
         self.core.read_again(now.boot);
     }
 
-    /// An address that went away ends nothing: for peers that Mobile IPv6 governs MIGRATE decides, for others liveness does.
+    /// An address that went away ends nothing: for peers that Mobile IPv6 governs MIGRATE decides, unless the mobile node follows its own
+    /// addresses; for others liveness does.
     fn address(&mut self, now: Now, event: &AddressEvent) {
         let address = event.address;
         let changed = self.core.places.address(event);
@@ -120,6 +124,7 @@ impl Agent {
         }
         let Some(usable) = changed else { return };
         self.core.tell(Event::Address { address, usable });
+        self.follow_addresses(now);
         if usable {
             self.keying_call(now, |keying, context| keying.handle(context, KeyingInput::AddressUsable(address)));
         }

@@ -27,9 +27,9 @@ const UNUSED: Duration = Duration::from_secs(5);
 
 /// The engine's tables as the planner sees them.
 pub(crate) struct View<'a> {
-    core: &'a Core,
-    keying: &'a dyn Keying,
-    now: Now,
+    pub(crate) core: &'a Core,
+    pub(crate) keying: &'a dyn Keying,
+    pub(crate) now: Now,
 }
 
 impl Associations for View<'_> {
@@ -113,7 +113,7 @@ impl Agent {
     }
 
     /// Does what a plan says: records first, then the IKE SAs, so that everything read on the way is new.
-    fn apply(&mut self, now: Now, plan: &MigrationPlan<ChildId, IkeId>, source: MigrateSource) {
+    pub(crate) fn apply(&mut self, now: Now, plan: &MigrationPlan<ChildId, IkeId>, source: MigrateSource) {
         count(&mut self.core.counters.migrate_applied);
         self.core.moves = self.core.moves.saturating_add(1);
         self.note_movements(now, plan);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use watari_kernel::{KernelRequest, KmAddress, Now, PolicyEntry, SaInfo, Spi};
 use watari_mip6::MovedChild;
 use watari_policies::{MobilityRole, Mode, PolicyId, Protocol, RemoteId};
-use watari_sa::{ChildId, ChildSa, ChildState, Owner, Target, Trigger, Want};
+use watari_sa::{ChildId, ChildState, Owner, Target, Trigger, Want};
 
 use crate::Event;
 use crate::agent::Agent;
@@ -64,7 +64,7 @@ impl Agent {
         let mut differences = Vec::new();
         for gone in before.difference(&after) {
             differences.push(format!("policy {} is no longer in the kernel", self.policy_name(*gone)));
-            self.core.sleep(*gone);
+            self.core.sleep(now, *gone);
         }
         for come in after.difference(&before) {
             self.appeared(now, *come);
@@ -262,32 +262,5 @@ impl Core {
         let mut tunnels = self.lookup.policies_of(remote).iter().filter(|policy| self.spd.present(**policy));
         let away = tunnels.any(|policy| self.places.template(*policy).is_some_and(|tunnel| tunnel.src != home_address));
         (gone && !away && self.places.usable(home_address)).then_some(KmAddress { local: home_address, remote: known.remote })
-    }
-
-    //= rfc4877#4.2
-    //# on return home tunnel policies become inactive; their SAs may be kept
-    /// A policy left the kernel: its children keep their SAs and rest.
-    pub(crate) fn sleep(&mut self, policy: PolicyId) {
-        self.restate(policy, ChildState::Installed, ChildState::Dormant);
-    }
-
-    /// A policy is back: its children serve again, at the tunnel end points that it names now. What should have been rekeyed meanwhile is.
-    pub(crate) fn wake(&mut self, now: Now, policy: PolicyId) {
-        for id in self.restate(policy, ChildState::Dormant, ChildState::Installed) {
-            self.follow_template(now, id);
-            let due = |child: &ChildSa| child.owner != Owner::None && child.rekey_at.is_some_and(|at| at <= now.boot);
-            if self.children.get(id).is_some_and(due) {
-                self.calls.push_back(Call::Rekey(Target::Child(id)));
-            }
-        }
-    }
-
-    fn restate(&mut self, policy: PolicyId, from: ChildState, to: ChildState) -> Vec<ChildId> {
-        let fitting = |child: &&ChildSa| child.state == from;
-        let children: Vec<_> = self.children.of_policy(policy).filter(fitting).map(|child| child.id).collect();
-        for id in &children {
-            self.children.update(*id, |child| child.state = to);
-        }
-        children
     }
 }

@@ -95,6 +95,7 @@ impl Agent {
         match timer {
             Timer::Verify(child) => self.verify(now, child),
             Timer::EndAdopted(child) => self.core.end_adopted(child),
+            Timer::Rested(child) => self.rested(child),
             Timer::Retry(policy) => self.retry(now, policy),
             Timer::Liveness(remote) => self.look_at_traffic(now, remote),
             Timer::Copies => self.expire_copies(now),

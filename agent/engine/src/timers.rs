@@ -14,6 +14,8 @@ pub(crate) enum Timer {
     Verify(ChildId),
     /// A child SA without owner has been replaced: it goes.
     EndAdopted(ChildId),
+    /// A child SA without policy has rested for as long as it may.
+    Rested(ChildId),
     /// A wish failed: try again.
     Retry(PolicyId),
     /// See whether traffic of this remote flows one way only.
@@ -31,6 +33,7 @@ impl Timer {
         match self {
             Self::Verify(_) => "verify SAs after a move",
             Self::EndAdopted(_) => "remove replaced SAs",
+            Self::Rested(_) => "remove SAs that rest",
             Self::Retry(_) => "try a policy again",
             Self::Liveness(_) => "watch traffic",
             Self::Copies => "copies of MIGRATE",

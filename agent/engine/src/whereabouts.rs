@@ -183,6 +183,14 @@ impl Places {
         self.addresses.values()
     }
 
+    /// Addresses for IKE of a mobile node as they are chosen when nobody has told any.
+    pub(crate) fn chosen(&self, remote: RemoteId) -> Option<KmAddress> {
+        let place = self.remotes.get(remote.0 as usize)?;
+        let (MobilityRole::MobileNode { home_address }, Some(peer)) = (place.role, place.remote) else { return None };
+        let told = place.local.filter(|local| *local != home_address);
+        Some(KmAddress { local: told.or_else(|| self.care_of(home_address, peer))?, remote: peer })
+    }
+
     /// The address that IKE is sent to `peer` from, of a mobile node with this home address. A link that nothing is known of is up.
     fn care_of(&self, home: IpAddr, peer: IpAddr) -> Option<IpAddr> {
         source_address(peer, Some(home), self.addresses(), |link| self.links.get(&link).copied().unwrap_or(true))

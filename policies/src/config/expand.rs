@@ -138,6 +138,7 @@ fn ipsec(out: &mut String, ipsec: &Ipsec, origins: &BTreeMap<SecretId, SecretOri
     writeln!(out, "\n[ipsec.{}]\nsa = {}", Key(&ipsec.name), List(&names))?;
     if ipsec.manual.is_none() {
         writeln!(out, "lifetime = {}\nreplay_window = {}", lifetime(&ipsec.lifetime, true), ipsec.replay_window)?;
+        ipsec.dormant.iter().try_for_each(|time| writeln!(out, "dormant = \"{}\"", duration_text(*time)))?;
     }
     for (name, proposal) in names.iter().zip(&ipsec.proposals) {
         writeln!(out, "\n[sa.{}]\nprotocol = \"esp\"\nproposal = {}", Key(name), Text(proposal))?;

@@ -22,8 +22,9 @@ const KEY_MOBILITY: &[(&str, KeyMobility)] = &[
     (KeyMobility::Observe.name(), KeyMobility::Observe),
 ];
 
-const SOURCES: &[(&str, MovementSource)] =
-    &[(MovementSource::Kernel.name(), MovementSource::Kernel), (MovementSource::Observe.name(), MovementSource::Observe)];
+const KERNEL: (&str, MovementSource) = (MovementSource::Kernel.name(), MovementSource::Kernel);
+const HOME_AGENT_SOURCES: &[(&str, MovementSource)] = &[KERNEL, (MovementSource::Observe.name(), MovementSource::Observe)];
+const MOBILE_NODE_SOURCES: &[(&str, MovementSource)] = &[KERNEL, (MovementSource::Addresses.name(), MovementSource::Addresses)];
 
 /// Reads the keys; what is not named keeps its default.
 pub(super) fn read(report: &mut Report<'_>, section: &mut Section<'_>, side: Side) -> Movements {
@@ -38,8 +39,8 @@ pub(super) fn read(report: &mut Report<'_>, section: &mut Section<'_>, side: Sid
     let key_mobility = key_mobility.map_or(usual.key_mobility, |read| read.value);
     if side == Side::MobileNode {
         section.without_effect(report, "daemon_echoes_k", "the home agent's daemon answers; its acknowledgement holds the outcome");
-        section.without_effect(report, "movement", "a mobile node does not hear its own binding updates");
-        return Movements { key_mobility, ..usual };
+        let source = section.read(report, "movement", |report, value| values::choice(report, value, MOBILE_NODE_SOURCES));
+        return Movements { key_mobility, source: source.map_or(usual.source, |read| read.value), ..usual };
     }
     let mut echoes = usual.daemon_echoes_k;
     if key_mobility == KeyMobility::Observe {
@@ -47,7 +48,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &mut Section<'_>, side: Sid
     } else {
         section.without_effect(report, "daemon_echoes_k", "no K bit is looked at unless key_mobility is \"observe\"");
     }
-    let source = section.read(report, "movement", |report, value| values::choice(report, value, SOURCES));
+    let source = section.read(report, "movement", |report, value| values::choice(report, value, HOME_AGENT_SOURCES));
     Movements { key_mobility, daemon_echoes_k: echoes, source: source.map_or(usual.source, |read| read.value) }
 }
 
@@ -57,11 +58,8 @@ pub(super) fn write(out: &mut String, movements: &Movements, role: MobilityRole)
         return Ok(());
     }
     writeln!(out, "key_mobility = \"{}\"", movements.key_mobility.name())?;
-    if let MobilityRole::HomeAgent { .. } = role {
-        if movements.key_mobility == KeyMobility::Observe {
-            writeln!(out, "daemon_echoes_k = {}", movements.daemon_echoes_k)?;
-        }
-        writeln!(out, "movement = \"{}\"", movements.source.name())?;
+    if matches!(role, MobilityRole::HomeAgent { .. }) && movements.key_mobility == KeyMobility::Observe {
+        writeln!(out, "daemon_echoes_k = {}", movements.daemon_echoes_k)?;
     }
-    Ok(())
+    writeln!(out, "movement = \"{}\"", movements.source.name())
 }

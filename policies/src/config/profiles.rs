@@ -319,6 +319,7 @@ fn terms(report: &mut Report<'_>, section: &mut Section<'_>, liveness: Option<Du
     let liveness_read = section.read(report, "liveness", values::duration_or_off);
     let initial_contact = section.read(report, "initial_contact", values::flag);
     let replay_window = section.read(report, "replay_window", values::replay_window);
+    let dormant = section.read(report, "dormant", values::duration_or_off);
     let movements = movements::read(report, section, side);
     let installer = installer.map(|read| read.value);
     let protect = protect.and_then(|protect| protected(report, protect, installer));
@@ -345,6 +346,7 @@ fn terms(report: &mut Report<'_>, section: &mut Section<'_>, liveness: Option<Du
         start: false,
         initial_contact: initial_contact.map_or(usual.initial_contact, |read| read.value),
         replay_window: replay_window.map_or(usual.replay_window, |read| read.value),
+        dormant: dormant.map_or(usual.dormant, |read| read.value),
         movements,
     })
 }

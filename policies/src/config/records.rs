@@ -204,11 +204,12 @@ fn ipsec(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, sas: &m
     }
     let lifetime = section.read(report, "lifetime", values::lifetime(LifetimeOf::Child));
     if manual.is_some() {
-        for key in ["lifetime", "replay_window"] {
+        for key in ["lifetime", "replay_window", "dormant"] {
             section.without_effect(report, key, "an SA configured by hand does not end and cannot tell replayed packets");
         }
     }
     let replay_window = section.read(report, "replay_window", values::replay_window);
+    let dormant = section.read(report, "dormant", values::duration_or_off);
     //= rfc4303#3.4.3
     //# no anti-replay for SAs keyed by hand: their counters start again after a restart
     let usual_window = if manual.is_some() { 0 } else { usual.replay_window };
@@ -218,6 +219,7 @@ fn ipsec(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, sas: &m
         proposals,
         lifetime: lifetime.map_or(usual.child_lifetime, |read| read.value),
         replay_window: replay_window.map_or(usual_window, |read| read.value),
+        dormant: dormant.map_or(usual.dormant, |read| read.value),
         manual,
     })
 }
@@ -424,6 +426,7 @@ fn default_ipsec(section: &Section<'_>, draft: &mut Draft, ipsecs: &mut Named<Ip
         proposals: usual.esp,
         lifetime: usual.child_lifetime,
         replay_window: usual.replay_window,
+        dormant: usual.dormant,
         manual: None,
     };
     let id = add_ipsec(draft, record, section.span.clone());

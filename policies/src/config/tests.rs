@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::model::{Authentication, Endpoints};
 use crate::profile::{HomeAgentProfile, MobileNodeProfile, Protected, Reqids, ServedNode, Terms, home_agent, mobile_node};
@@ -264,10 +266,21 @@ fn what_is_believed_about_movements_stands_in_profiles_and_remotes() {
     let wrong = |text: &str, words: &[&str]| one_error(&format!("{MOBILE_NODE}{text}\n"), line, words);
     wrong("key_mobility = \"sometimes\"", &["\"assume\"", "\"never\"", "\"observe\""]);
     wrong("daemon_echoes_k = true", &["no effect here", "the home agent's daemon answers"]);
-    wrong("movement = \"kernel\"", &["no effect here", "does not hear its own binding updates"]);
+    wrong("movement = \"observe\"", &["\"kernel\"", "\"addresses\""]);
+    let follows = good(&format!("{MOBILE_NODE}movement = \"addresses\"\n"));
+    assert_eq!(follows.config.remotes[0].movements.source, MovementSource::Addresses);
+    round_trip(&follows.config, &follows.origins);
     let unused = HOME_AGENT.replace("policies = ", "daemon_echoes_k = true\npolicies = ");
     assert!(bad(&unused).to_string().contains("unless key_mobility is \"observe\""));
     one_error(&RECORDS.replace("start = true", "key_mobility = \"never\""), 25, &["the remote has no mobility role"]);
+}
+
+#[test]
+fn sas_that_rest_are_kept_as_long_as_the_configuration_says() {
+    assert!(good(MOBILE_NODE).config.ipsecs.iter().all(|ipsec| ipsec.dormant.is_none()));
+    let loaded = good(&format!("{MOBILE_NODE}dormant = \"20m\"\n"));
+    assert!(loaded.config.ipsecs.iter().all(|ipsec| ipsec.dormant == Some(Duration::from_secs(1200))));
+    round_trip(&loaded.config, &loaded.origins);
 }
 
 #[test]

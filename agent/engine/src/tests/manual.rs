@@ -102,12 +102,17 @@ fn they_are_kept_when_the_tunnel_policies_go_at_home() {
     let mut bench = started();
     take_all(&mut bench, 2);
     bench.requests.clear();
+    for ipsec in &mut bench.agent.core.config.ipsecs {
+        ipsec.dormant = Some(Duration::from_secs(1));
+    }
     for entry in payload_policies(COA1) {
         bench.kernel(20_000, KernelEvent::PolicyRemoved(entry));
     }
     assert!(bench.requests.iter().all(|(_, request)| !matches!(request, KernelRequest::DeleteSa(_))), "{:?}", bench.requests);
     let child = |bench: &Bench| bench.agent.core.children.of_policy(PAYLOAD).next().map(|child| child.state);
     assert_eq!(child(&bench), Some(ChildState::Dormant));
+    bench.input(25_000, Input::Timeout);
+    assert_eq!(child(&bench), Some(ChildState::Dormant), "nobody can make others");
     for entry in payload_policies(COA2) {
         bench.kernel(30_000, KernelEvent::PolicyChanged(entry));
     }

@@ -3,6 +3,7 @@
 mod adoption;
 mod assign;
 mod control;
+mod following;
 mod hostile;
 mod key_mobility;
 mod manual;

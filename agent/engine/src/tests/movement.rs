@@ -652,7 +652,7 @@ fn a_resting_child_whose_policy_returns_elsewhere_follows_it_and_is_rekeyed_if_t
         bench.kernel(60_000, KernelEvent::PolicyChanged(entry));
     }
     assert_eq!(bench.child_at(12), (ends(HA, COA2), ends(COA2, HA)));
-    assert_eq!(bench.asked(), [Asked::Rekey(Target::Child(ChildId(12)))]);
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA)), Asked::Rekey(Target::Child(ChildId(12)))]);
     bench.input(60_000 + QUIET, Input::Timeout);
     assert!(bench.requests.iter().any(|(_, request)| is_query(0x12)(request)), "and looked for");
 }

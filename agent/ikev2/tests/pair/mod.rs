@@ -291,6 +291,7 @@ fn make_host(policies: Vec<Policy>, remote: Remote, seed: u8, places: Places) ->
         proposals: vec!["aes128gcm16".parse().unwrap(), "aes128-sha256".parse().unwrap()],
         lifetime: lifetime(0, 0),
         replay_window: 64,
+        dormant: None,
         manual: None,
     };
     let pad = Pad::from_iter([PadEntry { identity: Some(remote.remote_identity.clone()), prefixes: vec!["::/0".parse().unwrap()] }]);
