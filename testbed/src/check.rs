@@ -38,6 +38,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "real kernel: acts", run: |_| verdict(real::acts(), "mirror and Linux agree on every act") },
     Stage { name: "real kernel: pfkey conformance", run: |_| verdict(real::conformance(), "PF_KEY and XFRM tell the same") },
     Stage { name: "real kernel: back end", run: |_| verdict(real::back_end(), "requests and events mean on Linux what they say") },
+    Stage { name: "real kernel: control", run: |_| verdict(real::control(), "watari does on live daemons what it says") },
     Stage { name: "real kernel: scenarios", run: |_| scenarios(BackendName::Uml) },
     Stage { name: "real kernel 6.12: scenarios", run: newer_kernel },
     Stage { name: "peers: strongSwan", run: |_| verdict(interop::run("strongswan", None), "every case passed") },

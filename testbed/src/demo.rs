@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::uml::boot::Kernel;
 use crate::{real, run};
 
 /// The scenario shown.
@@ -13,7 +14,11 @@ pub(crate) fn run(on_real_kernel: bool, seed: u64) -> Result<bool, String> {
     println!("{}", scenario.sentence);
     println!("seconds   host  what happened\n");
     let begin = Instant::now();
-    let report = if on_real_kernel { real::demo(&scenario, seed)? } else { run::simulated(&scenario, seed, run::Timeline::Story)? };
+    let report = if on_real_kernel {
+        real::shown(&scenario, Kernel::Debian61, seed, run::Timeline::Story)?
+    } else {
+        run::simulated(&scenario, seed, run::Timeline::Story)?
+    };
     for line in run::summary(&report) {
         println!("{line}");
     }

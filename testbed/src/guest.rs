@@ -10,6 +10,8 @@ pub(crate) fn task(guest: &Guest) -> Result<i32> {
         smoke::TASK => smoke::in_guest(guest),
         real::acts::TASK => real::acts::in_guest(guest),
         real::conformance::TASK => real::conformance::in_guest(guest),
+        real::control::TASK => real::control::in_guest(guest),
+        real::control::KERNEL_TASK => real::control::kernel_in_guest(guest),
         real::backend::TASK => real::backend::in_guest(guest),
         real::run::TASK => real::run::in_guest(guest),
         name if name.starts_with("interop") => interop::in_guest(guest),

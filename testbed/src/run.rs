@@ -27,9 +27,14 @@ pub(crate) enum Timeline {
 
 impl Timeline {
     fn shows(self, line: &Line) -> bool {
+        self.shows_detail(matches!(&line.what, Happening::Agent(words) if words.detail))
+    }
+
+    /// Whether a line is printed that is a detail or not.
+    pub(crate) const fn shows_detail(self, detail: bool) -> bool {
         match self {
             Self::None => false,
-            Self::Story => !matches!(&line.what, Happening::Agent(words) if words.detail),
+            Self::Story => !detail,
             Self::Everything => true,
         }
     }
@@ -171,10 +176,7 @@ fn once_more(all: &[Scenario], mut reports: Vec<Report>, kernel: Kernel, seed: u
 fn report(scenario: &Scenario, backend: BackendName, seed: u64, timeline: Timeline) -> Result<Report, String> {
     match backend.kernel() {
         None => simulated(scenario, seed, timeline),
-        Some(kernel) => {
-            let reports = real::scenarios(std::slice::from_ref(scenario), kernel, seed)?;
-            reports.into_iter().next().ok_or_else(|| "the guest gave no result".to_owned())
-        }
+        Some(kernel) => real::shown(scenario, kernel, seed, timeline),
     }
 }
 

@@ -54,6 +54,17 @@ impl Client {
         }
     }
 
+    /// Says something whose answer may be the end of the connection.
+    pub(crate) fn command_or_end(&mut self, name: &str) -> Result<(), String> {
+        self.send(&Packet::Request { name: name.to_owned(), arguments: Section(Vec::new()) })?;
+        let mut answer = Vec::new();
+        match self.0.read_to_end(&mut answer) {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(()),
+            Err(error) => Err(lost(error)),
+        }
+    }
+
     /// The next event, for `watch`. Waits without limit.
     pub(crate) fn event(&mut self) -> Result<(String, Section), String> {
         self.0.set_read_timeout(None).map_err(|error| error.to_string())?;

@@ -130,7 +130,7 @@ fn run(control: &Path, command: Verb) -> Result<(), Trouble> {
             told(control, "mobility", arguments.map(|(name, value)| scalar(name, value)).into())
         }
         Verb::Reload => told(control, "watari-reload", Vec::new()),
-        Verb::Stop => told(control, "watari-stop", Vec::new()),
+        Verb::Stop => stop(control),
         Verb::Sas { json } => status::sas(control, json),
         Verb::Watch => status::watch(control),
     }
@@ -144,7 +144,18 @@ fn steer(control: &Path, command: &str, name: &str, ike_only: bool) -> Result<()
             done => return done,
         }
     }
-    told(control, command, vec![scalar("ike", name)])
+    match told(control, command, vec![scalar("ike", name)]) {
+        Err(Trouble::Refused(why)) if why.contains("of this name") => {
+            Err(Trouble::Refused(format!("there is no policy or remote `{name}`; `watari status` shows them")))
+        }
+        done => done,
+    }
+}
+
+/// The daemon may be gone before its answer is written: then it has done what it was told.
+fn stop(control: &Path) -> Result<(), Trouble> {
+    let mut client = Client::connect(control).map_err(Trouble::Unreachable)?;
+    client.command_or_end("watari-stop").map_err(Trouble::Refused)
 }
 
 fn told(control: &Path, command: &str, arguments: Vec<(String, watari_engine::vici::Value)>) -> Result<(), Trouble> {

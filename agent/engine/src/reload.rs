@@ -7,8 +7,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use watari_kernel::Now;
-use watari_policies::model::Endpoints;
-use watari_policies::{Action, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, Policy, PolicyId, Remote, RemoteId};
+use watari_policies::model::{Authentication, Endpoints};
+use watari_policies::{Action, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, Policy, PolicyId, Remote, RemoteId, SecretId};
 use watari_sa::{Owner, Target};
 
 use crate::agent::{Agent, sensible};
@@ -178,7 +178,8 @@ fn merge(old: &Config, new: Config, vacant: &Vacant) -> Merged {
     for assigned in remotes.iter_mut().filter_map(|remote| remote.assigned.as_mut()) {
         assigned.block = BlockId(blocks.ids.get(assigned.block.0 as usize).copied().unwrap_or(u32::MAX));
     }
-    let strip = |remote: &Remote| Remote { line: 0, ..remote.clone() };
+    // The number of a secret depends on what else stands in the file: a remote is the same under another, and takes it over.
+    let strip = |remote: &Remote| Remote { line: 0, authentication: unnumbered(remote.authentication), ..remote.clone() };
     let remotes = place(&mut config.remotes, remotes, strip, |remote| remote.name == RETIRED, &vacant.remotes);
     let of = |ids: &[u32], id: u32| ids.get(id as usize).copied().unwrap_or(u32::MAX);
     let policies = new.policies.into_iter().map(|policy| Policy {
@@ -199,6 +200,14 @@ fn merge(old: &Config, new: Config, vacant: &Vacant) -> Merged {
         }
     }
     Merged { config, remotes, policies }
+}
+
+/// The same proof of identity under whatever number its secret is kept.
+const fn unnumbered(authentication: Authentication) -> Authentication {
+    match authentication {
+        Authentication::Psk(_) => Authentication::Psk(SecretId(0)),
+        Authentication::Manual => Authentication::Manual,
+    }
 }
 
 #[derive(Debug, Default)]

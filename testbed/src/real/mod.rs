@@ -5,6 +5,7 @@ pub(crate) mod acts;
 mod agent;
 pub(crate) mod backend;
 pub(crate) mod conformance;
+pub(crate) mod control;
 mod facts;
 pub(crate) mod kernel;
 mod network;
@@ -26,6 +27,7 @@ use watari_sim::scenario::Scenario;
 
 use self::timeline::Moment;
 use crate::judge::tshark;
+use crate::run::Timeline;
 use crate::uml::boot::{Kernel, Machine};
 use crate::uml::{Context, Failure, Result, testbed_directory};
 
@@ -70,9 +72,19 @@ pub(crate) fn conformance() -> std::result::Result<bool, String> {
 
 /// Puts the agent's back ends to every kernel that is there; true if nothing was otherwise than expected.
 pub(crate) fn back_end() -> std::result::Result<bool, String> {
+    findings(backend::on)
+}
+
+/// Asks and steers live daemons on every kernel that is there; true if nothing was otherwise than expected.
+pub(crate) fn control() -> std::result::Result<bool, String> {
+    let programs = Programs::build().map_err(|failure| failure.to_string())?;
+    findings(|kernel| control::on(kernel, &programs))
+}
+
+fn findings(on: impl Fn(Kernel) -> Result<Vec<backend::Finding>>) -> std::result::Result<bool, String> {
     let mut good = true;
     for kernel in [Kernel::Debian61, Kernel::Built612].into_iter().filter(|kernel| kernel.is_available()) {
-        let findings = backend::on(kernel).map_err(|failure| failure.to_string())?;
+        let findings = on(kernel).map_err(|failure| failure.to_string())?;
         for finding in &findings {
             if let Some(complaint) = &finding.complaint {
                 good = false;
@@ -103,24 +115,21 @@ pub(crate) fn scenarios(scenarios: &[Scenario], kernel: Kernel, seed: u64) -> st
     });
     all.sort_by_key(|(index, _)| *index);
     let name = |index: usize| scenarios.get(index).map_or("", |scenario| scenario.name);
-    let failed = |index: usize, failure: &Failure| Report {
-        scenario: name(index).to_owned(),
-        backend: BACKEND.to_owned(),
-        seed,
-        reasons: vec![failure.to_string()],
-        ..Report::default()
-    };
-    Ok(all.into_iter().map(|(index, outcome)| outcome.unwrap_or_else(|failure| failed(index, &failure))).collect())
+    Ok(all.into_iter().map(|(index, outcome)| outcome.unwrap_or_else(|failure| failed(name(index), seed, &failure))).collect())
 }
 
-/// Runs a scenario on Debian's kernel and prints what happened.
-pub(crate) fn demo(scenario: &Scenario, seed: u64) -> std::result::Result<Report, String> {
-    shown(scenario, Kernel::Debian61, seed).map_err(|failure| failure.to_string())
+/// The report of a scenario that came to nothing.
+fn failed(scenario: &str, seed: u64, failure: &Failure) -> Report {
+    let reasons = vec![failure.to_string()];
+    Report { scenario: scenario.to_owned(), backend: BACKEND.to_owned(), seed, reasons, ..Report::default() }
 }
 
-fn shown(scenario: &Scenario, kernel: Kernel, seed: u64) -> Result<Report> {
-    let (report, timeline) = one(scenario, kernel, seed, &Programs::build()?)?;
-    for moment in timeline.iter().filter(|moment| !moment.detail) {
+/// Runs a scenario on a kernel and prints those lines of what happened that `timeline` shows.
+pub(crate) fn shown(scenario: &Scenario, kernel: Kernel, seed: u64, timeline: Timeline) -> std::result::Result<Report, String> {
+    let programs = Programs::build().map_err(|failure| failure.to_string())?;
+    let outcome = one(scenario, kernel, seed, &programs);
+    let (report, moments) = outcome.unwrap_or_else(|failure| (failed(scenario.name, seed, &failure), Vec::new()));
+    for moment in moments.iter().filter(|moment| timeline.shows_detail(moment.detail)) {
         println!("{moment}");
     }
     Ok(report)

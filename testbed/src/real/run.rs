@@ -54,8 +54,9 @@ enum Due {
     StartHost(usize),
 }
 
-struct Mobile {
-    plan: MobilePlan,
+pub(super) struct Mobile {
+    /// What the scenario says of it.
+    pub(super) plan: MobilePlan,
     link: Option<Link>,
     last_link: Link,
     moves: u32,
@@ -68,11 +69,12 @@ struct Mobile {
     windows: Vec<(Duration, Duration)>,
 }
 
-struct Host {
-    space: Namespace,
-    agent: Agent,
-    signalling: Signalling,
-    mobile: Option<Mobile>,
+/// A host with both its daemons.
+pub(super) struct Host {
+    pub(super) space: Namespace,
+    pub(super) agent: Agent,
+    pub(super) signalling: Signalling,
+    pub(super) mobile: Option<Mobile>,
     /// SAs by reqid and selector that stood when last looked.
     standing: BTreeMap<(u32, IpAddr, IpAddr), u32>,
     /// Tells when addresses become usable; ahead of every other process, so that its time stamps are those of the kernel.
@@ -81,12 +83,14 @@ struct Host {
     record: Daemon,
 }
 
-struct Runner<'a> {
+/// A scenario under way.
+pub(super) struct Runner<'a> {
     scenario: &'a Scenario,
     guest: &'a Guest,
     network: Network<'a>,
     begin: Instant,
-    hosts: Vec<Host>,
+    /// The home agent, then the mobile nodes.
+    pub(super) hosts: Vec<Host>,
     correspondent: Correspondent,
     pingers: Vec<Pinger>,
     schedule: BTreeMap<(Duration, u64), Due>,
@@ -120,7 +124,8 @@ fn signalling_node(scenario: &Scenario, mobile: Option<&MobilePlan>) -> Node {
 }
 
 impl<'a> Runner<'a> {
-    fn new(guest: &'a Guest, scenario: &'a Scenario, network: Network<'a>, order: &Order) -> Result<Self> {
+    /// Hosts with their daemons' configurations; nothing runs yet.
+    pub(super) fn new(guest: &'a Guest, scenario: &'a Scenario, network: Network<'a>, order: &Order) -> Result<Self> {
         let home_agent = network.home_agent.clone();
         let mut hosts = Vec::new();
         let monitor = |space: &Namespace| space.spawn("addresses", "chrt -f 50 ip -ts monitor address");
@@ -188,7 +193,8 @@ impl<'a> Runner<'a> {
         self.lines.push(Line { at: self.now(), host: name, what });
     }
 
-    fn run(&mut self) -> Result<()> {
+    /// Does the scenario's steps until its time is over.
+    pub(super) fn run(&mut self) -> Result<()> {
         for host in 0..self.hosts.len() {
             self.start_host(host)?;
         }
@@ -441,7 +447,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Everything that may have arrived or become due.
-    fn turn(&mut self) -> Result<()> {
+    pub(super) fn turn(&mut self) -> Result<()> {
         for index in 0..self.hosts.len() {
             let now = self.now();
             let Some(host) = self.hosts.get_mut(index) else { continue };

@@ -81,6 +81,8 @@ pub(crate) struct Machine {
     pub(crate) timeout: Duration,
     /// Let the guest's clock jump over idle time (6.12 only).
     pub(crate) time_travel: bool,
+    /// Leave xfrm_interface in where the kernel has it built in (6.12).
+    pub(crate) xfrm_interface: bool,
     /// The program that becomes init; it must hand `guest-init` to [`super::guest::guest_init`].
     pub(crate) init: PathBuf,
 }
@@ -109,6 +111,7 @@ impl Machine {
             output: output.into(),
             timeout: Duration::from_secs(120),
             time_travel: false,
+            xfrm_interface: false,
             init: super::this_binary()?,
         })
     }
@@ -233,7 +236,8 @@ impl Machine {
         ];
         if self.kernel == Kernel::Built612 {
             // xfrm_interface drops BU and BA that carry HAO or RT2 in ESP; jitterentropy never ends under time travel.
-            line.push("initcall_blacklist=xfrmi_init,jent_mod_init".into());
+            let kept_out = if self.xfrm_interface { "jent_mod_init" } else { "xfrmi_init,jent_mod_init" };
+            line.push(format!("initcall_blacklist={kept_out}"));
             if self.time_travel {
                 line.push("time-travel=inf-cpu".into());
             }

@@ -1,5 +1,8 @@
 //! Commands and a new configuration.
 
+use watari_policies::SecretId;
+use watari_policies::model::Authentication;
+
 use super::*;
 use crate::vici::{Section, Value};
 use crate::{Command, CommandId, Reply};
@@ -202,6 +205,14 @@ fn reload_leaves_what_did_not_change_alone() {
         bench.asked()
     };
     assert_eq!(reload(&mut bench, home_agent_config(3)), [], "nothing changed");
+    let mut renumbered = home_agent_config(3);
+    for (number, remote) in (7..).zip(&mut renumbered.remotes) {
+        remote.authentication = Authentication::Psk(SecretId(number));
+    }
+    assert_eq!(reload(&mut bench, renumbered), [], "another peer's secret came before theirs in the file");
+    let numbers: Vec<_> = bench.agent.core.config.remotes.iter().map(|remote| remote.authentication).collect();
+    assert_eq!(numbers, [7, 8, 9].map(|number| Authentication::Psk(SecretId(number))), "the new numbers count");
+    assert_eq!(reload(&mut bench, home_agent_config(3)), [], "and the old ones again");
     let mut changed = home_agent_config(3);
     changed.remotes.remove(1);
     changed.policies.retain(|policy| policy.remote != RemoteId(1));
