@@ -5,6 +5,7 @@ mod args;
 mod clock;
 mod control;
 mod descriptor;
+mod drops;
 mod events;
 mod keeper;
 mod kernel;

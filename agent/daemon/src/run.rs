@@ -18,6 +18,7 @@ use watari_sa::{KeyingEvent, WorkDone, WorkId};
 
 use crate::clock;
 use crate::control::{Control, Request};
+use crate::drops::Drops;
 use crate::keeper::KeyKeeper;
 use crate::kernel::Kernel;
 use crate::log::log_event;
@@ -64,6 +65,7 @@ pub(crate) struct Daemon {
     config_file: PathBuf,
     reveal_keys: Option<PathBuf>,
     ending: Option<Duration>,
+    drops: Drops,
     log: Logger,
 }
 
@@ -105,6 +107,7 @@ impl Daemon {
             deadline: None,
             config_file: setup.config_file,
             reveal_keys: setup.reveal_keys,
+            drops: Drops::default(),
             ending: None,
             log,
         })
@@ -281,7 +284,17 @@ impl Daemon {
             }
             return;
         }
-        log_event(&self.log, event);
+        let now = clock::now().boot;
+        for (code, count) in self.drops.summary(now) {
+            warn!(self.log, "{} more packets were dropped for the same reason", count; "code" => code);
+        }
+        let write = match event {
+            Event::Keying(KeyingEvent::Dropped { path, cause, .. }) => self.drops.write(now, cause.code, path.remote.ip()),
+            _ => true,
+        };
+        if write {
+            log_event(&self.log, event);
+        }
         self.control.publish(event);
     }
 
