@@ -105,6 +105,11 @@ impl Mirror {
         &self.counters
     }
 
+    /// Whether there is nothing to take with `poll` but a time, which takes a look at every state to find.
+    pub fn is_quiet(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
     /// Every SA and state, oldest first.
     pub fn sas(&self) -> Vec<SaInfo> {
         self.states.iter().map(State::info).collect()
