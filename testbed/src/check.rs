@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use watari_sim::fleet;
+
 use crate::run::BackendName;
 use crate::{bench, fuzz, interop, real, run, uml};
 
@@ -33,6 +35,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "FreeBSD: cargo check", run: freebsd },
     Stage { name: "unit", run: |_| cargo(&["test", "--workspace", "--locked"]) },
     Stage { name: "simulation", run: simulation },
+    Stage { name: "scale", run: scale },
     Stage { name: "fuzz", run: |depth| verdict(fuzz::run(if depth.long { 300 } else { 3 }, 1), "no input did harm") },
     Stage { name: "real kernel: smoke", run: smoke },
     Stage { name: "real kernel: acts", run: |_| verdict(real::acts(), "mirror and Linux agree on every act") },
@@ -143,6 +146,18 @@ fn simulation(depth: &Depth) -> Outcome {
         }
     }
     Outcome::Passed(format!("{runs} runs"))
+}
+
+/// Mobile nodes of one home agent that all move within a minute.
+fn scale(depth: &Depth) -> Outcome {
+    let nodes = if depth.long { 10_000 } else { 1_000 };
+    match fleet::run(fleet::Plan { nodes, seed: 1, within: Duration::from_secs(60), loss: 10 }) {
+        Ok(outcome) if outcome.is_sound(nodes) => {
+            Outcome::Passed(format!("{nodes} nodes moved, {} handshakes, {} SA pairs, none lost", outcome.handshakes, outcome.pairs))
+        }
+        Ok(outcome) => Outcome::Failed(format!("{outcome:?}")),
+        Err(why) => Outcome::Failed(why),
+    }
 }
 
 fn scenarios(backend: BackendName) -> Outcome {

@@ -78,6 +78,11 @@ enum Verb {
         #[structopt(long, default_value = "0")]
         status: u8,
     },
+    /// Say that the home address of this mobile node is in use elsewhere (binding acknowledgement with status 134): another one is formed.
+    HomeAddressTaken {
+        /// Home address that this host may not use.
+        home_address: IpAddr,
+    },
     /// Make the daemon read its configuration again.
     Reload,
     /// List IKE SAs with their children in strongSwan's field names.
@@ -128,6 +133,9 @@ fn run(control: &Path, command: Verb) -> Result<(), Trouble> {
             let (home, care_of) = (home_address.to_string(), care_of_address.to_string());
             let arguments = [("home-address", home.as_str()), ("care-of-address", &care_of), ("k", k), ("status", &status.to_string())];
             told(control, "mobility", arguments.map(|(name, value)| scalar(name, value)).into())
+        }
+        Verb::HomeAddressTaken { home_address } => {
+            told(control, "home-address-taken", vec![scalar("home-address", &home_address.to_string())])
         }
         Verb::Reload => told(control, "watari-reload", Vec::new()),
         Verb::Stop => stop(control),

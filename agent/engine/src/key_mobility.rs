@@ -115,6 +115,8 @@ struct Followed {
 pub(crate) struct Mobility {
     peers: BTreeMap<RemoteId, Peer>,
     by_home: BTreeMap<IpAddr, Vec<RemoteId>>,
+    /// Whether binding messages of any peer are listened to.
+    listens: bool,
     wanted: BTreeSet<Listen>,
     open: BTreeSet<Listen>,
     seen_spd: u64,
@@ -147,7 +149,8 @@ impl Mobility {
                 peer.policies.push((id, policy.reqid_in));
             }
         }
-        let mut new = Self { peers, by_home, ..before };
+        let listens = peers.values().any(|peer| peer.movements.listens());
+        let mut new = Self { peers, by_home, listens, ..before };
         let peers = &new.peers;
         new.notes.retain(|remote, _| peers.contains_key(remote));
         new.bindings.retain(|remote, _| peers.contains_key(remote));
@@ -354,7 +357,8 @@ impl Core {
 
     /// Says which protected sockets are wanted, if that has changed: one for each reqid of a binding policy that the kernel holds.
     pub(crate) fn say_what_to_listen_to(&mut self) {
-        if self.mobility.seen_spd == self.spd.changes() {
+        // Peers are many: where none of them is listened to, none is looked at.
+        if self.mobility.seen_spd == self.spd.changes() || (!self.mobility.listens && self.mobility.wanted.is_empty()) {
             return;
         }
         self.mobility.seen_spd = self.spd.changes();

@@ -1,4 +1,5 @@
 //! A home agent at scale: nobody loses an SA, one IKE_SA_INIT each, whatever the order in which nodes come.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;
 
@@ -10,10 +11,7 @@ fn plan(nodes: u32) -> Plan {
 
 fn sound(plan: Plan) -> Outcome {
     let outcome = run(plan).unwrap();
-    let nodes = usize::try_from(plan.nodes).unwrap();
-    assert_eq!(outcome.faults, Vec::<String>::new(), "{outcome:?}");
-    assert_eq!((outcome.handshakes, outcome.pairs, outcome.assigned), (nodes, 2 * nodes, nodes / 2));
-    assert_eq!(outcome.confirmed, nodes);
+    assert!(outcome.is_sound(plan.nodes), "{outcome:#?}");
     outcome
 }
 
