@@ -11,7 +11,9 @@ pub mod spd;
 pub mod time;
 
 pub use backend::{Backend, BackendOutput, Capability, Channel, RequestId};
-pub use event::{Acquire, AddressEvent, AddressFlags, Expire, KernelEvent, KmAddress, LinkEvent, Migrate, MigrateSource, MigrateStep, RouteEvent};
+pub use event::{
+    Acquire, AddressEvent, AddressFlags, Expire, KernelEvent, KmAddress, LinkEvent, Migrate, MigrateSource, MigrateStep, RouteEvent,
+};
 pub use request::{KernelError, KernelReply, KernelRequest};
 pub use sa::{Encapsulation, Endpoints, SaId, SaInfo, SaKeys, SaLifetime, SaParameters, Spi};
 pub use spd::{PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, Template};

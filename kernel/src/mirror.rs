@@ -5,6 +5,7 @@
 pub mod acts;
 pub mod counters;
 mod input;
+mod kame;
 mod migrate;
 mod output;
 pub mod packet;
@@ -19,6 +20,7 @@ use watari_policies::{Direction, Mode, Protocol, Reqid, Selector};
 
 pub use counters::{Counter, Counters};
 pub use input::Arrival;
+pub use kame::Rebound;
 pub use migrate::MigrateRequest;
 pub use output::Departure;
 pub use packet::{Body, Esp, Inner, KeyDigest, Packet, Upper};

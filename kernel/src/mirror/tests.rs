@@ -168,3 +168,28 @@ fn nobody_is_asked_while_nobody_listens() {
     assert_eq!(departure, Departure::Dropped { counter: Counter::XfrmOutNoStates, acquire: false });
     assert!(matches!(hosts.mn.poll(), BackendOutput::Wait(None)));
 }
+
+#[test]
+fn a_kame_kernel_moves_every_sa_of_a_tunnel_by_reqid_and_tells_pf_key_alone() {
+    let Pair { mut mn, .. } = pair(Model::Linux6_1, any_type());
+    let payload = Selector::between(HOA.into(), any());
+    let elsewhere = between(super::acts::COA2, HA);
+    mn.add_sa(Now::default(), &sa(0x3, Mode::Tunnel, 7, between(HOA, HA), payload, 3), false, 0).unwrap();
+    while !matches!(mn.poll(), BackendOutput::Wait(_)) {}
+    let step = |mode, reqid, new| crate::MigrateStep { protocol: Protocol::Esp, mode, reqid: Reqid(reqid), old: between(COA1, HA), new };
+    let request =
+        |selector, step| MigrateRequest { selector, direction: Direction::Out, kind: PolicyKind::Main, steps: vec![step], kmaddress: None };
+    mn.rebind(&request(payload, step(Mode::Tunnel, 7, elsewhere)), Rebound::Migrate).unwrap();
+    let at = |mirror: &Mirror, spi| mirror.sas().iter().find(|sa| sa.spi == Spi(spi)).map(|sa| (sa.src, sa.dst));
+    assert_eq!((at(&mn, 2), at(&mn, 3)), (Some((super::acts::COA2, HA)), Some((super::acts::COA2, HA))), "not by the old address");
+    assert_eq!(at(&mn, 1), Some((HOA, HA)));
+    let BackendOutput::Event(KernelEvent::Migrate(told)) = mn.poll() else { panic!("MIGRATE") };
+    assert_eq!((told.source, told.kmaddress, told.steps[0].new), (crate::MigrateSource::PfKey, None, elsewhere));
+    assert!(matches!(mn.poll(), BackendOutput::Wait(_)), "once");
+    assert!(mn.rebind(&request(any_type(), step(Mode::Transport, 1, elsewhere)), Rebound::Migrate).is_err(), "transport policies never");
+    mn.rebind(&request(payload, step(Mode::Tunnel, 7, between(COA1, HA))), Rebound::PolicyUpdate).unwrap();
+    let BackendOutput::Event(KernelEvent::PolicyChanged(entry)) = mn.poll() else { panic!("SPDUPDATE") };
+    assert_eq!(entry.templates[0].endpoints, between(COA1, HA));
+    mn.quietly(|mirror| mirror.delete_policy(&payload, Direction::Out, PolicyKind::Main)).unwrap();
+    assert!(matches!(mn.poll(), BackendOutput::Wait(_)), "nobody is told");
+}

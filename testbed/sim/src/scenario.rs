@@ -7,15 +7,17 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
+use watari_kernel::MigrateSource;
 use watari_policies::algorithm::{ChildProposal, IkeProposal};
 use watari_policies::profile::{
     BindingSelector, HomeAgentProfile, MobileNodeProfile, Protected, Reqids, ServedNode, Terms, home_agent, mobile_node,
 };
-use watari_policies::{Config, Identity, Lifetime, Movements, Reqid, Secret, SecretId};
+use watari_policies::{Config, Identity, Lifetime, MovementSource, Movements, Reqid, Secret, SecretId};
 
-use crate::signalling::Agreement;
+use crate::by_hand;
 use crate::signalling::home::HomeSettings;
 use crate::signalling::mobile::MobileSettings;
+use crate::signalling::{Agreement, Personality};
 
 /// Name of the home agent.
 pub const HA: &str = "ha";
@@ -117,6 +119,17 @@ impl MobilePlan {
         address(1, 0, 0, 0xabcd_u16.saturating_add(self.number))
     }
 
+    /// The network behind it, in scenarios that have one.
+    pub fn network(&self) -> IpNet {
+        let site = 0xa000_u16.saturating_add(self.number);
+        Ipv6Net::new(Ipv6Addr::new(0x2001, 0xdb8, site, 0, 0, 0, 0, 0), 64).map(IpNet::V6).unwrap_or_default()
+    }
+
+    /// Its own address in that network.
+    pub const fn network_address(&self) -> IpAddr {
+        address(0xa000_u16.saturating_add(self.number), 0, 0, 1)
+    }
+
     /// The address it configures on a link.
     pub const fn care_of(&self, link: Link) -> IpAddr {
         address(link.site(), 0xff, 0xfe00, 0xe_u16.saturating_add(self.number))
@@ -181,6 +194,8 @@ pub enum PingTarget {
     Correspondent,
     /// The correspondent pings the mobile node's home address.
     FromCorrespondent,
+    /// The mobile node pings the correspondent from the network behind it.
+    FromNetwork,
 }
 
 /// Something that happens.
@@ -272,6 +287,10 @@ pub struct Expectation {
     pub home_tests: u32,
     /// Prefix advertisements that must come back.
     pub prefix_advertisements: u32,
+    /// Returns home too short for the Mobile IPv6 daemon to see.
+    pub unseen_returns: usize,
+    /// From this time on nothing but liveness may be exchanged by IKE, in the simulator.
+    pub quiet_after: Option<Duration>,
     /// Movements that the home agent must not believe, and that the mobile node's answer refutes; IKE is then still where the node is.
     pub refuted: u32,
 }
@@ -289,6 +308,8 @@ impl Expectation {
         home_tests: 0,
         prefix_advertisements: 0,
         refuted: 0,
+        quiet_after: None,
+        unseen_returns: 0,
     };
 }
 
@@ -316,6 +337,14 @@ pub struct Scenario {
     pub mobile_nodes: Vec<MobilePlan>,
     /// Hosts whose agents talk PF_KEY instead of netlink XFRM to their kernel; the simulator's kernels know no difference.
     pub pf_key: &'static [&'static str],
+    /// Whose ways the Mobile IPv6 daemons have.
+    pub personality: Personality,
+    /// Whether mobile nodes follow their own addresses where the daemon does not tell everything (SHISA).
+    pub follows_addresses: bool,
+    /// Whether SAs are keyed by hand, without IKE.
+    pub by_hand: bool,
+    /// Whether there is a network behind each mobile node.
+    pub networks: bool,
     /// What is protected.
     pub protect: Vec<Protected>,
     /// How narrow the mobile nodes' binding selectors are.
@@ -364,6 +393,10 @@ impl Scenario {
             runs_on: RunsOn::Everywhere,
             mobile_nodes: vec![MobilePlan::first(Link::F1)],
             pf_key: &[],
+            personality: Personality::Mip6d,
+            follows_addresses: true,
+            by_hand: false,
+            networks: false,
             protect: vec![Protected::Binding, Protected::Payload],
             binding: BindingSelector::Any,
             peer_binding: None,
@@ -431,17 +464,43 @@ impl Scenario {
     /// The agent's configuration on a mobile node; its remote is called `home-agent`.
     pub fn mobile_config(&self, plan: &MobilePlan) -> Config {
         // The other settings are the home agent's.
-        let movements = Movements { key_mobility: self.movements.key_mobility, ..Movements::default() };
+        let source = match self.personality {
+            Personality::Shisa(_) if self.follows_addresses => MovementSource::Addresses,
+            Personality::Mip6d | Personality::Shisa(_) => MovementSource::Kernel,
+        };
+        let movements = Movements { key_mobility: self.movements.key_mobility, source, ..Movements::default() };
         let terms = Terms { protect: self.reqids(plan), liveness: Some(self.liveness), movements, ..self.terms(self.binding) };
-        mobile_node(MobileNodeProfile {
+        let mut config = mobile_node(MobileNodeProfile {
             home_address: plan.home_address(),
             home_agent: HOME_AGENT,
             identity: Self::identity(plan.name),
             home_agent_identity: Self::identity(HA),
             secret: SecretId(u32::from(plan.number)),
+            networks: self.networks_of(plan),
             terms,
             ..MobileNodeProfile::default()
-        })
+        });
+        if self.by_hand {
+            by_hand::replace(&mut config, &[plan.number], true);
+        }
+        config
+    }
+
+    fn networks_of(&self, plan: &MobilePlan) -> Vec<IpNet> {
+        self.networks.then(|| plan.network()).into_iter().collect()
+    }
+
+    /// The mobile node behind which an address is.
+    pub fn network_of(&self, address: IpAddr) -> Option<&MobilePlan> {
+        self.mobile_nodes.iter().find(|plan| self.networks && plan.network().contains(&address))
+    }
+
+    /// The socket on which the agents hear MIGRATE.
+    pub const fn migrate_source(&self) -> MigrateSource {
+        match self.personality {
+            Personality::Mip6d => MigrateSource::Netlink,
+            Personality::Shisa(_) => MigrateSource::PfKey,
+        }
     }
 
     /// The agent's configuration on the home agent; its remotes are called like the mobile nodes.
@@ -452,21 +511,29 @@ impl Scenario {
             identity: Self::identity(plan.name),
             secret: SecretId(u32::from(plan.number)),
             reqids: self.reqids(plan),
+            networks: self.networks_of(plan),
             ..ServedNode::default()
         };
-        home_agent(HomeAgentProfile {
+        let mut config = home_agent(HomeAgentProfile {
             home_agent: HOME_AGENT,
             identity: Self::identity(HA),
             mobile_nodes: self.mobile_nodes.iter().map(served).collect(),
             terms: self.terms(self.peer_binding.unwrap_or(self.binding)),
             ..HomeAgentProfile::default()
-        })
+        });
+        if self.by_hand {
+            let numbers: Vec<u16> = self.mobile_nodes.iter().map(|plan| plan.number).collect();
+            by_hand::replace(&mut config, &numbers, false);
+        }
+        config
     }
 
     /// The secrets of every pair; each mobile node knows only its own.
     pub fn secrets(&self) -> BTreeMap<SecretId, Secret> {
         let secret = |plan: &MobilePlan| (SecretId(u32::from(plan.number)), Secret::new(format!("secret of {}", plan.name).into_bytes()));
-        self.mobile_nodes.iter().map(secret).collect()
+        let shared = self.mobile_nodes.iter().map(secret);
+        let by_hand = self.mobile_nodes.iter().filter(|_| self.by_hand).flat_map(|plan| by_hand::keys(plan.number));
+        shared.chain(by_hand).collect()
     }
 
     fn agreement(&self, plan: &MobilePlan, binding: BindingSelector, moves_keys: bool) -> Agreement {
@@ -478,6 +545,8 @@ impl Scenario {
             binding,
             lifetime: self.binding_lifetime,
             moves_keys,
+            personality: self.personality,
+            networks: self.networks_of(plan),
         }
     }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use watari_kernel::mirror::Rebound;
 use watari_policies::profile::{BindingSelector, Protected};
 use watari_policies::{KeyMobility, Lifetime, MovementSource, Movements};
 
 use crate::scenario::{Action, Conditions, Exchange, Expectation, HA, Link, MobilePlan, PingTarget, Rekeyed, RunsOn, Scenario};
+use crate::signalling::Personality;
 
 /// Time between two pings.
 const PING: Duration = Duration::from_millis(100);
@@ -43,6 +45,21 @@ pub fn all() -> Vec<Scenario> {
         kbit_home_agent_zero(),
         kbit_never(),
         forged_movement(),
+        shisa("shisa-roam", Rebound::Migrate, roam),
+        shisa("shisa-no-migrate", Rebound::PolicyUpdate, roam),
+        shisa_transport(),
+        home_and_away(),
+        home_dad(),
+        home_larval(),
+        home_loss(),
+        shisa("shisa-home", Rebound::Migrate, home_and_away),
+        shisa("shisa-home-no-migrate", Rebound::PolicyUpdate, home_and_away),
+        shisa("shisa-home-dad", Rebound::Migrate, shisa_home_dad),
+        shisa("shisa-home-larval", Rebound::Migrate, home_larval),
+        shisa("shisa-home-loss", Rebound::Migrate, home_loss),
+        manual_keying(),
+        nemo(),
+        payload_classes(),
     ]
 }
 
@@ -296,6 +313,127 @@ fn forged_movement() -> Scenario {
     };
     let scenario = scenario.then(8_000, go(Link::F2)).then(14_000, Action::ForgeUpdate { node: "mn" });
     lasting(scenario, 20, Expectation { children: 1, refuted: 1, ..answered(0) })
+}
+
+/// The same under SHISA; no Linux kernel issues MIGRATE by itself.
+fn shisa(name: &'static str, tells: Rebound, like: fn() -> Scenario) -> Scenario {
+    let sentence = match tells {
+        Rebound::Migrate => {
+            "Under SHISA: the KAME kernel tells of tunnels alone, on PF_KEY alone, after the BA, and nothing on return home."
+        }
+        Rebound::PolicyUpdate => {
+            "Under SHISA with use_migrate=0: new tunnel end points come as changed policies, and nothing on return home."
+        }
+    };
+    let runs_on = RunsOn::SimulatorOnly("only a KAME kernel moves tunnels by itself and keeps silent on return home");
+    Scenario { name, sentence, runs_on, personality: Personality::Shisa(tells), ..like() }
+}
+
+fn shisa_transport() -> Scenario {
+    fn like() -> Scenario {
+        let scenario = Scenario { protect: vec![Protected::Binding], ..Scenario::new("", "") };
+        let scenario = scenario.then(10_000, go(Link::F2)).then(16_000, go(Link::Home)).then(22_000, go(Link::F3));
+        lasting(scenario, 30, Expectation { children: 1, quiet_after: Some(Duration::from_secs(8)), ..answered(0) })
+    }
+    let sentence = "Under SHISA without payload tunnel nothing is ever told: IKE on the mobile node follows the node's own addresses.";
+    Scenario { sentence, ..shisa("shisa-transport", Rebound::Migrate, like) }
+}
+
+fn home_and_away() -> Scenario {
+    let sentence = "Home and away twice: tunnel SAs rest and serve again, and IKE exchanges nothing but liveness.";
+    let scenario = Scenario::new("home-and-away", sentence)
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(10_000, go(Link::Home))
+        .then(16_000, go(Link::F1))
+        .then(22_000, go(Link::Home))
+        .then(28_000, go(Link::F2));
+    lasting(scenario, 36, Expectation { quiet_after: Some(Duration::from_secs(8)), ..answered(150) })
+}
+
+fn home_dad() -> Scenario {
+    let sentence =
+        "Leaves home again before duplicate address detection there is over, and once before the daemon has seen that it is home.";
+    let scenario = Scenario::new("home-dad", sentence)
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(10_000, go(Link::Home))
+        .then(11_000, go(Link::F2))
+        .then(17_000, go(Link::Home))
+        .then(17_600, go(Link::F3));
+    lasting(scenario, 25, Expectation { quiet_after: Some(Duration::from_secs(8)), unseen_returns: 1, ..answered(80) })
+}
+
+/// SHISA looks at an address when duplicate address detection is over: it sees neither return.
+fn shisa_home_dad() -> Scenario {
+    let like = home_dad();
+    Scenario { expect: Expectation { unseen_returns: 2, ..like.expect }, ..like }
+}
+
+fn home_larval() -> Scenario {
+    let sentence =
+        "Returns home while the payload SAs are negotiated for the first packet, whose state in the kernel is larval; then away again.";
+    let scenario = Scenario::new("home-larval", sentence)
+        .then(4_900, Action::MoveDuring { node: "mn", to: Link::Home, exchange: Exchange::CreateChild })
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(14_000, go(Link::F1));
+    lasting(scenario, 24, answered(80))
+}
+
+fn home_loss() -> Scenario {
+    let sentence = "Binding updates and acknowledgements are lost on the foreign links between two returns home.";
+    let conditions = Conditions { loss: 300, ..Conditions::GOOD };
+    let scenario = Scenario { conditions, ..Scenario::new("home-loss", sentence) };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(40_000, go(Link::Home))
+        .then(46_000, go(Link::F1))
+        .then(75_000, go(Link::Home))
+        .then(81_000, go(Link::F2));
+    // The first packet away may come after pings at home: its keys are negotiated where packets are lost.
+    lasting(scenario, 115, Expectation { lost_for_key: 50, ..answered(30) })
+}
+
+fn manual_keying() -> Scenario {
+    let sentence = "SAs keyed by hand for binding and payload: kept over movement and return home, and not one IKE message.";
+    let scenario = Scenario {
+        by_hand: true,
+        runs_on: RunsOn::SimulatorOnly("the real runner writes profiles, and profiles have no keys by hand"),
+        ..Scenario::new("manual-keying", sentence)
+    };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(6_050, ping(PingTarget::Correspondent))
+        .then(10_000, go(Link::F2))
+        .then(16_000, go(Link::Home))
+        .then(22_000, go(Link::F1));
+    lasting(scenario, 30, Expectation { ike_sa_init: 0, quiet_after: Some(Duration::ZERO), ..answered(250) })
+}
+
+fn nemo() -> Scenario {
+    let sentence = "A network moves with its router (RFC 3963): its packets pass the payload tunnel under SAs of their own, both ways.";
+    let scenario = Scenario {
+        networks: true,
+        runs_on: RunsOn::SimulatorOnly("the real runner's mobile nodes have no network behind them"),
+        ..Scenario::new("nemo", sentence)
+    };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::FromNetwork))
+        .then(5_000, ping(PingTarget::Correspondent))
+        .then(10_000, go(Link::F2))
+        .then(16_000, go(Link::Home))
+        .then(22_000, go(Link::F1));
+    lasting(scenario, 30, Expectation { children: 3, ..answered(250) })
+}
+
+fn payload_classes() -> Scenario {
+    let sentence = "All four protected classes at once: binding messages, prefix discovery, return routability before payload in order.";
+    let scenario = Scenario {
+        protect: Protected::ALL.to_vec(),
+        home_test: true,
+        runs_on: RunsOn::SimulatorOnly("mip6d refuses return routability beside payload, and Linux misreads ICMPv6 types behind an option"),
+        ..Scenario::new("payload-classes", sentence)
+    };
+    let scenario = scenario.then(6_000, ping(PingTarget::HomeAgent)).then(10_000, go(Link::F2)).then(16_000, go(Link::F3));
+    lasting(scenario, 24, Expectation { children: 4, home_tests: 2, ..answered(100) })
 }
 
 fn duplicates() -> Scenario {

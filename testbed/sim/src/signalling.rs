@@ -1,6 +1,6 @@
-//! A Mobile IPv6 signalling node with mip6d's personality: policies, states, MIGRATE messages, binding updates and acknowledgements,
-//! in its order, its bursts and with its block policies. A pure state machine: the simulator and the real runner drive the very same node.
-//! Invariant: every MIGRATE of a move leaves before the binding update (mobile node) or the acknowledgement (home agent) does.
+//! A Mobile IPv6 signalling node with the personality of mip6d or of SHISA: policies, states, what is told of a movement, binding updates
+//! and acknowledgements. A pure state machine: the simulator and the real runner drive the very same node.
+//! Invariant: every MIGRATE of a move by mip6d leaves before the binding update (mobile node) or the acknowledgement (home agent) does.
 
 pub mod home;
 pub mod mobile;
@@ -10,12 +10,13 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use watari_kernel::mirror::{MigrateRequest, MobilityState, Packet, Upper};
+use ipnet::IpNet;
+use watari_kernel::mirror::{MigrateRequest, MobilityState, Packet, Rebound, Upper};
 use watari_kernel::{PolicyEntry, PolicyKind};
 use watari_mip6::Message;
 use watari_policies::profile::{BindingSelector, Protected, Reqids};
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
-use watari_policies::{Direction, Selector};
+use watari_policies::{Direction, Mode, Selector};
 
 pub use home::HomeAgent;
 pub use mobile::MobileNode;
@@ -24,6 +25,17 @@ pub use mobile::MobileNode;
 pub const PREFIX_SOLICITATION: u16 = 146;
 /// ICMPv6 type of a mobile prefix advertisement (RFC 6275 6.8).
 pub const PREFIX_ADVERTISEMENT: u16 = 147;
+
+/// Whose ways a signalling node has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Personality {
+    /// mip6d of UMIP on Linux: it migrates transport and tunnel policies itself, before the binding update leaves, and home again.
+    #[default]
+    Mip6d,
+    /// SHISA on KAME: static policies; the kernel moves tunnels when a binding changes and tells so this way, after the acknowledgement
+    /// (mobile node) or before it (home agent). It says nothing of transport policies, and nothing at all on return home.
+    Shisa(Rebound),
+}
 
 /// What mobile node and home agent agree on, as both daemons are configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +52,10 @@ pub struct Agreement {
     pub lifetime: Duration,
     /// Whether this end's daemon says that key management follows movements (mip6d: KeyMngMobCapability).
     pub moves_keys: bool,
+    /// Whose ways this end's daemon has.
+    pub personality: Personality,
+    /// Networks behind the mobile node, protected like payload.
+    pub networks: Vec<IpNet>,
 }
 
 /// What reaches a signalling node.
@@ -91,6 +107,12 @@ pub enum Output {
     DeleteState(MobilityState),
     /// Migrate a policy.
     Migrate(MigrateRequest),
+    /// The kernel itself moves a tunnel policy and its SAs.
+    Rebind(MigrateRequest, Rebound),
+    /// A policy has no effect from now on, of which nobody is told.
+    SetAside(PolicyEntry),
+    /// A policy has effect again, of which nobody is told.
+    PutBack(PolicyEntry),
     /// Send a packet; its source is the home address or the home agent, policies do the rest.
     Send(Packet),
     /// Put the home address where it belongs.
@@ -188,11 +210,47 @@ impl<T: PartialEq> Agenda<T> {
     }
 }
 
+/// The tunnels of a KAME kernel: static policies that have an effect only while a binding stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tunnels {
+    /// The care-of address they lead to; none until the first binding.
+    at: Option<IpAddr>,
+    standing: bool,
+}
+
+impl Tunnels {
+    fn policies(self, agreement: &Agreement, end: spd::End) -> impl Iterator<Item = PolicyEntry> + use<> {
+        let at = self.at.unwrap_or(agreement.home_address);
+        spd::ipsec(agreement, end, Mode::Tunnel, at).into_iter().map(|policy| policy.entry)
+    }
+
+    /// The binding is at this care-of address now.
+    fn rebind(&mut self, agreement: &Agreement, end: spd::End, care_of: IpAddr, tells: Rebound) -> Vec<Output> {
+        let back: Vec<_> = if self.standing { Vec::new() } else { self.policies(agreement, end).map(Output::PutBack).collect() };
+        self.standing = true;
+        let old = self.at.replace(care_of).unwrap_or(agreement.home_address);
+        let moves = if old == care_of { Vec::new() } else { spd::migrates(agreement, end, Mode::Tunnel, old, care_of) };
+        back.into_iter().chain(moves.into_iter().map(|request| Output::Rebind(request, tells))).collect()
+    }
+
+    /// The binding is gone: the policies stay where they lead, and have no effect.
+    fn rest(&mut self, agreement: &Agreement, end: spd::End) -> Vec<Output> {
+        self.standing = false;
+        self.policies(agreement, end).map(Output::SetAside).collect()
+    }
+
+    /// What stands from the start without effect.
+    fn start(&mut self, agreement: &Agreement, end: spd::End) -> Vec<Output> {
+        let told = self.policies(agreement, end).map(Output::SetPolicy).collect::<Vec<_>>();
+        told.into_iter().chain(self.rest(agreement, end)).collect()
+    }
+}
+
 /// Either role.
 #[derive(Clone, Debug)]
 pub enum Node {
     /// A mobile node.
-    Mobile(MobileNode),
+    Mobile(Box<MobileNode>),
     /// A home agent.
     Home(HomeAgent),
 }

@@ -154,7 +154,8 @@ pub fn words(event: &Event, names: &Names) -> Option<Words> {
         Event::Notice { cause, detail: why } => detail(format!("{cause} {why}")),
         Event::MigrateIdle { why } => detail(format!("MIGRATE changes nothing: {why}")),
         Event::Relocated { remote, new, by, .. } => {
-            plain(format!("IKE with {} goes on at {}: {by}", names.remote(*remote), place(new.remote)))
+            let moves = if new.remote == crate::scenario::HOME_AGENT { new.local } else { new.remote };
+            plain(format!("IKE with {} goes on at {}: {by}", names.remote(*remote), place(moves)))
         }
         Event::BindingMessage { care_of, evidence, .. } => detail(format!("protected: {evidence:?} for {}", place(*care_of))),
         Event::Moved { .. }

@@ -118,7 +118,7 @@ pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
 
 fn signalling_node(scenario: &Scenario, mobile: Option<&MobilePlan>) -> Node {
     match mobile {
-        Some(plan) => Node::Mobile(MobileNode::new(scenario.mobile_signalling(plan))),
+        Some(plan) => Node::Mobile(Box::new(MobileNode::new(scenario.mobile_signalling(plan)))),
         None => Node::Home(HomeAgent::new(scenario.home_signalling())),
     }
 }
@@ -344,6 +344,7 @@ impl<'a> Runner<'a> {
             PingTarget::HomeAgent => (&mobile, home, HOME_AGENT),
             PingTarget::Correspondent => (&mobile, home, CORRESPONDENT),
             PingTarget::FromCorrespondent => (&self.network.correspondent, CORRESPONDENT, home),
+            PingTarget::FromNetwork => return Err(Failure(format!("{node} has no network behind it here"))),
         };
         let pinger = space
             .enter(|| Pinger::open((node, target != PingTarget::FromCorrespondent), source, destination, identifier, every, now))??;

@@ -119,6 +119,8 @@ impl Signalling {
                     }
                     errno
                 }
+                // Only a KAME kernel does these, and there is none among the real ones.
+                Output::Rebind(..) | Output::SetAside(_) | Output::PutBack(_) => 0,
                 Output::SetPolicy(policy) => self.kernel.set_policy(&policy)?,
                 Output::DeletePolicy { selector, direction, kind } => match self.kernel.delete_policy(&selector, direction, kind)? {
                     ENOENT => 0,

@@ -12,7 +12,8 @@ use watari_policies::Mode;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 
 use super::spd::{self, Bound, End};
-use super::{Agenda, Agreement, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, SignalEvent, icmp_packet, mobility_packet};
+use super::{Agenda, Agreement, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, Personality, SignalEvent, Tunnels};
+use super::{icmp_packet, mobility_packet};
 
 /// Duplicate address detection for a home address before its first binding (measured 1.03 s).
 const FIRST_BINDING: Duration = Duration::from_millis(1030);
@@ -47,6 +48,8 @@ struct Binding {
     care_of: Option<IpAddr>,
     last_sequence: Option<u16>,
     waiting: Option<Request>,
+    /// SHISA's tunnels.
+    tunnels: Tunnels,
 }
 
 /// The home agent.
@@ -114,6 +117,10 @@ impl HomeAgent {
             for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Transport, agreement.home_address) {
                 self.agenda.put(Output::SetPolicy(policy.entry));
             }
+            if let Personality::Shisa(_) = agreement.personality {
+                let binding = self.bindings.entry(agreement.home_address).or_default();
+                self.agenda.outputs.extend(binding.tunnels.start(agreement, End::HomeAgent));
+            }
         }
     }
 
@@ -171,8 +178,9 @@ impl HomeAgent {
         let home_address = agreement.home_address;
         let old = self.bindings.get_mut(&home_address).and_then(|binding| binding.care_of.replace(request.care_of));
         self.agenda.event(SignalEvent::Accepted { home_address, care_of: request.care_of });
+        let mip6d = agreement.personality == Personality::Mip6d;
         if old.is_none() {
-            for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address) {
+            for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address).into_iter().filter(|_| mip6d) {
                 self.agenda.put(Output::SetPolicy(policy.entry));
             }
             for policy in bound(agreement) {
@@ -185,8 +193,12 @@ impl HomeAgent {
             for state in spd::states(agreement, request.care_of) {
                 self.agenda.put(Output::SetState(state));
             }
-            for mode in [Mode::Transport, Mode::Tunnel] {
+            for mode in [Mode::Transport, Mode::Tunnel].into_iter().filter(|_| mip6d) {
                 self.migrate(agreement, mode, old, request.care_of);
+            }
+            if let Personality::Shisa(tells) = agreement.personality {
+                let tunnels = &mut self.bindings.entry(home_address).or_default().tunnels;
+                self.agenda.outputs.extend(tunnels.rebind(agreement, End::HomeAgent, request.care_of, tells));
             }
         }
         let lifetime = Duration::from_secs(u64::from(request.lifetime).saturating_mul(4));
@@ -201,11 +213,16 @@ impl HomeAgent {
         binding.waiting = None;
         let Some(old) = binding.care_of.take() else { return };
         self.agenda.event(SignalEvent::Ended { home_address });
-        for (mode, old) in [(Mode::Transport, old), (Mode::Tunnel, old), (Mode::Tunnel, home_address)] {
-            self.migrate(agreement, mode, old, home_address);
-        }
-        for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address) {
-            self.delete(&policy.entry);
+        if agreement.personality == Personality::Mip6d {
+            for (mode, old) in [(Mode::Transport, old), (Mode::Tunnel, old), (Mode::Tunnel, home_address)] {
+                self.migrate(agreement, mode, old, home_address);
+            }
+            for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address) {
+                self.delete(&policy.entry);
+            }
+        } else {
+            let tunnels = &mut self.bindings.entry(home_address).or_default().tunnels;
+            self.agenda.outputs.extend(tunnels.rest(agreement, End::HomeAgent));
         }
         for policy in bound(agreement) {
             self.delete(&policy);

@@ -1,4 +1,4 @@
-//! The mobile node's half: movement, MIGRATE before the binding update, block policies until the acknowledgement, return home.
+//! The mobile node's half: movement, MIGRATE before the binding update (SHISA: after it), block policies until the acknowledgement, home.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +12,9 @@ use watari_policies::Mode;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 
 use super::spd::{self, Bound, End};
-use super::{Agenda, Agreement, HomeAddressAt, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, SignalEvent};
+use super::{
+    Agenda, Agreement, HomeAddressAt, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, Personality, SignalEvent, Tunnels,
+};
 use super::{icmp_packet, mobility_packet, v6};
 
 /// From the spurious move at start to the recognition of the home link (measured 230 ms).
@@ -73,6 +75,8 @@ pub struct MobileNode {
     candidate: Option<(IpAddr, bool)>,
     started_once: bool,
     tunnels_at: Option<IpAddr>,
+    /// SHISA's tunnels.
+    static_tunnels: Tunnels,
     pending: Option<Update>,
     registered: Option<IpAddr>,
     ever_registered: bool,
@@ -93,6 +97,7 @@ impl MobileNode {
             candidate: None,
             started_once: false,
             tunnels_at: None,
+            static_tunnels: Tunnels::default(),
             pending: None,
             registered: None,
             ever_registered: false,
@@ -148,6 +153,10 @@ impl MobileNode {
         for policy in spd::mobile_start(agreement) {
             self.agenda.put(Output::SetPolicy(policy));
         }
+        if let Personality::Shisa(_) = agreement.personality {
+            let outputs = self.static_tunnels.start(agreement, End::MobileNode);
+            self.agenda.outputs.extend(outputs);
+        }
     }
 
     fn timer(&mut self, now: Duration, timer: Timer) {
@@ -193,10 +202,11 @@ impl MobileNode {
         let agreement = self.settings.agreement.clone();
         self.agenda.event(SignalEvent::Moving { from: self.here(), to: care_of });
         self.agenda.put(Output::HomeAddress(HomeAddressAt::Tunnel));
+        let mip6d = agreement.personality == Personality::Mip6d;
         let old = match self.tunnels_at {
             Some(old) => old,
             None => {
-                for policy in spd::ipsec(&agreement, End::MobileNode, Mode::Tunnel, agreement.home_address) {
+                for policy in spd::ipsec(&agreement, End::MobileNode, Mode::Tunnel, agreement.home_address).into_iter().filter(|_| mip6d) {
                     self.agenda.put(Output::SetPolicy(policy.entry));
                 }
                 agreement.home_address
@@ -209,8 +219,10 @@ impl MobileNode {
         for state in spd::states(&agreement, care_of) {
             self.agenda.put(Output::SetState(state));
         }
-        self.migrate(&agreement, Mode::Transport, old, care_of);
-        self.migrate(&agreement, Mode::Tunnel, old, care_of);
+        if mip6d {
+            self.migrate(&agreement, Mode::Transport, old, care_of);
+            self.migrate(&agreement, Mode::Tunnel, old, care_of);
+        }
         self.tunnels_at = Some(care_of);
         self.place = Place::Away(care_of);
         self.update(now, care_of, false);
@@ -221,11 +233,16 @@ impl MobileNode {
         let home = agreement.home_address;
         self.agenda.event(SignalEvent::Moving { from: self.here(), to: home });
         if let Some(old) = self.tunnels_at.take() {
-            self.migrate(&agreement, Mode::Tunnel, old, home);
-            for policy in spd::ipsec(&agreement, End::MobileNode, Mode::Tunnel, home) {
-                self.delete(&policy.entry);
+            if agreement.personality == Personality::Mip6d {
+                self.migrate(&agreement, Mode::Tunnel, old, home);
+                for policy in spd::ipsec(&agreement, End::MobileNode, Mode::Tunnel, home) {
+                    self.delete(&policy.entry);
+                }
+                self.migrate(&agreement, Mode::Transport, old, home);
+            } else {
+                let outputs = self.static_tunnels.rest(&agreement, End::MobileNode);
+                self.agenda.outputs.extend(outputs);
             }
-            self.migrate(&agreement, Mode::Transport, old, home);
             // The block policy has the selector of the data policy.
             self.block(false);
             for policy in [Bound::Signalling, Bound::Data].map(|what| spd::bound(&agreement, End::MobileNode, what)).as_flattened() {
@@ -351,6 +368,11 @@ impl MobileNode {
         }
         self.pending = None;
         self.agenda.clear(&Timer::Repeat);
+        let agreement = &self.settings.agreement;
+        if let (Personality::Shisa(tells), false) = (agreement.personality, update.ends) {
+            let outputs = self.static_tunnels.rebind(agreement, End::MobileNode, update.care_of, tells);
+            self.agenda.outputs.extend(outputs);
+        }
         self.block(false);
         self.ever_registered = true;
         self.agenda.event(SignalEvent::Acknowledged { at: update.care_of });

@@ -9,7 +9,7 @@ use watari_policies::profile::{BindingSelector, Protected};
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 use watari_policies::{Direction, Mode, Protocol, Reqid, Selector};
 
-use super::{Agreement, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION};
+use super::{Agreement, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, Personality};
 
 pub(super) const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 pub(super) const NOWHERE: Endpoints = Endpoints { src: ANY, dst: ANY };
@@ -71,6 +71,13 @@ fn selectors(agreement: &Agreement, what: Protected) -> (Selector, Selector) {
     }
 }
 
+/// Payload of the home address and of the networks behind the mobile node.
+fn payload(agreement: &Agreement) -> Vec<(Selector, Selector)> {
+    let networks = agreement.networks.iter().map(|network| Selector::between(*network, any_net()));
+    let home = selectors(agreement, Protected::Payload).0;
+    std::iter::once(home).chain(networks).map(|there| (there, there.reversed_addresses())).collect()
+}
+
 /// One IPsec policy of the table, with its way.
 pub(super) struct Ipsec {
     pub(super) way: Way,
@@ -87,27 +94,29 @@ impl Ipsec {
 pub(super) fn ipsec(agreement: &Agreement, end: End, mode: Mode, care_of: IpAddr) -> Vec<Ipsec> {
     let mut policies = Vec::new();
     for (what, reqids) in agreement.protect.iter().filter(|(what, _)| what.mode() == mode) {
-        let (there, back) = selectors(agreement, *what);
-        let policy = |way, direction| {
-            let (selector, reqid, endpoints) = match way {
-                Way::ToHomeAgent => (there, reqids.to_home_agent, Endpoints { src: care_of, dst: agreement.home_agent }),
-                Way::ToMobileNode => (back, reqids.to_mobile_node, Endpoints { src: agreement.home_agent, dst: care_of }),
+        let pairs = if *what == Protected::Payload { payload(agreement) } else { vec![selectors(agreement, *what)] };
+        for (there, back) in pairs {
+            let policy = |way, direction| {
+                let (selector, reqid, endpoints) = match way {
+                    Way::ToHomeAgent => (there, reqids.to_home_agent, Endpoints { src: care_of, dst: agreement.home_agent }),
+                    Way::ToMobileNode => (back, reqids.to_mobile_node, Endpoints { src: agreement.home_agent, dst: care_of }),
+                };
+                let endpoints = if mode == Mode::Tunnel { endpoints } else { NOWHERE };
+                let template = Template::esp(mode, reqid, endpoints);
+                Ipsec { way, entry: entry(PolicyKind::Main, selector, direction, what.priority(), vec![template]) }
             };
-            let endpoints = if mode == Mode::Tunnel { endpoints } else { NOWHERE };
-            let template = Template::esp(mode, reqid, endpoints);
-            Ipsec { way, entry: entry(PolicyKind::Main, selector, direction, what.priority(), vec![template]) }
-        };
-        match end {
-            End::MobileNode => {
-                policies.push(policy(Way::ToHomeAgent, Direction::Out));
-                policies.push(policy(Way::ToMobileNode, Direction::In));
-            }
-            End::HomeAgent => {
-                policies.push(policy(Way::ToHomeAgent, Direction::In));
-                if mode == Mode::Tunnel {
-                    policies.push(policy(Way::ToHomeAgent, Direction::Forward));
+            match end {
+                End::MobileNode => {
+                    policies.push(policy(Way::ToHomeAgent, Direction::Out));
+                    policies.push(policy(Way::ToMobileNode, Direction::In));
                 }
-                policies.push(policy(Way::ToMobileNode, Direction::Out));
+                End::HomeAgent => {
+                    policies.push(policy(Way::ToHomeAgent, Direction::In));
+                    if mode == Mode::Tunnel {
+                        policies.push(policy(Way::ToHomeAgent, Direction::Forward));
+                    }
+                    policies.push(policy(Way::ToMobileNode, Direction::Out));
+                }
             }
         }
     }
@@ -135,7 +144,7 @@ pub(super) fn migrates(agreement: &Agreement, end: End, mode: Mode, old: IpAddr,
                 direction: policy.entry.direction,
                 kind: PolicyKind::Main,
                 steps: vec![step],
-                kmaddress: Some(kmaddress),
+                kmaddress: (agreement.personality == Personality::Mip6d).then_some(kmaddress),
             })
         })
         .collect()

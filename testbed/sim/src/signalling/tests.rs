@@ -20,6 +20,8 @@ fn agreement(protect: &[Protected], binding: BindingSelector) -> Agreement {
         binding,
         lifetime: Duration::from_secs(60),
         moves_keys: true,
+        personality: Personality::Mip6d,
+        networks: Vec::new(),
     }
 }
 
@@ -28,14 +30,14 @@ fn typed() -> Agreement {
 }
 
 fn node(agreement: Agreement) -> Node {
-    Node::Mobile(MobileNode::new(MobileSettings {
+    Node::Mobile(Box::new(MobileNode::new(MobileSettings {
         agreement,
         sequence: 100,
         correspondent: None,
         prefix_discovery: false,
         deaf_at_first: false,
         decision: Duration::from_millis(200),
-    }))
+    })))
 }
 
 fn outputs(node: &mut Node) -> Vec<Output> {
@@ -136,6 +138,10 @@ fn return_home_moves_tunnels_first_and_deletes_them_before_the_transport_message
 }
 
 fn acknowledge(node: &mut Node, at: Duration, sequence: u16) {
+    acknowledgement(node, at, sequence);
+}
+
+fn acknowledgement(node: &mut Node, at: Duration, sequence: u16) -> Vec<Output> {
     let message = Message::Acknowledgement {
         status: 0,
         flags: watari_mip6::AckFlags(0x80),
@@ -144,7 +150,9 @@ fn acknowledge(node: &mut Node, at: Duration, sequence: u16) {
         options: vec![watari_mip6::MobilityOption::PadN(2)],
     };
     node.handle(at, Input::Packet(mobility_packet(address(HA), address(HOA), &message)));
-    assert!(outputs(node).iter().any(|output| matches!(output, Output::Event(SignalEvent::Acknowledged { .. }))));
+    let made = outputs(node);
+    assert!(made.iter().any(|output| matches!(output, Output::Event(SignalEvent::Acknowledged { .. }))));
+    made
 }
 
 #[test]
@@ -244,4 +252,22 @@ fn the_k_bit_is_echoed_only_where_both_daemons_have_it() {
         let (next, _) = k(move_to(&mut mobile, T0 + Duration::from_secs(5), COA2, false).pop());
         assert_eq!([first, echoed, next], expected, "{mobile_keys} {home_keys}");
     }
+}
+
+#[test]
+fn shisa_tells_of_tunnels_after_the_acknowledgement_and_of_nothing_else() {
+    let terms = agreement(&[Protected::Binding, Protected::Payload], BindingSelector::Any);
+    let mut node = node(Agreement { personality: Personality::Shisa(Rebound::Migrate), ..terms });
+    let told = |made: &[Output]| made.iter().filter(|output| matches!(output, Output::Rebind(..))).count();
+    let made = move_to(&mut node, T0, COA1, false);
+    assert_eq!((migrates(&made).len(), told(&made)), (0, 0));
+    let made = acknowledgement(&mut node, T0 + Duration::from_secs(1), 101);
+    let rebound: Vec<_> =
+        made.iter().filter_map(|output| if let Output::Rebind(request, _) = output { Some(request) } else { None }).collect();
+    assert_eq!(rebound.iter().map(|request| request.steps[0].reqid.0).collect::<Vec<_>>(), [7, 8], "tunnels only");
+    assert!(rebound.iter().all(|request| request.kmaddress.is_none()));
+    let made = move_to(&mut node, T0 + Duration::from_secs(5), "2001:db8:1::ff:fe00:e", true);
+    let aside = made.iter().filter(|output| matches!(output, Output::SetAside(_))).count();
+    let main = |output: &&Output| matches!(output, Output::DeletePolicy { kind: PolicyKind::Main, .. });
+    assert_eq!((migrates(&made).len(), told(&made), aside, made.iter().filter(main).count()), (0, 0, 2, 0));
 }

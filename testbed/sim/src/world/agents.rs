@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use watari_engine::vici::Section;
 use watari_engine::{Agent, AgentOptions, Command, CommandId, Event as AgentEvent, Input, Output};
-use watari_kernel::{AddressEvent, Backend, BackendOutput, KernelEvent, MigrateSource};
+use watari_kernel::{AddressEvent, Backend, BackendOutput, KernelEvent};
 use watari_sa::{KeyingEvent, Transmit, Undeliverable, Work, WorkDone, WorkId, work};
 
 use super::host::Role;
@@ -18,7 +18,8 @@ const WORK_TIME: Duration = Duration::from_millis(1);
 impl World<'_> {
     pub(super) fn start_agent(&mut self, host: usize) {
         let seed = self.seed;
-        let (provider, options) = (self.setting.provider.clone(), AgentOptions { reveal_keys: true, ..AgentOptions::default() });
+        let provider = self.setting.provider.clone();
+        let options = AgentOptions { reveal_keys: true, migrate_from: Some(self.scenario.migrate_source()) };
         let Some(this) = self.hosts.get_mut(host).filter(|host| host.up && host.agent.is_none()) else { return };
         this.epoch = this.epoch.saturating_add(1);
         let number = u64::try_from(host).unwrap_or(0).saturating_mul(1000).saturating_add(u64::from(this.epoch));
@@ -129,7 +130,7 @@ impl World<'_> {
             match this.mirror.poll() {
                 BackendOutput::Event(event) => {
                     if let KernelEvent::Migrate(migrate) = &event
-                        && migrate.source == MigrateSource::Netlink
+                        && migrate.source == self.scenario.migrate_source()
                     {
                         this.burst.messages = this.burst.messages.saturating_add(1);
                         self.migrate_heard(host);
@@ -275,6 +276,14 @@ impl World<'_> {
                         );
                     }
                 }
+                Wish::Rebind(request, tells) => {
+                    // What the kernel does by itself needs no answer.
+                    let _ = this.mirror.rebind(&request, tells);
+                }
+                Wish::SetAside(policy) => {
+                    let _ = this.mirror.quietly(|mirror| mirror.delete_policy(&policy.selector, policy.direction, policy.kind));
+                }
+                Wish::PutBack(policy) => this.mirror.quietly(|mirror| mirror.set_policy(policy)),
                 Wish::Send(packet) => self.send_packet(host, packet),
                 Wish::HomeAddress(at) => {
                     if let Role::Mobile(plan) = this.role.clone() {

@@ -27,6 +27,8 @@ pub(super) enum Role {
 const ETHERNET: u32 = 2;
 /// Interface index of the tunnel interface of a mobile node.
 const TUNNEL: u32 = 4;
+/// Interface index of the network behind a mobile node.
+const INNER: u32 = 5;
 
 pub(super) struct Host {
     pub(super) name: &'static str,
@@ -122,8 +124,12 @@ impl Host {
                 self.config = scenario.mobile_config(&plan);
                 let mut settings = scenario.mobile_signalling(&plan);
                 settings.sequence = settings.sequence.saturating_add(u16::try_from(self.boots.saturating_mul(1000)).unwrap_or(u16::MAX));
-                self.node = Some(Node::Mobile(MobileNode::new(settings)));
+                self.node = Some(Node::Mobile(Box::new(MobileNode::new(settings))));
                 self.link = None;
+                if scenario.networks {
+                    let (address, flags) = (plan.network_address(), AddressFlags::default());
+                    self.mirror.address(AddressEvent { interface: INNER, address, prefix_len: 64, present: true, flags });
+                }
             }
         }
     }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use watari_engine::Input;
-use watari_kernel::{AddressFlags, KernelEvent, MigrateSource};
+use watari_kernel::{AddressFlags, KernelEvent};
 use watari_sa::ChildId;
 
 use super::host::Role;
 use super::{Event, World};
 use crate::report::Handover;
 use crate::scenario::Link;
-use crate::signalling::Input as Signal;
+use crate::signalling::{Input as Signal, Personality};
 use crate::timeline::Happening;
 
 /// A hand-over being measured.
@@ -100,7 +100,12 @@ impl World<'_> {
         this.set_address(address, AddressFlags { tentative: true, ..AddressFlags::default() });
         self.say(host, Happening::Attached { link, address });
         self.after(dad, Event::Dad(host, link, moves));
-        self.signal(host, Signal::Attached { address, home: link == Link::Home });
+        if self.scenario.personality == Personality::Mip6d {
+            self.signal(host, Signal::Attached { address, home: link == Link::Home });
+        } else {
+            // SHISA's mnd takes no care-of address before it is usable.
+            self.pump(host);
+        }
     }
 
     /// Duplicate address detection is over.
@@ -116,6 +121,9 @@ impl World<'_> {
         }
         self.say(host, Happening::Usable { address });
         self.pump(host);
+        if self.scenario.personality != Personality::Mip6d {
+            self.signal(host, Signal::Attached { address, home: link == Link::Home });
+        }
         for wire in held {
             self.arrive(link, wire);
         }
@@ -141,12 +149,13 @@ impl World<'_> {
 
     /// Whether this input is the first MIGRATE of a hand-over, or the new address becoming usable: the clock of the agent's thinking starts.
     pub(super) fn starts_clock(&mut self, host: usize, input: &Input) -> bool {
+        let source = self.scenario.migrate_source();
         let Some(track) = self.tracks.iter_mut().rev().find(|track| track.host == host) else { return false };
         if track.first_ike.is_some() {
             return false;
         }
         match input {
-            Input::Kernel(KernelEvent::Migrate(migrate)) => !track.running && migrate.source == MigrateSource::Netlink,
+            Input::Kernel(KernelEvent::Migrate(migrate)) => !track.running && migrate.source == source,
             Input::Kernel(KernelEvent::Address(event)) => {
                 track.running && event.present && !event.flags.tentative && track.to.prefix().contains(&event.address) && !event.flags.home
             }

@@ -95,7 +95,8 @@ impl World<'_> {
             return;
         }
         let (Some(wire), Some(link)) = (departure.packet(), link) else { return };
-        let topological = forwards || link.prefix().contains(&wire.src);
+        let network = link == Link::Home && self.scenario.network_of(wire.src).is_some();
+        let topological = forwards || network || link.prefix().contains(&wire.src);
         self.look(link, &wire);
         if topological {
             self.put(link, Wire::Packet(wire));
@@ -113,7 +114,8 @@ impl World<'_> {
 
     /// From the router to the link of the destination.
     pub(super) fn route(&mut self, wire: Wire) {
-        let Some(link) = Link::of(wire.destination()) else { return };
+        let network = self.scenario.network_of(wire.destination()).map(|_| Link::Home);
+        let Some(link) = Link::of(wire.destination()).or(network) else { return };
         if let Wire::Packet(packet) = &wire {
             let packet = packet.clone();
             self.look(link, &packet);
@@ -144,7 +146,15 @@ impl World<'_> {
     /// Who answers for an address on a link: its owner there, else whoever defends it.
     fn on_link(&self, link: Link, address: IpAddr) -> Option<usize> {
         let owner = self.hosts.iter().position(|host| host.answers(link, address));
-        owner.or_else(|| self.hosts.iter().position(|host| host.link == Some(link) && host.proxies.contains(&address)))
+        let proxy = || self.hosts.iter().position(|host| host.link == Some(link) && host.proxies.contains(&address));
+        owner.or_else(proxy).or_else(|| self.router_of(link, address))
+    }
+
+    /// Networks behind mobile nodes are routed to the home link: there to the mobile node, or to the home agent while it is away.
+    fn router_of(&self, link: Link, address: IpAddr) -> Option<usize> {
+        let plan = self.scenario.network_of(address).filter(|_| link == Link::Home)?;
+        let node = self.host_named(plan.name).filter(|node| self.hosts.get(*node).is_some_and(|host| host.link == Some(link)));
+        node.or_else(|| self.host_named(crate::scenario::HA))
     }
 
     pub(super) fn arrive(&mut self, link: Link, wire: Wire) {
@@ -212,7 +222,9 @@ impl World<'_> {
     fn look(&mut self, link: Link, packet: &Packet) {
         let inner = packet.innermost();
         let Some(upper) = inner.upper() else { return };
-        let mobile = |address: IpAddr| self.scenario.mobile_nodes.iter().any(|plan| plan.home_address() == address);
+        let mobile = |address: IpAddr| {
+            self.scenario.mobile_nodes.iter().any(|plan| plan.home_address() == address) || self.scenario.network_of(address).is_some()
+        };
         if !mobile(inner.src) && !mobile(inner.dst) {
             return;
         }

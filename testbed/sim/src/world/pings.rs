@@ -51,6 +51,7 @@ impl World<'_> {
         let (sender, src, dst) = match target {
             PingTarget::HomeAgent => (node, home, HOME_AGENT),
             PingTarget::Correspondent => (node, home, CORRESPONDENT),
+            PingTarget::FromNetwork => (node, plan.network_address(), CORRESPONDENT),
             PingTarget::FromCorrespondent => (self.host_named(CN).unwrap_or(node), CORRESPONDENT, home),
         };
         self.flows.push(Flow { node, sender, src, dst, every });

@@ -1,0 +1,65 @@
+//! A binding that changes in a KAME kernel (FACTS 3.4): the kernel moves tunnel policies and their SAs itself, found by reqid and never
+//! by the old care-of address, and tells PF_KEY sockets alone. Invariant: transport policies and SAs are never touched nor spoken of.
+
+use watari_policies::{Mode, Reqid};
+
+use crate::mirror::states::ip_protocol;
+use crate::mirror::{ENOENT, MigrateRequest, Mirror, error};
+use crate::{KernelError, KernelEvent, Migrate, MigrateSource};
+
+/// How the kernel tells of a tunnel that it has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebound {
+    /// SADB_X_MIGRATE without addresses for key management (net.inet6.mip6.use_migrate=1).
+    Migrate,
+    /// SADB_X_SPDUPDATE with the new end points (use_migrate=0, the default).
+    PolicyUpdate,
+}
+
+impl Mirror {
+    /// Moves a tunnel policy and every SA of its reqid, as a change of the binding in this kernel does.
+    ///
+    /// # Errors
+    /// ENOENT if there is no such policy, or its template is not a tunnel with a reqid: then nothing happens.
+    pub fn rebind(&mut self, request: &MigrateRequest, tells: Rebound) -> Result<(), KernelError> {
+        let refuse = || error(ENOENT, "rebind a tunnel");
+        let steps: Vec<_> = request.steps.iter().filter(|step| step.mode == Mode::Tunnel && step.reqid != Reqid(0)).copied().collect();
+        let policy = self.policies.find_mut(&request.selector, request.direction, request.kind).ok_or_else(refuse)?;
+        let mut moved = false;
+        for template in &mut policy.templates {
+            if let Some(step) = steps.iter().find(|step| template.mode == Mode::Tunnel && template.reqid == step.reqid) {
+                template.endpoints = step.new;
+                moved = true;
+            }
+        }
+        if !moved {
+            return Err(refuse());
+        }
+        let policy = policy.clone();
+        for step in &steps {
+            let mut at = 0;
+            while let Some(state) = self.states.get_mut(at) {
+                if state.mode == Some(Mode::Tunnel) && state.reqid == step.reqid && state.ip_protocol == ip_protocol(step.protocol) {
+                    (state.src, state.dst) = (step.new.src, step.new.dst);
+                }
+                at = at.saturating_add(1);
+            }
+        }
+        self.report(match tells {
+            Rebound::Migrate => {
+                let (selector, direction) = (request.selector, request.direction);
+                KernelEvent::Migrate(Migrate { selector, direction, steps, kmaddress: None, source: MigrateSource::PfKey })
+            }
+            Rebound::PolicyUpdate => KernelEvent::PolicyChanged(policy),
+        });
+        Ok(())
+    }
+
+    /// Does something of which nobody is told.
+    pub fn quietly<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let listening = std::mem::replace(&mut self.listening, false);
+        let done = act(self);
+        self.listening = listening;
+        done
+    }
+}
