@@ -381,7 +381,8 @@ fn home_larval() -> Scenario {
 fn home_loss() -> Scenario {
     let sentence = "Binding updates and acknowledgements are lost on the foreign links between two returns home.";
     let conditions = Conditions { loss: 300, ..Conditions::GOOD };
-    let scenario = Scenario { conditions, ..Scenario::new("home-loss", sentence) };
+    let runs_on = RunsOn::SimulatorOnly("what two minutes of losses show on a real kernel, `loss` shows");
+    let scenario = Scenario { conditions, runs_on, ..Scenario::new("home-loss", sentence) };
     let scenario = scenario
         .then(5_000, ping(PingTarget::HomeAgent))
         .then(40_000, go(Link::Home))
@@ -425,7 +426,8 @@ fn nemo() -> Scenario {
 }
 
 fn payload_classes() -> Scenario {
-    let sentence = "All four protected classes at once: binding messages, prefix discovery, return routability before payload in order.";
+    // Beside payload the prefix advertisement does not come back: Linux 6.1 misreads the solicitation's type behind its option.
+    let sentence = "All four protected classes have SAs at once, and HoTI and HoT find theirs before those of payload.";
     let scenario = Scenario {
         protect: Protected::ALL.to_vec(),
         home_test: true,
