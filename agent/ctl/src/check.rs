@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use watari_engine::status::Status;
 use watari_policies::{Secret, config};
 
 use crate::Trouble;
-use crate::client::Client;
+use crate::client::{self, Client};
+use crate::mip6d;
 
 /// Reads a configuration as the daemon would and says what is wrong with it.
 pub(crate) fn file(file: &Path, expand: bool, as_json: bool) -> Result<(), Trouble> {
@@ -46,6 +48,23 @@ pub(crate) fn file(file: &Path, expand: bool, as_json: bool) -> Result<(), Troub
     }
 }
 
+/// Compares the policies that mip6d is to install with those of its own configuration file.
+pub(crate) fn mip6d_conf(file: &Path, conf: &Path) -> Result<(), Trouble> {
+    let read =
+        |path: &Path| fs::read_to_string(path).map_err(|error| Trouble::Unreachable(format!("cannot read {}: {error}", path.display())));
+    let (ours, theirs) = (file.display().to_string(), conf.display().to_string());
+    let directory = file.parent().unwrap_or_else(|| Path::new(""));
+    let read_secret = |name: &str| fs::read(directory.join(name)).map(Secret::new).map_err(|error| error.to_string());
+    let loaded = config::load(&read(file)?, &ours, &read_secret);
+    let loaded = loaded.map_err(|diagnostics| Trouble::Refused(format!("{ours} is wrong\n{diagnostics}")))?;
+    let differences = mip6d::differences(&loaded.config, &ours, &read(conf)?, &theirs);
+    if differences.is_empty() {
+        println!("{ours} and {theirs} agree");
+        return Ok(());
+    }
+    Err(Trouble::Refused(format!("{ours} and {theirs} differ:\n{}", differences.join("\n"))))
+}
+
 fn complaints(diagnostics: &config::Diagnostics) -> Vec<Value> {
     let one = |diagnostic: &config::Diagnostic| {
         let severity = if diagnostic.severity == config::Severity::Error { "error" } else { "warning" };
@@ -66,10 +85,37 @@ pub(crate) fn kernel(control: &Path, as_json: bool) -> Result<(), Trouble> {
         println!("{report}");
         return Ok(());
     }
-    for line in findings(&report) {
+    for line in findings(&report).into_iter().chain(status(control).as_ref().map(installed)) {
         println!("{line}");
     }
     Ok(())
+}
+
+/// The status of the running daemon, if one answers.
+fn status(control: &Path) -> Option<Status> {
+    let answer = Client::connect(control).ok()?.command("watari-status", Vec::new()).ok()?;
+    serde_json::from_str(&client::json(&answer.end)?).ok()
+}
+
+/// Which policies of mobile remotes the kernel does not hold, the first few by name.
+fn installed(status: &Status) -> String {
+    const MOST: usize = 10;
+    let mobile = status.remotes.iter().filter(|remote| remote.home_address.is_some());
+    let absent: Vec<String> = mobile
+        .flat_map(|remote| {
+            remote.policies.iter().filter(|policy| !policy.present).map(|policy| format!("{} of {}", policy.name, remote.name))
+        })
+        .collect();
+    let more = absent.len().saturating_sub(MOST);
+    match absent.len() {
+        0 => "ok       the kernel holds every policy of every mobile remote".to_owned(),
+        _ => format!(
+            "note     not in the kernel, as configured: {}{}. Either the Mobile IPv6 daemon has no binding for it, or its policies differ:\n\
+            \u{20}        compare with `watari check FILE --mip6d-conf FILE`",
+            absent.iter().take(MOST).cloned().collect::<Vec<_>>().join(", "),
+            if more > 0 { format!(" and {more} more") } else { String::new() },
+        ),
+    }
 }
 
 fn from_daemon(control: &Path) -> Option<Value> {
@@ -137,6 +183,22 @@ mod tests {
     fn an_old_kernel_is_all_right() {
         let lines = findings(&json!({ "inbound_mh_type": true, "xfrm_interface": false, "migrate": true, "esp": "all" }));
         assert!(lines.iter().all(|line| line.starts_with("ok")), "{lines:?}");
+    }
+
+    #[test]
+    fn policies_that_the_daemon_did_not_install_are_named() {
+        let policy = |name: &str, present: bool| json!({ "name": name, "present": present, "remembered": null, "tunnel": null });
+        let status = |present: bool| -> Status {
+            let remote = json!({ "name": "ha", "role": "mobile node", "home_address": "2001:db8:1::7", "remembered": null, "last_move": null,
+                "ike_sas": [], "adopted": [], "policies": [policy("binding", true), policy("payload", present)] });
+            let counters = serde_json::to_value(watari_engine::status::Counters::default()).unwrap();
+            let whole = json!({ "version": 1, "uptime_s": 0, "remotes": [remote], "unknown_peers": [], "omitted": 0, "addresses": [],
+                "counters": counters, "next": null });
+            serde_json::from_value(whole).unwrap()
+        };
+        assert!(installed(&status(true)).starts_with("ok"));
+        let said = installed(&status(false));
+        assert!(said.contains("payload of ha") && !said.contains("binding of"), "{said}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod check;
 mod client;
+mod mip6d;
 mod status;
 
 use std::net::IpAddr;
@@ -34,6 +35,9 @@ enum Verb {
         /// Report what the kernel can do: MH types inbound, xfrm_interface, MIGRATE.
         #[structopt(long)]
         kernel: bool,
+        /// Compare with the policies of a mip6d.conf.
+        #[structopt(long, parse(from_os_str))]
+        mip6d_conf: Option<PathBuf>,
         /// Print the five records the configuration expands into.
         #[structopt(long)]
         expand: bool,
@@ -123,6 +127,7 @@ fn main() -> ExitCode {
 fn run(control: &Path, command: Verb) -> Result<(), Trouble> {
     match command {
         Verb::Check { kernel: true, json, .. } => check::kernel(control, json),
+        Verb::Check { file, mip6d_conf: Some(conf), .. } => check::mip6d_conf(&file.unwrap_or_default(), &conf),
         Verb::Check { file, expand, json, .. } => check::file(&file.unwrap_or_default(), expand, json),
         Verb::Status { json } => status::show(control, json),
         Verb::Up { name } => steer(control, "initiate", &name, false),
