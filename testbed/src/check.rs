@@ -151,7 +151,7 @@ fn simulation(depth: &Depth) -> Outcome {
 /// Mobile nodes of one home agent that all move within a minute.
 fn scale(depth: &Depth) -> Outcome {
     let nodes = if depth.long { 10_000 } else { 1_000 };
-    match fleet::run(fleet::Plan { nodes, seed: 1, within: Duration::from_secs(60), loss: 10 }) {
+    match fleet::run(fleet::Plan { nodes, seed: 1, within: Duration::from_secs(60), loss: 10, ike_lifetime: 14_400 }) {
         Ok(outcome) if outcome.is_sound(nodes) => {
             Outcome::Passed(format!("{nodes} nodes moved, {} handshakes, {} SA pairs, none lost", outcome.handshakes, outcome.pairs))
         }

@@ -15,7 +15,7 @@ use watari_kernel::mirror::{MigrateRequest, Mirror, Model};
 use watari_kernel::{AddressEvent, AddressFlags, Backend, BackendOutput, Endpoints, KmAddress, MigrateStep, Now, PolicyEntry, SaInfo};
 use watari_policies::config::load;
 use watari_policies::profile::{MobileNodeProfile, Terms, mobile_node};
-use watari_policies::{Config, Direction, Identity, Installer, MobilityRole, Mode, Protocol, Secret, SecretId};
+use watari_policies::{Config, Direction, Identity, Installer, Lifetime, MobilityRole, Mode, Protocol, Secret, SecretId};
 use watari_sa::{Cause, Datagram, KeyingEvent, Path, work};
 
 /// The home agent.
@@ -41,6 +41,8 @@ pub struct Plan {
     pub within: Duration,
     /// Datagrams lost, in thousandths.
     pub loss: u32,
+    /// Lifetime of IKE SAs in seconds: short ones are rekeyed while their nodes move.
+    pub ike_lifetime: u64,
 }
 
 /// What was seen.
@@ -52,6 +54,8 @@ pub struct Outcome {
     pub pairs: usize,
     /// Home addresses that were assigned by the home agent.
     pub assigned: usize,
+    /// IKE SAs that were replaced by a rekey, at the home agent.
+    pub rekeyed: usize,
     /// Moves after which the peer answered on the new path.
     pub confirmed: usize,
     /// Datagrams sent, and how many of them were lost.
@@ -158,25 +162,28 @@ fn numbered(front: &[u16; 5], node: u32) -> IpAddr {
 }
 
 /// One block and one file serve all nodes.
-fn home_agent(nodes: u32) -> Result<(Config, BTreeMap<SecretId, Secret>), String> {
-    let text = "[home_agent]\naddress = \"2001:db8:1::1\"\nidentity = \"ha.example\"\nprotect = [\"binding\", \"payload\"]\n\
-                policies = \"watari\"\nhome_prefix = \"2001:db8:1::/64\"\npool = \"2001:db8:1::1:0:0/96\"\nmobile_nodes_file = \"/nodes\"\n";
+fn home_agent(Plan { nodes, ike_lifetime, .. }: Plan) -> Result<(Config, BTreeMap<SecretId, Secret>), String> {
+    let text = format!(
+        "[home_agent]\naddress = \"2001:db8:1::1\"\nidentity = \"ha.example\"\nprotect = [\"binding\", \"payload\"]\n\
+                policies = \"watari\"\nhome_prefix = \"2001:db8:1::/64\"\npool = \"2001:db8:1::1:0:0/96\"\nmobile_nodes_file = \"/nodes\"\nike_lifetime = \"{ike_lifetime}s\"\n"
+    );
     let line = |node: u32| {
         let home = fixed_home(node).map_or_else(|| "assign".to_owned(), |home| home.to_string());
         format!("{} {home} {}\n", name(node), key(node))
     };
     let file: String = (0..nodes).map(line).collect();
     let source = move |_: &str| Ok(Secret::from(file.as_bytes()));
-    let loaded = load(text, "fleet.toml", &source).map_err(|complaints| complaints.to_string())?;
+    let loaded = load(&text, "fleet.toml", &source).map_err(|complaints| complaints.to_string())?;
     Ok((loaded.config, loaded.secrets))
 }
 
-fn node_config(node: u32) -> Config {
+fn node_config(node: u32, ike_lifetime: u64) -> Config {
+    let ike_lifetime = Lifetime::of(Duration::from_secs(ike_lifetime));
     mobile_node(MobileNodeProfile {
         home_address: fixed_home(node).unwrap_or(MobilityRole::UNKNOWN),
         home_agent: HOME_AGENT,
         identity: Identity::Fqdn(name(node)),
-        terms: Terms { installer: Installer::Us, start: true, ..MobileNodeProfile::default().terms },
+        terms: Terms { installer: Installer::Us, start: true, ike_lifetime, ..MobileNodeProfile::default().terms },
         ..MobileNodeProfile::default()
     })
 }
@@ -194,11 +201,11 @@ impl Fleet {
             random: ChaCha8Rng::seed_from_u64(plan.seed),
             outcome: Outcome::default(),
         };
-        let (config, secrets) = home_agent(plan.nodes)?;
+        let (config, secrets) = home_agent(plan)?;
         fleet.add(config, secrets, HOME_AGENT);
         for node in 0..plan.nodes {
             let secrets = BTreeMap::from([(SecretId(0), Secret::from(key(node).as_bytes()))]);
-            fleet.add(node_config(node), secrets, care_of(node, 1));
+            fleet.add(node_config(node, plan.ike_lifetime), secrets, care_of(node, 1));
         }
         fleet.address(0, HOME_AGENT, true);
         fleet.pump(0);
@@ -433,6 +440,9 @@ impl Fleet {
                     self.outcome.confirmed = self.outcome.confirmed.saturating_add(1);
                 }
             }
+            Event::Keying(KeyingEvent::IkeRekeyed { .. }) if host == 0 => self.outcome.rekeyed = self.outcome.rekeyed.saturating_add(1),
+            // The end of one that was rekeyed.
+            Event::Keying(KeyingEvent::IkeDown { cause, .. }) if [Cause::REPLACED, Cause::PEER_CLOSED].contains(cause) => {}
             Event::Keying(KeyingEvent::IkeDown { .. } | KeyingEvent::ChildDown { .. } | KeyingEvent::WantFailed { .. })
             | Event::Recreated(_)
             | Event::HomeAddress { .. } => self.fault(|| format!("host {host}: {event:?}")),

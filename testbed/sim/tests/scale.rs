@@ -6,7 +6,7 @@ use std::time::Duration;
 use watari_sim::fleet::{Outcome, Plan, run};
 
 fn plan(nodes: u32) -> Plan {
-    Plan { nodes, seed: 7, within: Duration::from_secs(60), loss: 10 }
+    Plan { nodes, seed: 7, within: Duration::from_secs(60), loss: 10, ike_lifetime: 14_400 }
 }
 
 fn sound(plan: Plan) -> Outcome {
@@ -21,6 +21,14 @@ fn a_hundred_nodes_come_in_any_order_and_all_move_within_a_minute() {
     assert!(outcome.datagrams.1 > 0, "something was lost, and repeated");
     assert_eq!(outcome, run(plan(100)).unwrap(), "the same plan gives the same run");
     sound(Plan { seed: 8, ..plan(100) });
+}
+
+//= rfc7296#2.19
+//# an assigned address persists at least until the IKE SA and its successors are gone
+#[test]
+fn ike_sas_are_rekeyed_while_their_nodes_move_and_addresses_stay() {
+    let outcome = sound(Plan { ike_lifetime: 40, ..plan(50) });
+    assert!(outcome.rekeyed >= 150, "{outcome:?}");
 }
 
 #[test]
