@@ -107,7 +107,8 @@ fn a_refusal_is_told_and_ends_the_attempt() {
     let pair = started(pair);
     pair.assert_healthy(0, 0);
     assert_eq!(failed(&pair, Cause::HOME_ADDRESS), 1, "{}", pair.story());
-    let words = |event: &KeyingEvent| matches!(event, KeyingEvent::WantFailed { detail, .. } if detail.contains("INTERNAL_ADDRESS_FAILURE"));
+    let words =
+        |event: &KeyingEvent| matches!(event, KeyingEvent::WantFailed { detail, .. } if detail.contains("INTERNAL_ADDRESS_FAILURE"));
     assert_eq!(pair.a.count(words), 1);
     assert_eq!(pair.b.count(|event| matches!(event, KeyingEvent::IkeUp { .. })), 1, "the IKE SA stood all the same");
 }
