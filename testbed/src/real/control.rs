@@ -235,7 +235,8 @@ impl Live<'_> {
     /// Every question once.
     fn look(&mut self) -> Result<()> {
         let status = self.say(MOBILE_NODE, &["status"])?;
-        let good = status.well() && ["home-agent (", "IKE SA ", "ESTABLISHED", "INSTALLED", "next: "].iter().all(|part| status.out.contains(part));
+        let good =
+            status.well() && ["home-agent (", "IKE SA ", "ESTABLISHED", "INSTALLED", "next: "].iter().all(|part| status.out.contains(part));
         self.seen.check("status", good, &status);
         let status = self.say(MOBILE_NODE, &["status", "--json"])?;
         let spis = status.json().map(|status| ike_spis(&status)).unwrap_or_default();
@@ -262,7 +263,11 @@ impl Live<'_> {
                 let said = self.say(host, &["reload"])?;
                 let places = [format!("{}:{line}", file.display()), format!("\n{line} |")];
                 let named = places.iter().any(|place| said.err.contains(place));
-                self.seen.check(&format!("reload of {}, {what}: refused with the line", self.name(host)), said.code == Some(1) && named, &said);
+                self.seen.check(
+                    &format!("reload of {}, {what}: refused with the line", self.name(host)),
+                    said.code == Some(1) && named,
+                    &said,
+                );
             }
             std::fs::write(&file, good_text).context(file.display())?;
         }
