@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use watari_kernel::{KernelRequest, KmAddress, Now, PolicyEntry, SaInfo, Spi};
-use watari_mip6::MovedChild;
+use watari_mip6::{MovedChild, RemoteMove};
 use watari_policies::{MobilityRole, Mode, PolicyId, Protocol, RemoteId};
 use watari_sa::{ChildId, ChildState, Owner, Target, Trigger, Want};
 
@@ -154,8 +154,13 @@ impl Agent {
                 self.core.forget_care_of(remote);
             }
             let Some(addresses) = found.filter(|found| self.core.places.remembered(remote) != Some(*found)) else { continue };
-            differences.push(format!("{name}: IKE is between {} and {}, read from the kernel", addresses.local, addresses.remote));
             let before = self.core.places.remembered(remote);
+            // The kernel's tables followed the MIGRATE that was not believed: reading them again proves nothing.
+            if before.is_some() && !self.core.stands_behind(now, remote, addresses) {
+                self.doubt(now, &RemoteMove { remote, old: before, new: addresses });
+                continue;
+            }
+            differences.push(format!("{name}: IKE is between {} and {}, read from the kernel", addresses.local, addresses.remote));
             self.core.places.remember_remote(remote, addresses);
             let stale = ike_sas_of(self.keying.as_ref(), remote).into_iter().filter(|(_, at)| *at != addresses);
             let stale: Vec<_> = stale.collect();

@@ -35,6 +35,8 @@ pub struct Ikev2 {
     pub(crate) by_remote: BTreeSet<(RemoteId, IkeId)>,
     pub(crate) inits: BTreeMap<(IpAddr, u64), IkeId>,
     pub(crate) half_open: BTreeMap<IkeId, (IpAddr, u64)>,
+    /// The same by address: one host can have many under one initiator SPI.
+    pub(crate) half_open_from: BTreeSet<(IpAddr, IkeId)>,
     pub(crate) awaiting: BTreeSet<(IpAddr, IkeId)>,
     pub(crate) builds: BTreeMap<ChildId, ChildBuild>,
     pub(crate) kids: BTreeMap<ChildId, Kid>,
@@ -93,9 +95,9 @@ impl Ikev2 {
 
     /// Stops counting an IKE SA as half-open.
     pub(crate) fn no_longer_half_open(&mut self, ike: IkeId) {
-        if let Some(key) = self.half_open.remove(&ike)
-            && self.inits.get(&key) == Some(&ike)
-        {
+        let Some(key) = self.half_open.remove(&ike) else { return };
+        self.half_open_from.remove(&(key.0, ike));
+        if self.inits.get(&key) == Some(&ike) {
             self.inits.remove(&key);
         }
     }

@@ -92,7 +92,8 @@ impl Ikev2 {
                 (Ipv6Addr::from_bits(network).into(), Ipv6Addr::from_bits(network | u128::from(u64::MAX)).into())
             }
         };
-        let full = self.half_open.len() >= share && self.inits.range((first, 0)..=(last, u64::MAX)).take(share).count() >= share;
+        let full = self.half_open.len() >= share
+            && self.half_open_from.range((first, IkeId(0))..=(last, IkeId(u64::MAX))).take(share).count() >= share;
         full.then_some(share)
     }
 
@@ -168,6 +169,7 @@ impl Ikev2 {
         let sa = IkeSa { window: Window { expected: 1, ..Window::default() }, nat: seen, ..begun };
         self.add(sa);
         self.half_open.insert(id, (datagram.path.remote.ip(), spi_i));
+        self.half_open_from.insert((datagram.path.remote.ip(), id));
         self.inits.insert((datagram.path.remote.ip(), spi_i), id);
         self.timers.set(Timer::HalfOpen(id), context.now.boot.saturating_add(HALF_OPEN_LIFE));
         let seed = context.rng.secret(64);

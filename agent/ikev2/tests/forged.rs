@@ -245,6 +245,25 @@ fn one_neighbourhood_cannot_take_every_half_open_place() {
 }
 
 #[test]
+fn one_initiator_spi_is_no_way_around_the_share_of_a_neighbourhood() {
+    let mut pair = Pair::new();
+    pair.b.config.settings.half_open_limit = 64;
+    pair.b.config.settings.cookie_threshold = 64;
+    for seed in 0..20u8 {
+        let mut one = Pair::seeded(seed);
+        one.want(Side::A, 0);
+        one.settle();
+        let mut flying = one.wire.pop_front().unwrap();
+        flying.datagram.path.remote.set_ip(ip("2001:db8:bad::1"));
+        // Another request, with another nonce, under the very same SPI.
+        flying.datagram.octets[..8].copy_from_slice(&[7; 8]);
+        pair.deliver(flying);
+        pair.wire.clear();
+    }
+    assert_eq!(pair.b.ike.statuses().len(), 16, "no more than its share");
+}
+
+#[test]
 fn an_answer_without_a_nonce_makes_no_child_sa() {
     let mut pair = Pair::up();
     let child = pair.first_child(Side::B);

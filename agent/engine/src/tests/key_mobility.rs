@@ -50,7 +50,7 @@ pub(super) fn home_agent_with(movements: Movements) -> Bench {
     bench
 }
 
-fn home_agent_policies(coa: &str) -> Vec<PolicyEntry> {
+pub(super) fn home_agent_policies(coa: &str) -> Vec<PolicyEntry> {
     let transport = |reqid| Template::esp(Mode::Transport, Reqid(reqid), ends("::", "::"));
     vec![
         entry(binding_selector(HA, HOA), Direction::Out, 1, transport(2)),

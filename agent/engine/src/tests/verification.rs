@@ -1,6 +1,6 @@
 //! Movements that nothing protected stands behind.
 
-use super::key_mobility::{BU_SOCKET, OBSERVE, home_agent_with, home_burst};
+use super::key_mobility::{BU_SOCKET, OBSERVE, home_agent_policies, home_agent_with, home_burst};
 use super::*;
 use crate::MobilityInput;
 use watari_policies::{KeyMobility, MovementSource, Movements};
@@ -39,6 +39,27 @@ fn a_forged_movement_leaves_ike_where_it_was_and_the_peer_is_asked_once() {
     // The next forgery is doubted afresh.
     bench.burst(2000, home_burst(CN, CN));
     assert_eq!(bench.asked(), [Asked::Prove(IkeId(1), km(HA, CN))]);
+}
+
+#[test]
+fn reading_the_kernel_again_is_no_proof_of_what_was_refuted() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.burst(1000, home_burst(COA1, CN));
+    bench.event(1100, refuted(COA1));
+    bench.asked();
+    bench.told();
+    // Lost events have everything read again: the templates say what the forgery made of them.
+    bench.kernel(5000, KernelEvent::Resynchronised { policies: home_agent_policies(CN), sas: Vec::new() });
+    assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
+    let asked = bench.asked();
+    assert!(!asked.iter().any(|asked| matches!(asked, Asked::Retarget(..))), "{asked:?}");
+    assert!(asked.contains(&Asked::Prove(IkeId(1), km(HA, CN))), "the peer is asked again: {asked:?}");
+    // What a protected binding update stands behind is believed as before.
+    let mut bench = home_agent_with(OBSERVE);
+    bench.update(4000, 2, COA2, true);
+    bench.asked();
+    bench.kernel(5000, KernelEvent::Resynchronised { policies: home_agent_policies(COA2), sas: Vec::new() });
+    assert_eq!(ike_address(&bench), Some(km(HA, COA2)));
 }
 
 #[test]
