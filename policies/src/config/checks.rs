@@ -1,6 +1,6 @@
 //! What can only be seen when all records are there: conflicts between them, and what kernels are known to get wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostics::Report;
 use super::document::Span;
@@ -19,6 +19,7 @@ pub(super) fn check(report: &mut Report<'_>, draft: &Draft) {
     }
     mobile_nodes(report, draft);
     by_hand(report, draft);
+    repeated_spis(report, draft);
     for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies) {
         let sound = traffic(report, policy, draft.config.in_force(policy), span);
         if sound && policy.action == Action::Protect {
@@ -156,6 +157,26 @@ fn by_hand(report: &mut Report<'_>, draft: &Draft) {
                 .help("write endpoints = [\"LOCAL\", \"REMOTE\"], or \"template\" for a tunnel of Mobile IPv6");
         }
     }
+}
+
+/// SPIs configured by hand that a kernel could not tell apart: those that arrive here, and those towards one peer.
+fn repeated_spis(report: &mut Report<'_>, draft: &Draft) {
+    let mut served = BTreeSet::new();
+    let (mut inbound, mut outbound) = (Vec::new(), Vec::new());
+    for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies) {
+        // That one pair serves two policies has been said.
+        let Some(manual) = draft.config.manual(policy).filter(|_| served.insert(policy.ipsec)) else { continue };
+        let protocol = draft.config.ipsec(policy.ipsec).map(|ipsec| ipsec.protocol);
+        // Two remotes may be one host.
+        let peer = draft.config.remote(policy.remote).and_then(|remote| remote.remote_address);
+        let towards = (peer, peer.is_none().then_some(policy.remote));
+        inbound.push(((protocol, manual.inbound.spi), span));
+        outbound.push(((protocol, towards, manual.outbound.spi), span));
+    }
+    let help = "give each policy an [ipsec.NAME] and an [sa.NAME] of its own, with other SPIs";
+    unique(report, inbound.into_iter(), |(_, spi)| format!("two SAs configured by hand have the inbound SPI {spi:#x}"), help);
+    let message = |(_, _, spi): &(_, _, u32)| format!("two SAs configured by hand towards one remote have the outbound SPI {spi:#x}");
+    unique(report, outbound.into_iter(), message, help);
 }
 
 /// Whether an item holds messages of return routability or only such.

@@ -186,17 +186,25 @@ fn blot(source: &str, secrets: &[Range<usize>]) -> String {
     text
 }
 
-/// Where the values of `psk` keys may stand in a text, well-formed or not: from the equals sign to the next line that begins a table or an entry,
-/// and to the end of a multi-line string.
+/// Where the values of `psk` and `key` may stand in a text, well-formed or not, in tables of their own or on one line: from the equals sign
+/// (a colon or a quotation mark in its place) to the next line that begins a table or an entry, and to the end of a multi-line string.
 pub(super) fn secret_places(source: &str) -> Vec<Range<usize>> {
     let mut places = Vec::new();
-    for (at, _) in source.match_indices("psk") {
-        let Some(after) = source.get(at.saturating_add(3)..) else { continue };
-        let value = after.trim_start_matches([' ', '\t', '"', '\'']);
-        if !value.starts_with('=') {
+    for (at, name) in source.match_indices("psk").chain(source.match_indices("key")) {
+        let before = source.get(..at).unwrap_or_default();
+        // `monkey` is no key; whatever ends in `psk` may be meant for one.
+        if name == "key" && before.ends_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-') {
             continue;
         }
-        let start = source.len().saturating_sub(value.len()).saturating_add(1);
+        let Some(after) = source.get(at.saturating_add(name.len())..) else { continue };
+        let value = after.trim_start_matches([' ', '\t', '"', '\'']);
+        let gap = after.strip_suffix(value).unwrap_or_default();
+        // The equals sign may be what is wrong with the file.
+        let lacks_sign = gap.starts_with([' ', '\t']) && gap.ends_with(['"', '\'']);
+        if !value.starts_with(['=', ':']) && !lacks_sign {
+            continue;
+        }
+        let start = source.len().saturating_sub(value.len()).saturating_add(usize::from(!lacks_sign));
         let mut end = start;
         for (number, line) in source.get(start..).unwrap_or_default().split_inclusive('\n').enumerate() {
             if number > 0 && begins_something(line) {

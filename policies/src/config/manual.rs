@@ -206,9 +206,49 @@ policy = "binding"
     }
 
     #[test]
+    fn a_broken_file_shows_no_key() {
+        let comma = RECORDS.replace("0x1002, key", "0x1002 key");
+        for broken in [
+            comma.clone(),
+            comma.replace(" key = ", " \"key\"="),
+            comma.replace(" key = ", " psk\t= "),
+            comma.replace(" key = ", " key "),
+            comma.replace(" key = ", " key: "),
+            comma.replace("\" }", " }"),
+        ] {
+            let said = complaint(&broken);
+            assert!(said.contains("0x1002") && !said.contains("00010203") && !said.contains("1e1f"), "{said}");
+        }
+        let table = RECORDS.replace("in = {", "in.spi = 0x1002\nin.key = \"000102030405060708\n#");
+        assert!(!complaint(&table).contains("0001020304"), "{}", complaint(&table));
+    }
+
+    #[test]
     fn a_manual_sa_serves_one_policy() {
         let second = "\n[selector.more]\nlocal = \"2001:db8:1::abcd udp\"\nremote = \"2001:db8:1::1 udp\"\npolicy = \"binding\"\n";
         assert!(complaint(&format!("{RECORDS}{second}")).contains("serves two policies"));
+    }
+
+    #[test]
+    fn two_manual_sas_have_spis_of_their_own() {
+        let more = |out: &str, inward: &str, remote: &str| {
+            let text = RECORDS.split_once("[remote.ha]").expect("records").0;
+            let (_, rest) = RECORDS.split_once("[policy.binding]").expect("records");
+            let text = text.replace("by-hand", "more").replace("0x1001", out).replace("0x1002", inward);
+            let peer = "[remote.more]\nkeying = \"manual\"\nremote_address = \"2001:db8:1::2\"\n";
+            let rest =
+                rest.replace("2001:db8:1::1", "2001:db8:1::2").replace("binding", "more").replace("\"ha\"", &format!("\"{remote}\""));
+            format!("{RECORDS}{text}{peer}[policy.more]{}", rest.replace("by-hand", "more"))
+        };
+        let fits = |text: String| load(&text, "x.toml", &files).map(|_| ()).map_err(|complaints| complaints.to_string());
+        assert_eq!(fits(more("0x1003", "0x1004", "ha")), Ok(()));
+        assert_eq!(fits(more("0x1001", "0x1004", "more")), Ok(()), "the other remote may have chosen the same");
+        let said = complaint(&more("0x1003", "0x1002", "more"));
+        assert!(said.contains("inbound SPI 0x1002"), "{said}");
+        let said = complaint(&more("0x1001", "0x1004", "ha"));
+        assert!(said.contains("outbound SPI 0x1001"), "{said}");
+        let same = more("0x1003", "0x1004", "more").replace("sa = \"more\"", "sa = \"by-hand\"");
+        assert!(complaint(&same).contains("inbound SPI 0x1002"), "two records name one SA");
     }
 
     #[test]
