@@ -13,6 +13,7 @@ use watari_sa::{Assign, Assignment, Cause, ChildId, Denial, IkeId, KeyingEvent, 
 use crate::Event;
 use crate::agent::Agent;
 use crate::core::{Call, Core, Purpose};
+use crate::reload::is_retired;
 use crate::vici::Section;
 
 /// When the kernel's policies are read again after an assignment: the daemon that owns them has had time to make its own.
@@ -32,16 +33,25 @@ pub(crate) struct Homes {
 }
 
 impl Homes {
-    /// What a configuration says; what a mobile node was told is kept.
+    /// What a configuration says; what a mobile node was told is kept for the remotes that stay.
     pub(crate) fn new(config: &Config, before: Self) -> Self {
         let mut taken = BTreeMap::new();
-        let ours = |remote: &Remote| matches!(remote.role, MobilityRole::HomeAgent { .. });
+        let ours = |remote: &Remote| matches!(remote.role, MobilityRole::HomeAgent { .. }) && !is_retired(remote);
         for (id, remote) in (0u32..).zip(&config.remotes).filter(|(_, remote)| ours(remote)) {
             let own = config.block_of(remote).map(|block| block.home_agent).or(remote.local_address);
             taken.extend(own.and_then(v6).map(|own| (own, None)));
             taken.extend(remote.role.home_address().and_then(v6).map(|home| (home, Some(RemoteId(id)))));
         }
-        Self { taken, ..before }
+        let stays = |id: &RemoteId| config.remote(*id).is_some_and(|remote| !is_retired(remote));
+        let (mut prefixes, mut formed) = (before.prefixes, before.formed);
+        prefixes.retain(|id, _| stays(id));
+        formed.retain(|id, _| stays(id));
+        Self { taken, prefixes, formed }
+    }
+
+    /// Claims an address for a remote; whether nobody else has it.
+    pub(crate) fn claim(&mut self, id: RemoteId, address: IpAddr) -> bool {
+        v6(address).is_none_or(|address| *self.taken.entry(address).or_insert(Some(id)) == Some(id))
     }
 
     /// The address in a range that this remote gets: the first free one from a place that depends on who it is, so that it usually gets
@@ -319,7 +329,9 @@ impl Agent {
     pub(crate) fn home_taken(&mut self, now: Now, arguments: &Section) -> Result<String, String> {
         let wanted = arguments.text("home-address").ok_or("\"home-address\" is missing")?;
         let address: IpAddr = wanted.parse().map_err(|_| format!("\"{wanted}\" is no address"))?;
-        let ours = |remote: &Remote| matches!(remote.role, MobilityRole::MobileNode { home_address } if home_address == address);
+        let ours = |remote: &Remote| {
+            matches!(remote.role, MobilityRole::MobileNode { home_address } if home_address == address) && !is_retired(remote)
+        };
         let found = (0u32..).zip(&self.core.config.remotes).find(|(_, remote)| ours(remote));
         let (id, record) = found.ok_or_else(|| format!("{address} is no home address of this host"))?;
         let id = RemoteId(id);

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use watari_kernel::Now;
 use watari_policies::model::{Authentication, Endpoints};
-use watari_policies::{Action, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, Policy, PolicyId, Remote, RemoteId, SecretId};
+use watari_policies::{
+    Action, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, MobilityRole, Policy, PolicyId, Remote, RemoteId, SecretId,
+};
 use watari_sa::{Owner, Target};
 
 use crate::agent::{Agent, sensible};
@@ -140,7 +142,8 @@ pub(crate) fn is_retired(remote: &Remote) -> bool {
     remote.name == RETIRED
 }
 
-/// Home addresses that are assigned now hold in the new configuration too, where the same identity is served by an equal block.
+/// Home addresses that are assigned now hold in the new configuration too, where the same identity is served by an equal block
+/// and no other remote has the address by now.
 fn carry_homes(old: &Config, new: &mut Config) {
     let holders = old.remotes.iter().filter(|remote| remote.assigned.is_some());
     let held: BTreeMap<&Identity, (&Remote, std::net::IpAddr)> =
@@ -155,7 +158,13 @@ fn carry_homes(old: &Config, new: &mut Config) {
             (role && watari_policies::Block { line: is.line, ..was.clone() } == *is).then_some((RemoteId(id), *home))
         })
         .collect();
+    let mut homes = Homes::new(new, Homes::default());
+    // A mobile node's own home address stands in several remotes at will.
+    let lent = |config: &Config, id| config.remote(id).is_some_and(|remote| matches!(remote.role, MobilityRole::HomeAgent { .. }));
     for (remote, home) in carried {
+        if lent(new, remote) && !homes.claim(remote, home) {
+            continue;
+        }
         new.fill(remote, home, lookup.policies_of(remote));
     }
 }

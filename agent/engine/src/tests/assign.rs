@@ -54,6 +54,16 @@ fn hint(address: &str) -> Wish {
     Wish::Address(Some(v6(address)))
 }
 
+/// Reloads; what that changed, in words.
+fn reload(agent: &mut Agent, new: Config) -> Option<String> {
+    agent.handle(watari_kernel::Now::default(), Input::Command(CommandId(1), Command::Reload(Box::new(new))));
+    let told = drained(agent);
+    told.into_iter().find_map(|output| match output {
+        Output::Reply(_, Reply::End(section)) => section.text("changes").map(str::to_owned),
+        _ => None,
+    })
+}
+
 const POOL: &str = "policies = \"mip6d\"\npool = \"2001:db8:1::1000-2001:db8:1::1003\"";
 
 //= rfc4877#9
@@ -165,14 +175,6 @@ fn assignments_outlive_a_new_configuration_with_the_same_block() {
     let mut agent = agent(config("policies = \"watari\"", &fleet(3)));
     let given = wish(&mut agent, 2, Wish::Address(None)).expect("an address");
     drained(&mut agent);
-    let reload = |agent: &mut Agent, new: Config| {
-        agent.handle(watari_kernel::Now::default(), Input::Command(CommandId(1), Command::Reload(Box::new(new))));
-        let told = drained(agent);
-        told.into_iter().find_map(|output| match output {
-            Output::Reply(_, Reply::End(section)) => section.text("changes").map(str::to_owned),
-            _ => None,
-        })
-    };
     // The first node leaves the file, another comes at its end.
     let file = format!("{}new.example assign key\n", fleet(3).split_once('\n').expect("lines").1);
     assert_eq!(reload(&mut agent, config("policies = \"watari\"", &file)).as_deref(), Some("3 records retired, 3 new"));
@@ -184,6 +186,36 @@ fn assignments_outlive_a_new_configuration_with_the_same_block() {
     let loaded = load(&format!("{moved}policies = \"watari\"\n"), "ha.toml", &move |_: &str| Ok(Secret::from(file.as_bytes())));
     reload(&mut agent, loaded.expect("a configuration").config);
     assert!(!agent.core.config.remotes.iter().any(|remote| remote.role.home_address().is_some() && !remote.name.contains('\0')));
+}
+
+#[test]
+fn an_assigned_address_that_is_another_nodes_own_by_now_is_not_carried_over() {
+    let mut agent = agent(config("policies = \"watari\"", &fleet(2)));
+    let (first, second) = (wish(&mut agent, 0, Wish::Address(None)), wish(&mut agent, 1, Wish::Address(None)));
+    let (first, second) = (first.expect("an address"), second.expect("an address"));
+    drained(&mut agent);
+    for fixed in ["before.example", "z.example"] {
+        let file = if fixed < "m" { format!("{fixed} {first} key\n{}", fleet(2)) } else { format!("{}{fixed} {first} key\n", fleet(2)) };
+        reload(&mut agent, config("policies = \"watari\"", &file));
+        let live = agent.core.config.remotes.iter().filter(|remote| !crate::reload::is_retired(remote));
+        let homes: Vec<_> = live.filter_map(|remote| Some((remote.role.home_address()?, remote.name.as_str()))).collect();
+        assert_eq!(homes.len(), 2, "{homes:?}");
+        assert!(homes.contains(&(first.into(), fixed)) && homes.contains(&(second.into(), "mn1.example")), "{homes:?}");
+    }
+}
+
+#[test]
+fn a_node_that_left_the_file_leaves_its_address_to_others() {
+    let mut agent = agent(config(POOL, &fleet(4)));
+    for node in 0..4 {
+        wish(&mut agent, node, Wish::Address(None)).expect("an address");
+    }
+    let given = agent.core.config.remotes[0].role.home_address();
+    drained(&mut agent);
+    let file = format!("{}new.example assign key\n", fleet(4).split_once('\n').expect("lines").1);
+    reload(&mut agent, config(POOL, &file));
+    let new = (0..).zip(&agent.core.config.remotes).find(|(_, remote)| remote.name == "new.example").expect("the new node").0;
+    assert_eq!(wish(&mut agent, new, Wish::Address(None)).ok().map(std::net::IpAddr::V6), given);
 }
 
 //= rfc5026#5.3.2
