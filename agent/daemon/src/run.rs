@@ -80,7 +80,7 @@ impl Daemon {
         for text in warnings {
             warn!(log, "{}", text);
         }
-        start::await_probe(&mut kernel).await;
+        let pending = start::await_probe(&mut kernel).await.into();
         start::report_kernel(kernel.capabilities(), &log);
         let notes = start::check_proposals(&setup.loaded.config, kernel.capabilities()).map_err(Failure::configuration)?;
         for note in notes {
@@ -103,7 +103,7 @@ impl Daemon {
             control,
             callers: BTreeMap::new(),
             next_command: OWN_COMMAND.0,
-            pending: VecDeque::new(),
+            pending,
             deadline: None,
             config_file: setup.config_file,
             reveal_keys: setup.reveal_keys,

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use slog::{Logger, info, warn};
+use watari_engine::Input;
 use watari_engine::vici::Section;
 use watari_kernel::Capability;
 use watari_policies::algorithm::{Cipher, Integrity};
@@ -99,21 +100,23 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, String> {
     config::load(&text, &file.display().to_string(), &read_secret).map_err(|diagnostics| diagnostics.to_string())
 }
 
-/// Lets the kernel answer the probe; what it does not answer in time stays unknown.
-pub(crate) async fn await_probe(kernel: &mut Kernel) {
-    let mut ignored = Vec::new();
+/// Lets the kernel answer the probe; what it does not answer in time stays unknown. What else the kernel said meanwhile, addresses and
+/// links that it had at the start among it, is for the agent, in that order.
+pub(crate) async fn await_probe(kernel: &mut Kernel) -> Vec<Input> {
+    let mut heard = Vec::new();
     let answered = async {
-        kernel.drain(clock::now(), &mut ignored);
+        kernel.drain(clock::now(), &mut heard);
         while !kernel.is_probed() {
             if kernel.readable().await.is_err() {
                 return;
             }
-            kernel.read(clock::now(), &mut ignored);
-            kernel.drain(clock::now(), &mut ignored);
+            kernel.read(clock::now(), &mut heard);
+            kernel.drain(clock::now(), &mut heard);
         }
     };
     // A kernel that does not answer is reported as "not known"; the daemon runs all the same.
     let _ = tokio::time::timeout(PROBE_PATIENCE, answered).await;
+    heard
 }
 
 /// Says once, in words, what the kernel cannot do and what to change.
@@ -210,7 +213,8 @@ pub(crate) async fn probe_and_print() -> ExitCode {
         Ok(kernel) => kernel,
         Err(error) => return Failure::kernel(&error).report(),
     };
-    await_probe(&mut kernel).await;
+    // There is no agent to tell.
+    let _ = await_probe(&mut kernel).await;
     let capability = kernel.capabilities();
     let report = serde_json::json!({
         "migrate": capability.migrate,
