@@ -73,6 +73,15 @@ impl Agent {
         }
     }
 
+    /// Removes a child without owner; nobody else tells of its end, which may be the end of an assignment.
+    pub(crate) fn end_without_owner(&mut self, id: ChildId) {
+        let remote = self.core.children.get(id).map(|child| child.remote);
+        self.core.end_adopted(id);
+        if let Some(remote) = remote {
+            self.home_may_go(remote);
+        }
+    }
+
     /// Wants a replacement for every child without owner.
     pub(crate) fn want_replacements(&mut self) {
         let children = self.core.children.of_owner(Owner::None).filter(|child| child.state != ChildState::Replaced);
@@ -153,6 +162,7 @@ impl Core {
         }
         let Some(child) = self.children.remove(id) else { return };
         self.timers.clear(Timer::Verify(id));
+        self.traffic.remove(&id);
         self.remove_stale(id);
         let halves = [(child.inbound.installed, child.inbound_id()), (child.outbound.installed, child.outbound_id())];
         for (_, sa) in halves.into_iter().filter(|(installed, _)| *installed) {

@@ -155,7 +155,7 @@ impl Agent {
     fn close(&mut self, target: Target) {
         match target {
             Target::Child(child) if self.core.children.get(child).is_some_and(|child| child.owner == Owner::None) => {
-                self.core.end_adopted(child);
+                self.end_without_owner(child);
             }
             target => self.core.calls.push_back(Call::Close(target)),
         }

@@ -14,7 +14,7 @@ impl Agent {
     pub(crate) fn rested(&mut self, id: ChildId) {
         let Some(child) = self.core.children.get(id).filter(|child| child.state == ChildState::Dormant) else { return };
         if child.owner == Owner::None {
-            self.core.end_adopted(id);
+            self.end_without_owner(id);
         } else {
             self.core.calls.push_back(Call::Close(Target::Child(id)));
         }

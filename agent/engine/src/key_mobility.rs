@@ -477,6 +477,8 @@ impl Agent {
         if self.core.mobility.peers.get(&remote).is_some_and(|peer| peer.role == Role::MobileNode) {
             self.want_replacements();
         }
+        // Nobody tells of the end of what was forgotten.
+        self.home_may_go(remote);
     }
 
     /// What a plan means for bindings. Comes before the plan is applied.

@@ -81,7 +81,7 @@ impl Agent {
         if taken {
             self.keying_event(now, KeyingEvent::ChildUp(child));
         } else if let Some(policy) = self.core.children.get(child).map(|child| child.policy) {
-            self.core.end_adopted(child);
+            self.end_without_owner(child);
             self.failed(now, policy);
         }
     }

@@ -179,7 +179,7 @@ impl Agent {
         let Some(child) = self.core.children.get(id) else { return };
         let (policy, owner, state) = (child.policy, child.owner, child.state);
         if owner == Owner::None {
-            self.core.end_adopted(id);
+            self.end_without_owner(id);
         } else {
             self.core.calls.push_back(Call::Close(Target::Child(id)));
         }

@@ -43,12 +43,16 @@ impl Agent {
         let merged = merge(&self.core.config, new, &vacant);
         let gone = merged.remotes.gone.len().saturating_add(merged.policies.gone.len());
         let come = merged.remotes.fresh.len().saturating_add(merged.policies.fresh.len());
+        let mut left = BTreeSet::new();
         for policy in merged.policies.gone.iter().copied().map(PolicyId) {
             self.core.uninstall_policies(Some(policy));
             let children: Vec<_> = self.core.children.of_policy(policy).map(|child| (child.id, child.owner)).collect();
             for (child, owner) in children {
                 match owner {
-                    Owner::None => self.core.end_adopted(child),
+                    Owner::None => {
+                        left.extend(self.core.children.get(child).map(|child| child.remote));
+                        self.core.end_adopted(child);
+                    }
                     _ => self.core.calls.push_back(Call::Close(Target::Child(child))),
                 }
             }
@@ -72,6 +76,9 @@ impl Agent {
         self.core.places = Places::new(&self.core.config, std::mem::take(&mut self.core.places), &changed);
         for remote in self.core.retired.remotes.keys() {
             self.core.places.forget_remote(*remote);
+        }
+        for remote in left {
+            self.home_may_go(remote);
         }
         // Policies of another daemon that the new records stand for are found by reading the kernel again.
         self.core.read_again(now.boot.saturating_add(Duration::from_millis(1)));

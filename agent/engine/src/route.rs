@@ -94,7 +94,7 @@ impl Agent {
     fn fire(&mut self, now: Now, timer: Timer) {
         match timer {
             Timer::Verify(child) => self.verify(now, child),
-            Timer::EndAdopted(child) => self.core.end_adopted(child),
+            Timer::EndAdopted(child) => self.end_without_owner(child),
             Timer::Rested(child) => self.rested(child),
             Timer::Retry(policy) => self.retry(now, policy),
             Timer::Liveness(remote) => self.look_at_traffic(now, remote),

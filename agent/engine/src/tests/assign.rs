@@ -171,6 +171,36 @@ fn an_address_goes_with_the_last_sa_of_its_node_and_not_before() {
 }
 
 #[test]
+fn an_address_goes_too_where_sas_end_without_a_word() {
+    let children = |number: u64| (0..number).map(|id| ChildId(11 + id)).collect::<Vec<_>>();
+    let lent = |number: u64| {
+        let mut bench = Bench::started(config("policies = \"mip6d\"", &fleet(1)), Vec::new(), Vec::new());
+        let home = wish(&mut bench.agent, 0, Wish::Address(None)).expect("an address").to_string();
+        bench.ike(1, 0, HA, COA1);
+        for child in children(number) {
+            bench.child(child.0, BINDING, u32::try_from(child.0).expect("small"), Mode::Transport, ends(HA, &home));
+            bench.agent.core.traffic.entry(child).or_default();
+        }
+        bench.agent.give_up(at(10), RemoteId(0), &[IkeId(1)]);
+        bench
+    };
+    let holds = |bench: &Bench| bench.agent.core.config.remotes[0].role.home_address().is_some();
+    assert!(!holds(&lent(0)), "the IKE SA was all there was");
+    let mut bench = lent(2);
+    assert!(holds(&bench));
+    let arguments = crate::vici::Section::new().with("child-id", 11);
+    bench.input(20, Input::Command(CommandId(9), Command::Vici { name: "terminate".into(), arguments }));
+    assert!(holds(&bench), "one child SA is left");
+    bench.agent.core.timers.set(crate::timers::Timer::EndAdopted(ChildId(12)), at(30).boot);
+    bench.input(30, Input::Timeout);
+    assert!(!holds(&bench));
+    assert!(bench.agent.core.traffic.is_empty(), "nothing is kept about what went");
+    let mut bench = lent(1);
+    bench.agent.lost(ChildId(11));
+    assert!(!holds(&bench));
+}
+
+#[test]
 fn assignments_outlive_a_new_configuration_with_the_same_block() {
     let mut agent = agent(config("policies = \"watari\"", &fleet(3)));
     let given = wish(&mut agent, 2, Wish::Address(None)).expect("an address");
