@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use slog::{Logger, debug, o};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,6 +20,8 @@ use crate::events::control_event;
 
 /// Events kept for a slow reader before it misses some.
 const EVENT_BACKLOG: usize = 1024;
+/// Pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A command and where its answer goes.
 pub(crate) struct Request {
@@ -76,7 +79,16 @@ impl Control {
 }
 
 async fn accept(listener: UnixListener, requests: UnboundedSender<Request>, events: broadcast::Sender<(String, Section)>, log: Logger) {
-    while let Ok((stream, _)) = listener.accept().await {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Without descriptors (EMFILE) or memory the connection stays in the queue: later there may be some.
+                debug!(log, "connection not accepted"; "error" => %error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         let connection = Connection { stream, requests: requests.clone(), events: events.subscribe(), registered: BTreeSet::new() };
         let log = log.clone();
         tokio::spawn(async move {

@@ -20,7 +20,8 @@ const BATCH: usize = 64;
 #[derive(Default)]
 pub(crate) struct MobilitySockets {
     open: BTreeMap<Listen, AsyncFd<MobilitySocket>>,
-    complained: bool,
+    /// The most sockets that were ever said to be missing.
+    complained: usize,
 }
 
 impl MobilitySockets {
@@ -29,23 +30,20 @@ impl MobilitySockets {
         self.open.retain(|socket, _| wanted.contains(socket));
         let new: Vec<Listen> = wanted.iter().filter(|socket| !self.open.contains_key(socket)).copied().collect();
         let mut inputs = Vec::new();
+        let mut failures = Vec::new();
         for socket in new {
             let opened = open(socket);
-            let open = opened.is_ok();
+            inputs.push(Input::Mobility(MobilityInput::Listening { socket, open: opened.is_ok() }));
             match opened {
                 Ok(descriptor) => {
                     self.open.insert(socket, descriptor);
                 }
-                Err(error) if !self.complained => {
-                    self.complained = true;
-                    warn(format!(
-                        "binding messages cannot be seen ({error}; CAP_NET_RAW and CAP_NET_ADMIN are needed): K is taken to be set and \
-                         every MIGRATE is believed, as with key_mobility = \"assume\""
-                    ));
-                }
-                Err(_) => {}
+                Err(error) => failures.push(error),
             }
-            inputs.push(Input::Mobility(MobilityInput::Listening { socket, open }));
+        }
+        if let Some(first) = failures.first().filter(|_| failures.len() > self.complained) {
+            warn(complaint(failures.len(), wanted.len(), first));
+            self.complained = failures.len();
         }
         inputs
     }
@@ -82,6 +80,21 @@ impl MobilitySockets {
     }
 }
 
+/// What to say of sockets that could not be opened.
+fn complaint(missing: usize, wanted: usize, error: &io::Error) -> String {
+    use rustix::io::Errno;
+
+    let remedy = match Errno::from_io_error(error) {
+        Some(Errno::PERM | Errno::ACCESS) => "; CAP_NET_RAW and CAP_NET_ADMIN are needed",
+        Some(Errno::MFILE | Errno::NFILE) => "; raise the limit of open files (LimitNOFILE=, `ulimit -Hn`)",
+        _ => "",
+    };
+    format!(
+        "binding messages of {missing} of {wanted} sockets cannot be seen ({error}{remedy}): for them K is taken to be set and every \
+         MIGRATE is believed, as with key_mobility = \"assume\""
+    )
+}
+
 fn open(socket: Listen) -> io::Result<AsyncFd<MobilitySocket>> {
     let beside = match socket.role {
         Role::HomeAgent => ProtectedMobility::HomeAddressOption,
@@ -98,5 +111,19 @@ fn heard(socket: Listen, message: MobilityMessage) -> Heard {
         came_from: message.came_from.map(Into::into),
         sent_to: message.sent_to.map(Into::into),
         octets: message.bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_complaint_says_what_failed_and_what_helps() {
+        let of = |errno: i32| complaint(3, 9000, &io::Error::from_raw_os_error(errno));
+        let (refused, full, other) = (of(1), of(24), of(92));
+        assert!(refused.contains("3 of 9000") && refused.contains("CAP_NET_RAW"), "{refused}");
+        assert!(full.contains("os error 24") && full.contains("LimitNOFILE") && !full.contains("CAP_"), "{full}");
+        assert!(other.contains("os error 92") && !other.contains("CAP_"), "{other}");
     }
 }

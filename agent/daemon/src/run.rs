@@ -74,6 +74,7 @@ impl Daemon {
     pub(crate) async fn start(setup: Setup, log: Logger) -> Result<Self, Failure> {
         let mut warnings = Vec::new();
         let mut warn_later = |text: String| warnings.push(text);
+        start::raise_descriptor_limit().unwrap_or_else(&mut warn_later);
         let sockets = IkeSockets::open(&setup.loaded.config.settings, &mut warn_later).map_err(|error| Failure::socket(&error))?;
         let backend = setup.loaded.config.settings.backend;
         let mut kernel = Kernel::open(clock::now(), backend, &mut warn_later).map_err(|error| Failure::kernel(&error))?;

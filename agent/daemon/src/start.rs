@@ -100,6 +100,18 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, String> {
     config::load(&text, &file.display().to_string(), &read_secret).map_err(|diagnostics| diagnostics.to_string())
 }
 
+/// Lets this process have as many descriptors as it may: a home agent has a socket for each reqid. Says in words if it cannot.
+pub(crate) fn raise_descriptor_limit() -> Result<(), String> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let now = getrlimit(Resource::Nofile);
+    if now.current == now.maximum {
+        return Ok(());
+    }
+    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
+    setrlimit(Resource::Nofile, raised).map_err(|error| format!("the limit of open files stays at {:?}: {error}", now.current))
+}
+
 /// Lets the kernel answer the probe; what it does not answer in time stays unknown. What else the kernel said meanwhile, addresses and
 /// links that it had at the start among it, is for the agent, in that order.
 pub(crate) async fn await_probe(kernel: &mut Kernel) -> Vec<Input> {
@@ -260,6 +272,15 @@ mod tests {
         );
         let nothing = |name: &str| Err(format!("{name} is not there"));
         config::load(&text, "watari.toml", &nothing).unwrap_or_else(|complaints| panic!("{complaints}")).config
+    }
+
+    #[test]
+    fn every_descriptor_that_may_be_had_can_be_had() {
+        use rustix::process::{Resource, getrlimit};
+
+        assert_eq!(raise_descriptor_limit(), Ok(()));
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
     }
 
     #[test]
