@@ -277,6 +277,9 @@ impl KeyBackend {
     /// An earlier dump that was given up still runs in the kernel.
     fn dump_later(&mut self) {
         if let Some(Dump { owner, table, .. }) = self.dump.take() {
+            if table == Table::Policies {
+                self.policies.give_up();
+            }
             self.dumps.push_back((owner, table));
         }
     }
@@ -292,7 +295,8 @@ impl KeyBackend {
                     self.sources.replace(sas);
                 }
             }
-            _ => {}
+            (Rows::Policies(_), Err(_)) => self.policies.give_up(),
+            (Rows::Sas(_), Err(_)) => {}
         }
         match owner {
             Owner::Caller(id) => {
@@ -418,6 +422,8 @@ impl KeyBackend {
         for job in unanswered {
             self.send(now, job, true);
         }
+        // What the tables will tell is newer than an event that waits; only an ACQUIRE is told nowhere else.
+        self.queue.retain(|queued| matches!(queued, Queued::Acquire(_)));
         self.resync.lost();
         self.read_again(now);
     }

@@ -13,7 +13,9 @@ use crate::event::Wanted;
 #[derive(Debug, Default)]
 pub(crate) struct Policies {
     known: BTreeMap<PolicyIndex, PolicyEntry>,
-    /// What broadcasts told since the dump under way began: they are younger than its rows.
+    /// Whether a dump is under way.
+    dumping: bool,
+    /// What broadcasts told since the dump under way began: they are younger than its rows. Empty without a dump.
     told: BTreeSet<PolicyIndex>,
     flushed: bool,
 }
@@ -23,28 +25,43 @@ impl Policies {
     pub(crate) fn begin(&mut self) {
         self.told.clear();
         self.flushed = false;
+        self.dumping = true;
+    }
+
+    /// A dump failed.
+    pub(crate) fn give_up(&mut self) {
+        self.told.clear();
+        self.dumping = false;
+    }
+
+    fn tell(&mut self, index: PolicyIndex) {
+        if self.dumping {
+            self.told.insert(index);
+        }
     }
 
     /// Takes the whole dump.
     pub(crate) fn replace(&mut self, entries: &[PolicyEntry]) {
+        self.dumping = false;
+        let told = std::mem::take(&mut self.told);
         if self.flushed {
             return;
         }
-        self.known.retain(|index, _| self.told.contains(index));
-        for entry in entries.iter().filter(|entry| !self.told.contains(&entry.index)) {
+        self.known.retain(|index, _| told.contains(index));
+        for entry in entries.iter().filter(|entry| !told.contains(&entry.index)) {
             self.known.insert(entry.index, entry.clone());
         }
     }
 
     /// A policy was added or changed.
     pub(crate) fn set(&mut self, entry: &PolicyEntry) {
-        self.told.insert(entry.index);
+        self.tell(entry.index);
         self.known.insert(entry.index, entry.clone());
     }
 
     /// A policy is gone.
     pub(crate) fn remove(&mut self, index: PolicyIndex) {
-        self.told.insert(index);
+        self.tell(index);
         self.known.remove(&index);
     }
 
@@ -97,7 +114,9 @@ impl Policies {
         let mut agree = true;
         for policy in self.known.values_mut().filter(|policy| concerns(policy, migrate)) {
             agree &= selector.is_none_or(|known| known == policy.selector);
-            self.told.insert(policy.index);
+            if self.dumping {
+                self.told.insert(policy.index);
+            }
             selector = Some(policy.selector);
             for template in &mut policy.templates {
                 let step = migrate.steps.iter().find(|step| Some(step.protocol) == template.protocol && step.reqid == template.reqid);
@@ -134,4 +153,27 @@ fn concerns(policy: &PolicyEntry, migrate: &Migrate) -> bool {
                 |template: &Template| template.mode != Mode::Tunnel || template.endpoints == step.old || template.endpoints == step.new;
             policy.templates.iter().any(|template| named(template) && stands(template))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_remembered_only_while_a_dump_is_read() {
+        let mut policies = Policies::default();
+        policies.remove(PolicyIndex(1));
+        assert!(policies.told.is_empty());
+        policies.begin();
+        policies.remove(PolicyIndex(2));
+        assert_eq!(policies.told.len(), 1);
+        policies.replace(&[]);
+        policies.remove(PolicyIndex(3));
+        assert!(policies.told.is_empty());
+        policies.begin();
+        policies.remove(PolicyIndex(4));
+        policies.give_up();
+        policies.remove(PolicyIndex(5));
+        assert!(policies.told.is_empty());
+    }
 }

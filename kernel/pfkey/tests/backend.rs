@@ -363,6 +363,21 @@ fn an_overrun_reads_everything_again() {
 }
 
 #[test]
+fn what_waited_before_a_loss_is_not_told_after_it_but_an_acquire_is() {
+    let mut backend = backend();
+    let get = hear(&mut backend, &acquire()).sent.remove(0);
+    hear(&mut backend, &recorded("acquire-mn-pf-expire"));
+    backend.overrun(at(1), Channel::Key);
+    let sent = drain(&mut backend).sent;
+    assert_eq!(sent.iter().map(|octets| kind(octets)).collect::<Vec<_>>(), [16, 18], "asked again, and both tables");
+    let policy = recorded("ipsec-mn-pf-x_spdadd-reqid1-dir2");
+    assert!(hear(&mut backend, &row(&get, &policy, seq(&sent[0]))).events.is_empty());
+    let sas = hear(&mut backend, &row(&sent[1], &policy, 0)).sent;
+    let events = hear(&mut backend, &refused(&sas[0], 2)).events;
+    assert!(matches!(events.as_slice(), [KernelEvent::Resynchronised { .. }, KernelEvent::Acquire(_)]), "{events:?}");
+}
+
+#[test]
 fn the_probe_registers_and_learns() {
     for (errno, release, sees) in [(61, "6.1.0-32", Some(true)), (2, "6.12.94", Some(false)), (61, "6.8.0", Some(false))] {
         let mut backend = backend();
