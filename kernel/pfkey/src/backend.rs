@@ -355,7 +355,12 @@ impl KeyBackend {
             KernelEvent::PolicyChanged(policy) | KernelEvent::PolicyRemoved(policy) if policy.selector == probe::scratch_selector() => {
                 return;
             }
-            KernelEvent::PolicyChanged(policy) => self.policies.set(policy),
+            KernelEvent::PolicyChanged(policy) => {
+                if self.dialect == Dialect::Kame {
+                    self.policies.moved(policy).for_each(|template| self.sources.follow(template));
+                }
+                self.policies.set(policy);
+            }
             KernelEvent::PolicyRemoved(policy) => self.policies.remove(policy.index),
             KernelEvent::Flushed { policies: true } => self.policies.clear(),
             KernelEvent::SaRemoved(id) => self.sources.remove(id),

@@ -59,6 +59,15 @@ impl Policies {
         self.known.insert(entry.index, entry.clone());
     }
 
+    /// The tunnels of a policy as it is told now that had other end points before.
+    pub(crate) fn moved<'a>(&'a self, entry: &'a PolicyEntry) -> impl Iterator<Item = &'a Template> {
+        let before = self.known.get(&entry.index).map_or(&[][..], |policy| policy.templates.as_slice());
+        entry.templates.iter().filter(|template| {
+            let same = |old: &&Template| old.mode == template.mode && old.reqid == template.reqid && old.protocol == template.protocol;
+            template.mode == Mode::Tunnel && before.iter().find(same).is_some_and(|old| old.endpoints != template.endpoints)
+        })
+    }
+
     /// A policy is gone.
     pub(crate) fn remove(&mut self, index: PolicyIndex) {
         self.tell(index);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use watari_kernel::{Migrate, SaId, SaInfo};
+use watari_kernel::{Endpoints, Migrate, SaId, SaInfo, Template};
 use watari_policies::Reqid;
 
 /// The memory.
@@ -65,6 +65,19 @@ impl Sources {
         self.sas = std::mem::take(&mut self.sas)
             .into_iter()
             .map(|(id, known)| moved(&id, &known).map_or((id, known), |(id, src)| (id, (src, known.1))))
+            .collect();
+    }
+
+    /// The kernel moved a tunnel of its policy and with it every SA of that reqid and direction, wherever it was. The end that stays
+    /// tells the direction.
+    pub(crate) fn follow(&mut self, template: &Template) {
+        let Endpoints { src: new_src, dst: new_dst } = template.endpoints;
+        let follows = |id: &SaId, (src, reqid): &(IpAddr, Reqid)| {
+            *reqid == template.reqid && reqid.0 != 0 && Some(id.protocol) == template.protocol && (*src == new_src || id.dst == new_dst)
+        };
+        self.sas = std::mem::take(&mut self.sas)
+            .into_iter()
+            .map(|(id, known)| if follows(&id, &known) { (SaId { dst: new_dst, ..id }, (new_src, known.1)) } else { (id, known) })
             .collect();
     }
 }

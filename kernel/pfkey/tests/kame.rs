@@ -248,6 +248,30 @@ fn an_sa_from_reservation_over_movement_to_removal() {
 }
 
 #[test]
+fn an_sa_follows_the_policy_when_migrate_is_off() {
+    let mut backend = backend();
+    hear(&mut backend, &unhex(POLICY));
+    let inbound = SaParameters { reqid: Reqid(5), ..inbound() };
+    let id = SaId { dst: address("2001:db8:1::1"), spi: Spi(0xabce), ..inbound.id };
+    let outbound = SaParameters { id, src: address("2001:db8:f1::1"), ..inbound.clone() };
+    for (number, parameters) in [(1, inbound.clone()), (2, outbound)] {
+        let request = KernelRequest::AddSa { parameters: Box::new(parameters), allocated: false, sequence: 0 };
+        backend.submit(at(0), RequestId(number), request);
+        let add = drain(&mut backend).sent.remove(0);
+        hear(&mut backend, &echo(&add));
+    }
+    let mut update = unhex(&POLICY.replace("f100000000000000000001", "f200000000000000000001"));
+    update[1] = 13;
+    hear(&mut backend, &update);
+    let mut source = |number, id| {
+        backend.submit(at(0), RequestId(number), KernelRequest::DeleteSa(id));
+        drain(&mut backend).sent[0][48..64].to_vec()
+    };
+    assert_eq!(source(3, id), unhex("20010db800f200000000000000000001"), "where the policy is now");
+    assert_eq!(source(4, inbound.id), unhex("20010db8000100000000000000000001"), "the other direction has a policy of its own");
+}
+
+#[test]
 fn a_soft_expire_is_all_that_comes() {
     let octets = message(
         8,
