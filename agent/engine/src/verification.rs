@@ -5,7 +5,7 @@
 use watari_kernel::{KmAddress, Now};
 use watari_mip6::{Belief, Decision, RemoteMove};
 use watari_policies::RemoteId;
-use watari_sa::{Cause, IkeId, Path};
+use watari_sa::{Cause, IkeId, IkeState, Path};
 
 use crate::Event;
 use crate::agent::Agent;
@@ -20,6 +20,8 @@ pub(crate) const TOLD: &str = "the Mobile IPv6 daemon on the control socket";
 pub(crate) struct Doubt {
     /// Where MIGRATE says the peer is.
     pub(crate) new: KmAddress,
+    /// Over which IKE SA the peer was asked.
+    asked: Option<IkeId>,
 }
 
 impl Core {
@@ -33,12 +35,13 @@ impl Agent {
     /// Keeps IKE where it is and has the peer asked, over both paths, where it is.
     pub(crate) fn doubt(&mut self, now: Now, moved: &RemoteMove) {
         let RemoteMove { remote, old, new } = *moved;
-        if self.core.mobility.doubts.get(&remote).is_some_and(|doubt| doubt.new == new) {
+        let established = |ike: &IkeId| self.keying.status(*ike).is_some_and(|status| status.state == IkeState::Established);
+        let newest = ike_sas_of(self.keying.as_ref(), remote).into_iter().map(|(ike, _)| ike).filter(established).last();
+        // A question ends with the IKE SA it was asked over; the doubt does not.
+        if self.core.mobility.doubts.get(&remote).is_some_and(|doubt| doubt.new == new && doubt.asked == newest) {
             return;
         }
-        self.core.mobility.doubts.insert(remote, Doubt { new });
-        let standing = ike_sas_of(self.keying.as_ref(), remote).into_iter().map(|(ike, _)| ike);
-        let newest = standing.filter(|ike| self.keying.stands(*ike)).last();
+        self.core.mobility.doubts.insert(remote, Doubt { new, asked: newest });
         let stays = old.map_or_else(|| "no address is known yet".to_owned(), |old| format!("IKE stays with {}", old.remote));
         let asked = if newest.is_some() { "the peer is asked" } else { "there is no IKE SA to ask it over" };
         let detail = format!("{} at {}: {stays}; {asked}", self.core.name_of(remote), new.remote);

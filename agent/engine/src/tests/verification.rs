@@ -134,6 +134,25 @@ fn without_an_ike_sa_nothing_is_asked_and_one_made_from_there_is_proof() {
 }
 
 #[test]
+fn a_question_ends_with_its_ike_sa_and_is_asked_again() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.burst(1000, home_burst(COA1, CN));
+    assert_eq!(bench.asked(), [Asked::Prove(IkeId(1), km(HA, CN))]);
+    bench.shared.lock().expect("one thread").ikes.clear();
+    bench.ike(2, 0, HA, COA1);
+    bench.burst(2000, home_burst(CN, CN));
+    assert_eq!(bench.asked(), [Asked::Prove(IkeId(2), km(HA, CN))]);
+    // One that is closing answers no question any more.
+    bench.shared.lock().expect("one thread").ikes[0].state = IkeState::Closing;
+    bench.told();
+    bench.burst(3000, home_burst(CN, CN));
+    assert_eq!(bench.asked(), []);
+    let told = bench.told();
+    let said = told.iter().filter(|event| matches!(event, Event::Notice { detail, .. } if detail.contains("no IKE SA to ask")));
+    assert_eq!(said.count(), 1, "{told:?}");
+}
+
+#[test]
 fn where_nobody_listens_migrate_is_believed() {
     let mut bench = home_agent_with(Movements::default());
     bench.burst(1000, home_burst(COA1, CN));
