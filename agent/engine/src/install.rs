@@ -13,7 +13,7 @@ use crate::core::{Core, Purpose};
 pub(crate) type Entry = (Direction, Selector);
 
 /// Stands where an entry of ours belongs to no record of the configuration.
-const NO_RECORD: PolicyId = PolicyId(u32::MAX);
+pub(crate) const NO_RECORD: PolicyId = PolicyId(u32::MAX);
 
 //= rfc4301#5.1
 //# Neighbour Discovery must be able to pass where a policy would otherwise take it
@@ -38,10 +38,13 @@ impl Core {
     }
 
     /// Lets Neighbour Discovery and Multicast Listener Discovery pass in clear where a policy of ours could catch them: without them no
-    /// packet finds its next hop, the protected ones included. (IKE passes by the bypass of its own sockets.)
+    /// packet finds its next hop, the protected ones included; where none could, nothing is let pass. (IKE passes by the bypass of its own
+    /// sockets.)
     fn spare_neighbours(&mut self) {
         let catches = |policy: &&Policy| policy.installer == Installer::Us && policy.action != Action::Bypass && catches_neighbours(policy);
-        let Some(first) = self.config.policies.iter().filter(catches).map(|policy| policy.priority).min() else { return };
+        let Some(first) = self.config.policies.iter().filter(catches).map(|policy| policy.priority).min() else {
+            return self.uninstall_policies(Some(NO_RECORD));
+        };
         for (direction, message_type) in [Direction::Out, Direction::In].into_iter().flat_map(|way| NEIGHBOURS.map(|types| (way, types))) {
             let everywhere = Selector::between(IpNet::V6(Ipv6Net::default()), IpNet::V6(Ipv6Net::default()));
             let entry = PolicyEntry {
@@ -53,9 +56,12 @@ impl Core {
                 action: PolicyAction::Allow,
                 templates: Vec::new(),
             };
-            if self.installed.insert((entry.direction, entry.selector), (NO_RECORD, entry.clone())).is_none() {
-                self.ask(Purpose::Housekeeping("install a bypass for Neighbour Discovery"), KernelRequest::SetPolicy(entry));
+            let key = (entry.direction, entry.selector);
+            if self.installed.get(&key).is_some_and(|(holder, held)| *holder != NO_RECORD || *held == entry) {
+                continue;
             }
+            self.installed.insert(key, (NO_RECORD, entry.clone()));
+            self.ask(Purpose::Housekeeping("install a bypass for Neighbour Discovery"), KernelRequest::SetPolicy(entry));
         }
     }
 

@@ -111,6 +111,31 @@ fn policies_of_ours_are_installed_in_every_direction_and_removed_at_the_end() {
 }
 
 #[test]
+fn bypasses_for_neighbour_discovery_are_kept_made_again_and_go_with_the_policies_that_need_them() {
+    let with =
+        |installer| mobile_node(MobileNodeProfile { terms: Terms { installer, ..Terms::default() }, ..MobileNodeProfile::default() });
+    let mut bench = Bench::started(with(Installer::Us), Vec::new(), Vec::new());
+    let sent: Vec<_> = bench
+        .requests
+        .drain(..)
+        .filter_map(|(_, request)| if let KernelRequest::SetPolicy(entry) = request { Some(entry) } else { None })
+        .collect();
+    assert_eq!(sent.len(), 5 + 10);
+    let mut read = |held: &[PolicyEntry]| {
+        bench.agent.refresh_policies(at(1000), held.to_vec(), 0);
+        bench.input(1000, Input::Timeout);
+        bench.requests.drain(..).map(|(_, request)| request).collect::<Vec<_>>()
+    };
+    assert_eq!(read(&sent), [], "all of it stands");
+    let (lost, rest) = sent.iter().cloned().partition::<Vec<_>, _>(|entry| entry.templates.is_empty());
+    assert_eq!(read(&rest), lost.iter().cloned().map(KernelRequest::SetPolicy).collect::<Vec<_>>(), "what the kernel lost");
+    bench.input(2000, Input::Command(crate::CommandId(1), crate::Command::Reload(Box::new(with(Installer::Other)))));
+    let removed = bench.requests.iter().filter(|(_, request)| matches!(request, KernelRequest::DeletePolicy { .. })).count();
+    assert_eq!(removed, 5 + 10);
+    assert!(bench.agent.core.installed.is_empty());
+}
+
+#[test]
 fn neighbour_and_listener_discovery_pass_in_front_of_policies_of_ours_that_would_catch_them() {
     let terms = Terms { installer: Installer::Us, ..Terms::default() };
     let payload = mobile_node(MobileNodeProfile { terms: terms.clone(), ..MobileNodeProfile::default() });
