@@ -218,7 +218,7 @@ impl Agent {
 impl Core {
     /// The child and half that an SA is.
     pub(crate) fn half_of(&self, id: SaId) -> Option<(ChildId, bool)> {
-        let outbound = || self.children.by_outbound_spi(id.spi).find(|child| child.outbound_id() == id);
+        let outbound = || self.children.by_outbound(id).next();
         match self.children.by_inbound(id) {
             Some(child) => Some((child.id, true)),
             None => outbound().map(|child| (child.id, false)),

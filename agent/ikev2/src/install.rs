@@ -133,8 +133,8 @@ impl Ikev2 {
         let Some(agreed) = &build.agreed else { return };
         let parameters = outbound_half(context, build.remote, agreed, endpoints);
         let id = parameters.id;
-        let namesake = |sa: &ChildSa| sa.id != child && sa.outbound.installed && sa.outbound_id() == id;
-        if context.children.by_outbound_spi(id.spi).any(namesake) {
+        let namesake = |sa: &ChildSa| sa.id != child && sa.outbound.installed;
+        if context.children.by_outbound(id).any(namesake) {
             return self.child_refused_here(context, child, spi_in_use());
         }
         build.step = Step::InstallOutbound;

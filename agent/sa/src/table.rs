@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use watari_kernel::{SaId, Spi};
+use watari_kernel::SaId;
 use watari_policies::PolicyId;
 
 use crate::{ChildId, ChildSa, Owner};
@@ -15,8 +15,8 @@ pub struct SaTable {
     children: BTreeMap<ChildId, ChildSa>,
     by_policy: BTreeSet<(PolicyId, ChildId)>,
     by_owner: BTreeSet<(Owner, ChildId)>,
-    by_inbound_spi: BTreeSet<(Spi, ChildId)>,
-    by_outbound_spi: BTreeSet<(Spi, ChildId)>,
+    by_inbound: BTreeSet<(SaId, ChildId)>,
+    by_outbound: BTreeSet<(SaId, ChildId)>,
 }
 
 impl SaTable {
@@ -32,8 +32,8 @@ impl SaTable {
         let child = self.children.remove(&id)?;
         self.by_policy.remove(&(child.policy, id));
         self.by_owner.remove(&(child.owner, id));
-        self.by_inbound_spi.remove(&(child.inbound.spi, id));
-        self.by_outbound_spi.remove(&(child.outbound.spi, id));
+        self.by_inbound.remove(&(child.inbound_id(), id));
+        self.by_outbound.remove(&(child.outbound_id(), id));
         Some(child)
     }
 
@@ -49,8 +49,8 @@ impl SaTable {
     fn index(&mut self, child: &ChildSa) {
         self.by_policy.insert((child.policy, child.id));
         self.by_owner.insert((child.owner, child.id));
-        self.by_inbound_spi.insert((child.inbound.spi, child.id));
-        self.by_outbound_spi.insert((child.outbound.spi, child.id));
+        self.by_inbound.insert((child.inbound_id(), child.id));
+        self.by_outbound.insert((child.outbound_id(), child.id));
     }
 
     /// The child SA with this id.
@@ -85,17 +85,12 @@ impl SaTable {
 
     /// The child SA whose inbound half has this id.
     pub fn by_inbound(&self, id: SaId) -> Option<&ChildSa> {
-        Self::range(&self.by_inbound_spi, id.spi).filter_map(|child| self.children.get(&child)).find(|child| child.inbound_id() == id)
+        Self::range(&self.by_inbound, id).find_map(|child| self.children.get(&child))
     }
 
-    /// Child SAs whose outbound half has this SPI, oldest first.
-    pub fn by_outbound_spi(&self, spi: Spi) -> impl Iterator<Item = &ChildSa> {
-        Self::range(&self.by_outbound_spi, spi).filter_map(|id| self.children.get(&id))
-    }
-
-    /// Child SAs whose inbound half has this SPI, oldest first.
-    pub fn by_inbound_spi(&self, spi: Spi) -> impl Iterator<Item = &ChildSa> {
-        Self::range(&self.by_inbound_spi, spi).filter_map(|id| self.children.get(&id))
+    /// Child SAs whose outbound half has this id, oldest first. Peers choose these SPIs: many may have the same one, each at its own address.
+    pub fn by_outbound(&self, id: SaId) -> impl Iterator<Item = &ChildSa> {
+        Self::range(&self.by_outbound, id).filter_map(|child| self.children.get(&child))
     }
 
     fn range<K: Copy + Ord>(index: &BTreeSet<(K, ChildId)>, key: K) -> impl Iterator<Item = ChildId> {

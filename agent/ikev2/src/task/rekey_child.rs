@@ -74,10 +74,10 @@ impl Ikev2 {
         };
         // Only whoever has proved to be this remote may name its child SAs.
         let remote = self.sas.get(&ike)?.session()?.remote;
-        let mut found = context.children.by_outbound_spi(Spi(spi));
-        found
-            .find(|sa| matches!(sa.owner, Owner::Ike(_)) && sa.remote == remote && sa.protocol == wanted && !self.drains(sa.id))
-            .map(|sa| sa.id)
+        let owners = self.by_remote.range((remote, IkeId(0))..=(remote, IkeId(u64::MAX))).map(|(_, ike)| Owner::Ike(*ike));
+        let children = owners.flat_map(|owner| context.children.of_owner(owner));
+        let named = children.filter(|sa| sa.outbound.spi == Spi(spi) && sa.protocol == wanted && !self.drains(sa.id));
+        named.map(|sa| sa.id).min()
     }
 
     /// Whether the delete exchange of a child SA is over and it only receives what is still under way.
