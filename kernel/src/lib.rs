@@ -2,8 +2,10 @@
 //! No I/O: a `Backend` turns requests into bytes for a descriptor and bytes into events; the runner moves the bytes.
 
 pub mod backend;
+pub mod errno;
 pub mod event;
 pub mod mirror;
+pub mod probe;
 pub mod request;
 pub mod sa;
 pub mod source;

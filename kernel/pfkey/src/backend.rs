@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use watari_kernel::errno::{EBUSY, EEXIST, ENOENT, ESRCH, ETIMEDOUT};
+use watari_kernel::probe::conclude;
 use watari_kernel::{
     Backend, BackendOutput, Capability, Channel, KernelError, KernelEvent, KernelReply, KernelRequest, Now, PolicyIndex, RequestId, SaId,
 };
@@ -12,13 +14,12 @@ use watari_policies::Direction;
 
 use crate::dialect::Dialect;
 use crate::dump::{Dump, Owner, Rows, Table};
-use crate::errno::{EBUSY, EEXIST, ENOENT, ESRCH, ETIMEDOUT};
 use crate::event::{self, Notice, Wanted};
 use crate::job::{InFlight, Job, refusal};
 use crate::listener::malformed;
 use crate::message::Message;
 use crate::policies::Policies;
-use crate::probe::{self, Step};
+use crate::probe::{SCRATCH, Step};
 use crate::resync::Resync;
 use crate::sources::Sources;
 use crate::{algorithm, policy, sa};
@@ -242,7 +243,7 @@ impl KeyBackend {
         let failure = match step {
             Step::RegisterEsp | Step::Add if !matches!(errno, 0 | EEXIST) => return self.finish(Some(id), Err(error)),
             Step::Migrate => {
-                probe::conclude(&mut self.capability, errno, &self.release);
+                conclude(&mut self.capability, errno, &self.release);
                 self.capability.inbound_mh_type.is_none().then_some(error)
             }
             Step::Remove if !matches!(errno, 0 | ENOENT) => failure.or(Some(error)),
@@ -261,7 +262,7 @@ impl KeyBackend {
         let read = match table {
             _ if message.is_bare() => Ok(()),
             Table::Policies => policy::read(self.dialect, message)
-                .map(|policy| dump.policies.extend(policy.filter(|policy| policy.selector != probe::scratch_selector()))),
+                .map(|policy| dump.policies.extend(policy.filter(|policy| policy.selector != SCRATCH.selector()))),
             Table::Sas => sa::info(self.dialect, message).map(|sa| dump.sas.extend(sa)),
         };
         match (message.is_bare(), errno, message.seq) {
@@ -352,7 +353,7 @@ impl KeyBackend {
     /// Keeps what is remembered in step with an event, then tells it.
     fn changed(&mut self, event: KernelEvent) {
         match &event {
-            KernelEvent::PolicyChanged(policy) | KernelEvent::PolicyRemoved(policy) if policy.selector == probe::scratch_selector() => {
+            KernelEvent::PolicyChanged(policy) | KernelEvent::PolicyRemoved(policy) if policy.selector == SCRATCH.selector() => {
                 return;
             }
             KernelEvent::PolicyChanged(policy) => {

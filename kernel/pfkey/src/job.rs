@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use watari_kernel::errno::in_words;
 use watari_kernel::{KernelError, KernelRequest, PolicyIndex, RequestId, SaId};
 
 use crate::dialect::Dialect;
 use crate::dump::Table;
-use crate::errno::in_words;
 use crate::message::{Kind, Outgoing};
 use crate::probe::Step;
 use crate::{policy, sa};

@@ -6,7 +6,6 @@ mod backend;
 mod convert;
 mod dialect;
 mod dump;
-mod errno;
 mod event;
 mod extension;
 mod job;

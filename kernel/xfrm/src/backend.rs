@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use neli::consts::nl::NlmF;
+use watari_kernel::errno::{EEXIST, EINTR, ENOENT, ESRCH, ETIMEDOUT, in_words};
+use watari_kernel::probe::conclude;
 use watari_kernel::{Backend, BackendOutput, Capability, Channel, KernelError, KernelEvent, KernelReply, KernelRequest, Now, RequestId};
 
 use crate::dump::{Dump, Owner, Rows, Table};
-use crate::errno::{EEXIST, EINTR, ENOENT, ESRCH, ETIMEDOUT, in_words};
 use crate::event::{self, Notice};
 use crate::layout::{UserPolicyInfo, UserSaInfo};
 use crate::message::{Incoming, Outgoing, XfrmMsg};
-use crate::probe::{self, Step};
+use crate::probe::{SCRATCH, Step};
 use crate::resync::Resync;
 use crate::{convert, encode};
 
@@ -192,7 +193,7 @@ impl XfrmBackend {
             Job::Probe { id, step: Step::Add, .. } if errno != 0 => self.finish(id, Err(error)),
             Job::Probe { id, step: Step::Add, failure } => self.send(now, Job::Probe { id, step: Step::Migrate, failure }),
             Job::Probe { id, step: Step::Migrate, .. } => {
-                probe::conclude(&mut self.capability, errno, &self.release);
+                conclude(&mut self.capability, errno, &self.release);
                 let failure = self.capability.inbound_mh_type.is_none().then_some(error);
                 self.send(now, Job::Probe { id, step: Step::Remove, failure });
             }
@@ -214,7 +215,7 @@ impl XfrmBackend {
             }
             XfrmMsg::NewPolicy => {
                 let (raw, attributes) = message.fixed::<UserPolicyInfo>()?;
-                let scratch = probe::scratch_selector();
+                let scratch = SCRATCH.selector();
                 dump.policies.extend(convert::policy(&raw, &attributes)?.filter(|policy| policy.selector != scratch));
             }
             XfrmMsg::Done | XfrmMsg::Error => self.dump_result(now, message),
@@ -281,7 +282,7 @@ impl XfrmBackend {
     fn multicast(&mut self, now: Now, message: &Incoming<'_>) -> Result<(), String> {
         match event::read(message, self.port)? {
             Notice::Event(KernelEvent::PolicyChanged(policy) | KernelEvent::PolicyRemoved(policy))
-                if policy.selector == probe::scratch_selector() => {}
+                if policy.selector == SCRATCH.selector() => {}
             Notice::Event(event) => self.tell(event),
             Notice::Resynchronise => {
                 self.resync.want();

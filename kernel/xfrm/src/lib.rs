@@ -4,7 +4,6 @@ mod backend;
 mod convert;
 mod dump;
 mod encode;
-mod errno;
 mod event;
 mod layout;
 mod message;

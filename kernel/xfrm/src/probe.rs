@@ -1,24 +1,14 @@
-//! What a kernel can do, found by asking instead of by its version (FACTS A3: K1, K2, K4).
-//! A scratch policy with a Mobility Header type in the documentation prefix is added, a MIGRATE that fits none of its templates is sent,
-//! the policy is removed: a kernel whose policy lookup sees the type answers "no template" (ENODATA), one that does not, "no policy" (ENOENT).
+//! What a kernel can do, found by asking (`watari_kernel::probe`), and whether it has the xfrm_interface trap.
 
-use std::net::{IpAddr, Ipv6Addr};
-
-use ipnet::IpNet;
-use watari_kernel::{
-    Capability, Endpoints, Migrate, MigrateSource, MigrateStep, PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, Template,
-};
-use watari_policies::{Direction, Mode, Protocol, Reqid, Selector, selector::MOBILITY_HEADER};
+use watari_kernel::probe::Scratch;
+use watari_kernel::{MigrateSource, PolicyKind};
+use watari_policies::{Direction, Reqid};
 
 use crate::encode;
-use crate::errno::{ENODATA, ENOENT, ENOPROTOOPT, EOPNOTSUPP};
 use crate::message::Outgoing;
 
-const BINDING_UPDATE: u8 = 5;
-const TEMPLATE_REQID: Reqid = Reqid(0x7761_7461);
-const OTHER_REQID: Reqid = Reqid(0x7761_7462);
-/// Higher numbers lose, so the scratch policy decides about no packet even of these addresses if any other does.
-const LAST_PRIORITY: u32 = u32::MAX;
+/// What this back end asks with.
+pub(crate) const SCRATCH: Scratch = Scratch { site: 0, reqid: Reqid(0x7761_7461), source: MigrateSource::Netlink };
 
 /// Where a probe stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,74 +25,11 @@ impl Step {
     /// The message of the step.
     pub(crate) fn request(self) -> Result<Outgoing, String> {
         match self {
-            Self::Add => encode::set_policy(&scratch_policy()),
-            Self::Migrate => encode::migrate(&impossible_migrate()),
-            Self::Remove => encode::delete_policy(&scratch_selector(), Direction::Forward, PolicyKind::Main),
+            Self::Add => encode::set_policy(&SCRATCH.policy()),
+            Self::Migrate => encode::migrate(&SCRATCH.impossible_migrate()),
+            Self::Remove => encode::delete_policy(&SCRATCH.selector(), Direction::Forward, PolicyKind::Main),
         }
     }
-}
-
-/// The selector of the scratch policy; events about it are kept from the engine.
-pub(crate) fn scratch_selector() -> Selector {
-    let host = |last| IpNet::from(scratch_address(last));
-    Selector::between(host(1), host(2)).protocol(MOBILITY_HEADER).message_type(BINDING_UPDATE)
-}
-
-const fn scratch_address(last: u16) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, last))
-}
-
-const fn ends(src: u16, dst: u16) -> Endpoints {
-    Endpoints { src: scratch_address(src), dst: scratch_address(dst) }
-}
-
-fn scratch_policy() -> PolicyEntry {
-    PolicyEntry {
-        selector: scratch_selector(),
-        direction: Direction::Forward,
-        kind: PolicyKind::Main,
-        index: PolicyIndex(0),
-        priority: LAST_PRIORITY,
-        action: PolicyAction::Allow,
-        templates: vec![Template::esp(Mode::Tunnel, TEMPLATE_REQID, ends(3, 4))],
-    }
-}
-
-fn impossible_migrate() -> Migrate {
-    let step = MigrateStep { protocol: Protocol::Esp, mode: Mode::Tunnel, reqid: OTHER_REQID, old: ends(5, 4), new: ends(6, 4) };
-    Migrate {
-        selector: scratch_selector(),
-        direction: Direction::Forward,
-        steps: vec![step],
-        kmaddress: None,
-        source: MigrateSource::Netlink,
-    }
-}
-
-/// Enters the errno of the impossible MIGRATE into what is known of the kernel. `release` is what `uname -r` prints: kernels from 6.7 on
-/// do not see the type of an inbound packet, yet until 6.12 MIGRATE found typed policies, so that there the probe alone would be too hopeful.
-pub(crate) fn conclude(capability: &mut Capability, errno: i32, release: &str) {
-    match errno {
-        ENODATA => capability.inbound_mh_type = Some(!blind_release(release)),
-        ENOENT => capability.inbound_mh_type = Some(false),
-        ENOPROTOOPT | EOPNOTSUPP => {
-            capability.migrate = false;
-            capability.inbound_mh_type = kernel_version(release).map(|version| version < FIRST_BLIND);
-        }
-        _ => {}
-    }
-}
-
-/// The release in which the flow dissector took over the decoding of inbound packets.
-const FIRST_BLIND: (u32, u32) = (6, 7);
-
-fn blind_release(release: &str) -> bool {
-    kernel_version(release).is_some_and(|version| version >= FIRST_BLIND)
-}
-
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Whether the module `xfrm_interface` is in the kernel, from the text of /proc/modules, the text of
@@ -134,23 +61,6 @@ pub fn xfrm_interface_in_symbols(kallsyms: &str, cmdline: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn concluded(errno: i32, release: &str) -> (bool, Option<bool>) {
-        let mut capability = Capability::default();
-        conclude(&mut capability, errno, release);
-        (capability.migrate, capability.inbound_mh_type)
-    }
-
-    #[test]
-    fn answers_of_measured_kernels() {
-        assert_eq!(concluded(ENODATA, "6.1.0-32-uml"), (true, Some(true)));
-        assert_eq!(concluded(ENODATA, ""), (true, Some(true)));
-        assert_eq!(concluded(ENOENT, "6.12.94"), (true, Some(false)));
-        assert_eq!(concluded(ENODATA, "6.8.0-45-generic"), (true, Some(false)));
-        assert_eq!(concluded(ENOPROTOOPT, "6.1.0"), (false, Some(true)));
-        assert_eq!(concluded(ENOPROTOOPT, "?"), (false, None));
-        assert_eq!(concluded(1, "6.1.0"), (true, None));
-    }
 
     #[test]
     fn xfrm_interface_is_found_wherever_it_hides() {

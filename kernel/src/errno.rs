@@ -1,10 +1,11 @@
-//! Error numbers in words.
+//! Error numbers of Linux in words.
 
 /// The symbolic name and the meaning of an errno value, as IPsec requests meet it.
-pub(crate) const fn in_words(errno: i32) -> &'static str {
+#[must_use]
+pub const fn in_words(errno: i32) -> &'static str {
     match errno {
         EPERM => "EPERM, not permitted: CAP_NET_ADMIN is missing",
-        ENOENT => "ENOENT, there is no such policy, algorithm or template",
+        ENOENT => "ENOENT, there is no such policy, SA, algorithm or template",
         ESRCH => "ESRCH, there is no such SA",
         EINTR => "EINTR, the tables changed under every attempt to read them",
         EAGAIN => "EAGAIN, the kernel could not do it at once",
@@ -26,22 +27,41 @@ pub(crate) const fn in_words(errno: i32) -> &'static str {
     }
 }
 
-pub(crate) const EPERM: i32 = 1;
-pub(crate) const ENOENT: i32 = 2;
-pub(crate) const ESRCH: i32 = 3;
-pub(crate) const EINTR: i32 = 4;
-pub(crate) const EAGAIN: i32 = 11;
-pub(crate) const ENOMEM: i32 = 12;
-pub(crate) const EACCES: i32 = 13;
-pub(crate) const EBUSY: i32 = 16;
-pub(crate) const EEXIST: i32 = 17;
-pub(crate) const EINVAL: i32 = 22;
-pub(crate) const ERANGE: i32 = 34;
-pub(crate) const ENOSYS: i32 = 38;
-pub(crate) const ENODATA: i32 = 61;
-pub(crate) const ENOPROTOOPT: i32 = 92;
-pub(crate) const EPROTONOSUPPORT: i32 = 93;
-pub(crate) const EOPNOTSUPP: i32 = 95;
-pub(crate) const EAFNOSUPPORT: i32 = 97;
-pub(crate) const ENOBUFS: i32 = 105;
-pub(crate) const ETIMEDOUT: i32 = 110;
+/// Error 1.
+pub const EPERM: i32 = 1;
+/// Error 2.
+pub const ENOENT: i32 = 2;
+/// Error 3.
+pub const ESRCH: i32 = 3;
+/// Error 4.
+pub const EINTR: i32 = 4;
+/// Error 11.
+pub const EAGAIN: i32 = 11;
+/// Error 12.
+pub const ENOMEM: i32 = 12;
+/// Error 13.
+pub const EACCES: i32 = 13;
+/// Error 16.
+pub const EBUSY: i32 = 16;
+/// Error 17.
+pub const EEXIST: i32 = 17;
+/// Error 22.
+pub const EINVAL: i32 = 22;
+/// Error 34.
+pub const ERANGE: i32 = 34;
+/// Error 38.
+pub const ENOSYS: i32 = 38;
+/// Error 61.
+pub const ENODATA: i32 = 61;
+/// Error 92.
+pub const ENOPROTOOPT: i32 = 92;
+/// Error 93.
+pub const EPROTONOSUPPORT: i32 = 93;
+/// Error 95.
+pub const EOPNOTSUPP: i32 = 95;
+/// Error 97.
+pub const EAFNOSUPPORT: i32 = 97;
+/// Error 105.
+pub const ENOBUFS: i32 = 105;
+/// Error 110.
+pub const ETIMEDOUT: i32 = 110;
