@@ -33,8 +33,10 @@ impl Who {
 /// The program at the left end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Program {
-    /// The agent under test.
+    /// The agent under test, steered with `watari`.
     Watari,
+    /// The agent under test, steered with strongSwan's own client.
+    WatariBySwanctl,
     /// strongSwan, as a control of the harness.
     Strongswan,
 }

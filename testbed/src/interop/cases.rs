@@ -134,7 +134,11 @@ fn rekeys() -> Vec<Case> {
 /// Deletes by either side, and what comes after.
 fn ends() -> Vec<Case> {
     let again = |says, name: &str, steps: &[Step], inits| Case { ike_sa_init: inits, ..case(name, says, PLAIN, steps) };
+    let steered = [Initiate(Us), Ping, RekeyChild(Us), RekeyIke(Us), RekeyChild(Peer), DeleteChild(Us), Initiate(Us), DeleteIke(Us)];
+    let terms = Terms { mode: Mode::Tunnel, ..PLAIN };
+    let by_swanctl = case("swanctl", "strongSwan's own client steers Watari over the control socket and reads its lists", terms, steered);
     vec![
+        Case { left: Program::WatariBySwanctl, ..by_swanctl },
         again(
             "child deleted by Watari, made again on the same IKE SA",
             "delete-child-by-us",

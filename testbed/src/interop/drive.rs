@@ -137,7 +137,7 @@ impl<'a> Drive<'a> {
                 }
                 match self.program(who) {
                     Program::Strongswan => self.hosts.flush(who),
-                    Program::Watari => Ok(()),
+                    Program::Watari | Program::WatariBySwanctl => Ok(()),
                 }
             }
             Step::Restart(who) => self.begin(who),

@@ -3,7 +3,7 @@
 use super::case::{Program, Terms, Who};
 use super::net::Hosts;
 use super::strongswan::Strongswan;
-use super::watari::Watari;
+use super::watari::{BySwanctl, Watari};
 use crate::uml::Result;
 
 /// The shared secret of both ends.
@@ -56,6 +56,7 @@ pub(super) trait End: Sync {
 pub(super) fn start(hosts: &Hosts, program: Program, who: Who, terms: &Terms, label: &str) -> Result<Box<dyn End>> {
     Ok(match program {
         Program::Watari => Box::new(Watari::start(hosts, who, terms, label)?),
+        Program::WatariBySwanctl => Box::new(BySwanctl(Watari::start(hosts, who, terms, label)?)),
         Program::Strongswan => Box::new(Strongswan::start(hosts, who, terms, label)?),
     })
 }

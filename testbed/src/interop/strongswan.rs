@@ -192,7 +192,7 @@ fn selector(who: Who, holder: Who, terms: &Terms) -> String {
 }
 
 /// Reads `swanctl --list-sas --raw`: nested `key=value` in braces, in a fixed order.
-fn view(text: &str) -> View {
+pub(super) fn view(text: &str) -> View {
     let mut view = View::default();
     let mut state = "";
     let mut first = String::new();

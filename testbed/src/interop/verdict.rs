@@ -48,7 +48,7 @@ fn octets(capture: &Capture, number: usize) -> Option<&[u8]> {
 
 /// What tshark has against a message. strongSwan keeps its keys, so those of a control case stay closed.
 fn unreadable(case: &Case, message: &IkeMessage) -> Option<String> {
-    let locked = message.decrypted == Some(false) && case.left == Program::Watari && case.terms.suite.readable;
+    let locked = message.decrypted == Some(false) && case.left != Program::Strongswan && case.terms.suite.readable;
     let why = match (message.complaints.is_empty(), locked) {
         (true, false) => return None,
         (true, true) => "not decrypted".to_owned(),

@@ -91,6 +91,73 @@ impl End for Watari {
     }
 }
 
+/// A running watarid that strongSwan's client steers over the control socket, as it steers charon.
+pub(super) struct BySwanctl(pub(super) Watari);
+
+impl BySwanctl {
+    fn swanctl(&self, words: &str) -> Result<String> {
+        let answer = self.0.daemon.exec(&format!("swanctl {words} --uri unix:///run/watari.vici 2>&1"))?;
+        match answer.contains("failed") {
+            true => Err(Failure(format!("swanctl {words}: {}", answer.trim()))),
+            false => Ok(answer),
+        }
+    }
+
+    /// A command whose success swanctl says in so many words.
+    fn successfully(&self, words: &str) -> Result<()> {
+        let answer = self.swanctl(words)?;
+        match answer.contains("successfully") {
+            true => Ok(()),
+            false => Err(Failure(format!("swanctl {words}: {}", answer.trim()))),
+        }
+    }
+}
+
+impl End for BySwanctl {
+    /// Every other question of the client comes first: it must understand the answers.
+    fn initiate(&self) -> Result<()> {
+        for (words, part) in [("--version --daemon", "watarid"), ("--stats", "uptime"), ("--list-conns", REMOTE), ("--list-pols", POLICY)] {
+            let answer = self.swanctl(words)?;
+            if !answer.contains(part) {
+                return Err(Failure(format!("swanctl {words} does not say {part}: {}", answer.trim())));
+            }
+        }
+        self.successfully(&format!("--initiate --child {POLICY} --timeout 20"))
+    }
+
+    fn rekey_child(&self) -> Result<()> {
+        self.successfully(&format!("--rekey --child {POLICY}"))
+    }
+
+    fn rekey_ike(&self) -> Result<()> {
+        self.successfully(&format!("--rekey --ike {REMOTE}"))
+    }
+
+    fn delete_child(&self) -> Result<()> {
+        self.successfully(&format!("--terminate --child {POLICY} --timeout 20"))
+    }
+
+    fn delete_ike(&self) -> Result<()> {
+        self.successfully(&format!("--terminate --ike {REMOTE} --timeout 20"))
+    }
+
+    fn view(&self) -> Result<View> {
+        Ok(super::strongswan::view(&self.swanctl("--list-sas --raw")?))
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        self.0.complaints()
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.0.stop()
+    }
+
+    fn crash(&mut self) {
+        self.0.crash();
+    }
+}
+
 fn configuration(who: Who, terms: &Terms) -> String {
     let other = who.other();
     let (local, remote) = (outer(who, terms.family), outer(other, terms.family));
