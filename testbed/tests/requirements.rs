@@ -129,6 +129,7 @@ fn everything_named_exists() {
     let scenarios: BTreeSet<String> = watari_sim::scenarios::all().iter().map(|scenario| scenario.name.to_owned()).collect();
     let acts: BTreeSet<String> = acts::all().iter().map(|act| act.name.to_owned()).collect();
     let interop = fs::read_to_string(root().join("testbed/src/interop/cases.rs")).unwrap();
+    let stages = fs::read_to_string(root().join("testbed/src/check.rs")).unwrap();
     let mut missing = Vec::new();
     for row in rows() {
         for name in named(&row.proof) {
@@ -136,6 +137,7 @@ fn everything_named_exists() {
                 Some(("scenario", name)) => scenarios.contains(name),
                 Some(("act", name)) => acts.contains(name),
                 Some(("interop", name)) => interop.contains(&format!("\"{name}\"")),
+                Some(("stage", name)) => stages.contains(&format!("name: \"{name}\"")),
                 Some(_) => false,
                 None => tests.contains(name),
             };
