@@ -10,12 +10,14 @@ mod migrate;
 mod output;
 pub mod packet;
 mod policies;
+mod sad;
 mod states;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use watari_policies::{Direction, Mode, Protocol, Reqid, Selector};
 
 pub use counters::{Counter, Counters};
@@ -31,7 +33,8 @@ use crate::{
     KernelRequest, Now, PolicyEntry, PolicyKind, RequestId, SaId, SaInfo, SaParameters, Spi,
 };
 use policies::Policies;
-use states::{Standing, State, States, ip_protocol};
+use sad::States;
+use states::{Standing, State, ip_protocol};
 
 /// How long an unanswered ACQUIRE or a reserved SPI lives (net.core.xfrm_acq_expires).
 pub const LARVAL_LIFETIME: Duration = Duration::from_secs(30);
@@ -107,7 +110,7 @@ impl Mirror {
         &self.counters
     }
 
-    /// Whether there is nothing to take with `poll` but a time, which takes a look at every state to find.
+    /// Whether there is nothing to take with `poll` but a time.
     pub fn is_quiet(&self) -> bool {
         self.outputs.is_empty()
     }
@@ -118,8 +121,13 @@ impl Mirror {
     }
 
     /// Every policy, in the order they were added.
-    pub fn policies(&self) -> &[PolicyEntry] {
-        self.policies.entries()
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyEntry> {
+        self.policies.iter()
+    }
+
+    /// Every policy whose source or destination is exactly this prefix, in the order they were added.
+    pub fn policies_of(&self, net: IpNet) -> impl Iterator<Item = &PolicyEntry> {
+        self.policies.of(net)
     }
 
     /// Adds or replaces a policy, as any process may.
@@ -146,8 +154,8 @@ impl Mirror {
 
     /// Removes the Mobile IPv6 state with these addresses, if there is one.
     pub fn delete_mobility_state(&mut self, state: &MobilityState) {
-        let same = |old: &State| old.ip_protocol == state.ip_protocol && old.has_endpoints(state.endpoints);
-        if let Some(at) = self.states.position(same) {
+        let old = self.states.between(state.endpoints).find(|(_, old)| old.ip_protocol == state.ip_protocol);
+        if let Some((at, _)) = old {
             self.states.remove(at);
         }
     }
@@ -214,11 +222,10 @@ impl Mirror {
         // Like Linux: the state of an unanswered ACQUIRE with the same parameters gets the SPI instead of a new one.
         let asked = |state: &State| {
             let same = state.mode == Some(mode) && state.reqid == reqid && state.ip_protocol == ip_protocol(protocol);
-            state.is_larval() && state.spi == Spi(0) && same && state.has_endpoints(endpoints)
+            state.is_larval() && state.spi == Spi(0) && same
         };
-        if let Some(state) = self.states.position(asked).and_then(|at| self.states.get_mut(at)) {
-            state.spi = Spi(spi);
-        } else {
+        let waiting = self.states.between(endpoints).find(|(_, state)| asked(state)).map(|(at, _)| at);
+        if waiting.and_then(|at| self.states.change(at, |state| state.spi = Spi(spi))).is_none() {
             let mut state = State::larval(endpoints, protocol, mode, reqid, now.boot.saturating_add(LARVAL_LIFETIME), now);
             state.spi = Spi(spi);
             self.states.insert(state);
@@ -237,14 +244,13 @@ impl Mirror {
         }
         let answered = |state: &State| match state.standing {
             Standing::Larval { sequence: own, .. } => {
-                state.spi == Spi(0)
-                    && state.dst == parameters.id.dst
-                    && ((sequence != 0 && own == sequence)
-                        || (state.src == parameters.src && state.reqid == parameters.reqid && state.mode == Some(parameters.mode)))
+                (sequence != 0 && own == sequence)
+                    || (state.src == parameters.src && state.reqid == parameters.reqid && state.mode == Some(parameters.mode))
             }
             Standing::Valid { .. } | Standing::Mobility { .. } => false,
         };
-        if let Some(at) = self.states.position(answered) {
+        let answered = self.states.without_spi(parameters.id).find(|(_, state)| answered(state)).map(|(at, _)| at);
+        if let Some(at) = answered {
             self.states.remove(at);
         }
         self.states.insert(State::valid(parameters, now));
@@ -278,12 +284,8 @@ impl Mirror {
                 }
                 Ok(KernelReply::Done)
             }
-            KernelRequest::DumpPolicies => Ok(KernelReply::Policies(self.policies.entries().to_vec())),
+            KernelRequest::DumpPolicies => Ok(KernelReply::Policies(self.policies.iter().cloned().collect())),
         }
-    }
-
-    fn next_limit(&self) -> Option<Duration> {
-        self.states.iter().filter_map(State::next_limit).map(|(at, _)| at).min()
     }
 }
 
@@ -300,18 +302,16 @@ impl Backend for Mirror {
 
     fn overrun(&mut self, _now: Now, _channel: Channel) {
         self.outputs.retain(|output| !matches!(output, BackendOutput::Event(_)));
-        let event = KernelEvent::Resynchronised { policies: self.policies.entries().to_vec(), sas: self.sas() };
+        let event = KernelEvent::Resynchronised { policies: self.policies.iter().cloned().collect(), sas: self.sas() };
         self.report(event);
     }
 
     fn timeout(&mut self, now: Now) {
-        let due = |state: &State| state.next_limit().is_some_and(|(at, _)| at <= now.boot);
-        while let Some(at) = self.states.position(due) {
-            let hard = self.states.get(at).and_then(State::next_limit).is_some_and(|(_, hard)| hard);
+        while let Some((at, hard)) = self.states.due(now.boot) {
             let state = if hard {
                 self.states.remove(at)
             } else {
-                self.states.get_mut(at).map(|state| {
+                self.states.change(at, |state| {
                     if let Standing::Valid { warned, .. } = &mut state.standing {
                         *warned = true;
                     }
@@ -325,7 +325,7 @@ impl Backend for Mirror {
     }
 
     fn poll(&mut self) -> BackendOutput {
-        self.outputs.pop_front().unwrap_or_else(|| BackendOutput::Wait(self.next_limit()))
+        self.outputs.pop_front().unwrap_or_else(|| BackendOutput::Wait(self.states.next_limit()))
     }
 
     fn capabilities(&self) -> &Capability {

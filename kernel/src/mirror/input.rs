@@ -1,6 +1,6 @@
 //! Packets that arrive: Mobile IPv6 headers, ESP, and the check that what was applied is what the policies demand.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 use watari_policies::{Direction, Mode, Reqid};
@@ -98,33 +98,28 @@ impl Mirror {
     }
 
     fn mobility(&self, ip_protocol: u8, wanted: Endpoints, wire: IpAddr) -> Result<Applied, Counter> {
-        let fits = |own: IpAddr, packet: IpAddr| own.is_unspecified() || own == packet;
-        self.states
-            .iter()
-            .filter(|state| state.ip_protocol == ip_protocol && fits(state.src, wanted.src) && fits(state.dst, wanted.dst))
-            .find(|state| matches!(state.standing, Standing::Mobility { care_of } if fits(care_of, wire)))
-            .map(Applied::from)
-            .ok_or(Counter::XfrmInNoStates)
+        let any = match wanted.src {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let ends = |src, dst| Endpoints { src, dst };
+        let pairs = [wanted, ends(any, wanted.dst), ends(wanted.src, any), ends(any, any)];
+        let fits = |state: &State| match state.standing {
+            Standing::Mobility { care_of } => state.ip_protocol == ip_protocol && (care_of.is_unspecified() || care_of == wire),
+            Standing::Larval { .. } | Standing::Valid { .. } => false,
+        };
+        let found = pairs.into_iter().flat_map(|pair| self.states.between(pair)).filter(|(_, state)| fits(state));
+        found.min_by_key(|(at, _)| *at).map(|(_, state)| Applied::from(state)).ok_or(Counter::XfrmInNoStates)
     }
 
     fn verify(&mut self, now: Now, dst: IpAddr, esp: &Esp) -> Result<Applied, Counter> {
         let id = SaId { dst, protocol: Protocol::Esp, spi: esp.spi };
         let at = self.states.by_id(id).ok_or(Counter::XfrmInNoStates)?;
-        let state = self.states.get_mut(at).ok_or(Counter::XfrmInNoStates)?;
-        let Standing::Valid { digest, window, .. } = &mut state.standing else { return Err(Counter::XfrmAcquireError) };
-        if *digest != esp.digest {
-            return Err(Counter::XfrmInStateProtoError);
-        }
-        if !window.accept(esp.sequence) {
-            return Err(Counter::XfrmInStateSeqError);
-        }
-        if state.mode != Some(esp.inner.mode()) {
-            return Err(Counter::XfrmInStateModeError);
-        }
-        let (soft, hard) = state.count(now, 40);
-        let applied = Applied::from(&*state);
-        if hard || soft {
-            let state = state.clone();
+        let checked = self.states.change(at, |state| accepted(state, now, esp)).ok_or(Counter::XfrmInNoStates)?;
+        let (applied, soft, hard) = checked?;
+        if (hard || soft)
+            && let Some(state) = self.states.get(at).cloned()
+        {
             if hard {
                 self.states.remove(at);
             }
@@ -162,6 +157,22 @@ impl Mirror {
             }
         }
     }
+}
+
+/// Checks a packet against its SA and counts it; also whether it crossed a soft limit, and a hard one.
+fn accepted(state: &mut State, now: Now, esp: &Esp) -> Result<(Applied, bool, bool), Counter> {
+    let Standing::Valid { digest, window, .. } = &mut state.standing else { return Err(Counter::XfrmAcquireError) };
+    if *digest != esp.digest {
+        return Err(Counter::XfrmInStateProtoError);
+    }
+    if !window.accept(esp.sequence) {
+        return Err(Counter::XfrmInStateSeqError);
+    }
+    if state.mode != Some(esp.inner.mode()) {
+        return Err(Counter::XfrmInStateModeError);
+    }
+    let (soft, hard) = state.count(now, 40);
+    Ok((Applied::from(&*state), soft, hard))
 }
 
 /// Where to go on after this template was satisfied from `start` on; an optional one may be skipped, a tunnel or Mobile IPv6 state may not.

@@ -37,12 +37,12 @@ impl Mirror {
         }
         let policy = policy.clone();
         for step in &steps {
-            let mut at = 0;
-            while let Some(state) = self.states.get_mut(at) {
-                if state.mode == Some(Mode::Tunnel) && state.reqid == step.reqid && state.ip_protocol == ip_protocol(step.protocol) {
-                    (state.src, state.dst) = (step.new.src, step.new.dst);
-                }
-                at = at.saturating_add(1);
+            for at in self.states.of_reqid(step.reqid) {
+                self.states.change(at, |state| {
+                    if state.mode == Some(Mode::Tunnel) && state.ip_protocol == ip_protocol(step.protocol) {
+                        (state.src, state.dst) = (step.new.src, step.new.dst);
+                    }
+                });
             }
         }
         self.report(match tells {

@@ -3,6 +3,7 @@
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 use watari_policies::{Direction, Mode, Reqid, Selector};
 
+use crate::mirror::sad::Place;
 use crate::mirror::states::{State, ip_protocol};
 use crate::mirror::{EINVAL, ENODATA, ENOENT, Mirror, Model, error};
 use crate::{KernelError, KernelEvent, KmAddress, Migrate, MigrateSource, MigrateStep, PolicyEntry, PolicyKind, Template};
@@ -46,8 +47,7 @@ impl Mirror {
         if !moved {
             return Err(refuse(ENODATA));
         }
-        let found: Vec<(usize, MigrateStep)> =
-            request.steps.iter().filter_map(|step| self.states.newest(|state| moves(state, step)).map(|at| (at, *step))).collect();
+        let found: Vec<(Place, MigrateStep)> = request.steps.iter().filter_map(|step| Some((self.newest(step)?, *step))).collect();
         if found.iter().any(|(at, _)| self.states.get(*at).is_some_and(State::is_larval)) {
             return Err(refuse(ENODATA));
         }
@@ -55,7 +55,7 @@ impl Mirror {
             policy.templates = templates;
         }
         for step in found.iter().map(|(_, step)| step) {
-            if let Some(mut state) = self.states.newest(|state| moves(state, step)).and_then(|at| self.states.remove(at)) {
+            if let Some(mut state) = self.newest(step).and_then(|at| self.states.remove(at)) {
                 (state.src, state.dst) = (step.new.src, step.new.dst);
                 self.states.insert(state);
             }
@@ -70,6 +70,11 @@ impl Mirror {
             Model::Linux6_1 => self.policies.find_mut(&request.selector, request.direction, request.kind),
             Model::Linux6_12 => self.policies.met_by_mut(&request.selector, request.direction, request.kind),
         }
+    }
+
+    /// The newest state that a step moves.
+    fn newest(&self, step: &MigrateStep) -> Option<Place> {
+        self.states.between(step.old).rfind(|(_, state)| moves(state, step)).map(|(at, _)| at)
     }
 
     fn announce(&mut self, request: &MigrateRequest) {
@@ -110,5 +115,4 @@ fn moves(state: &State, step: &MigrateStep) -> bool {
     state.ip_protocol == ip_protocol(step.protocol)
         && state.mode == Some(step.mode)
         && (step.reqid == Reqid(0) || state.reqid == step.reqid)
-        && state.has_endpoints(step.old)
 }

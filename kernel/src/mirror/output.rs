@@ -5,6 +5,7 @@ use watari_policies::selector::MOBILITY_HEADER;
 
 use crate::mirror::packet::{Body, Esp, Inner, Packet};
 use crate::mirror::policies::{Flow, Verdict};
+use crate::mirror::sad::Place;
 use crate::mirror::states::{HAO, ROUTE2, Standing, State};
 use crate::mirror::{Counter, LARVAL_LIFETIME, Mirror};
 use crate::{Acquire, Endpoints, KernelEvent, Now, PolicyEntry, PolicyKind, Spi, Template};
@@ -37,7 +38,7 @@ impl Departure {
 
 /// What the SA lookup for one template found.
 enum Lookup {
-    Found(usize),
+    Found(Place),
     /// Somebody asked already and waits.
     Waiting,
     Missing,
@@ -80,7 +81,7 @@ impl Mirror {
         for (at, template) in found {
             packet = self.wrap(now, packet, at, &template, octets, &mut spent);
         }
-        // Positions shift on removal, so the states that reached a hard limit go last, from the back.
+        // A template may still need a state that reached its hard limit: those go last, the newest first.
         spent.sort_unstable();
         for at in spent.into_iter().rev() {
             if let Some(state) = self.states.remove(at) {
@@ -98,13 +99,14 @@ impl Mirror {
     fn lookup(&self, template: &Template, wanted: Endpoints, flow: &Flow) -> Lookup {
         let named = |state: &State| {
             let mode = template.protocol.map(|_| template.mode);
-            state.ip_protocol == template.ip_protocol && state.mode == mode && state.reqid == template.reqid && state.has_endpoints(wanted)
+            state.ip_protocol == template.ip_protocol && state.mode == mode && state.reqid == template.reqid
         };
         let usable = |state: &State| !state.is_larval() && state.selector.is_none_or(|selector| flow.fits(&selector));
-        if let Some(at) = self.states.newest(|state| named(state) && usable(state)) {
-            return Lookup::Found(at);
+        let candidates: Vec<(Place, &State)> = self.states.between(wanted).filter(|(_, state)| named(state)).collect();
+        if let Some((at, _)) = candidates.iter().rfind(|(_, state)| usable(state)) {
+            return Lookup::Found(*at);
         }
-        if self.states.iter().any(|state| named(state) && state.is_larval()) { Lookup::Waiting } else { Lookup::Missing }
+        if candidates.iter().any(|(_, state)| state.is_larval()) { Lookup::Waiting } else { Lookup::Missing }
     }
 
     /// Reports that an SA is missing and remembers it for 30 s, so that it is asked for once; false if nobody listens.
@@ -133,40 +135,44 @@ impl Mirror {
         true
     }
 
-    fn wrap(&mut self, now: Now, mut packet: Packet, at: usize, template: &Template, octets: u64, spent: &mut Vec<usize>) -> Packet {
-        let Some(state) = self.states.get_mut(at) else { return packet };
-        let (soft, hard) = state.count(now, octets);
-        match &state.standing {
-            Standing::Mobility { care_of } if template.ip_protocol == HAO => {
-                packet.hao = Some(packet.src);
-                packet.src = *care_of;
-            }
-            Standing::Mobility { care_of } if template.ip_protocol == ROUTE2 => {
-                packet.rt2 = Some(packet.dst);
-                packet.dst = *care_of;
-            }
-            Standing::Valid { digest, .. } => {
-                let digest = *digest;
-                state.sent = state.sent.saturating_add(1);
-                let esp = |inner| Body::Esp(Esp { spi: state.spi, sequence: state.sent, digest, inner: Box::new(inner) });
-                packet = match template.mode {
-                    Mode::Transport => {
-                        let Packet { src, dst, hao, rt2, body } = packet;
-                        Packet { src, dst, hao, rt2, body: esp(Inner::Transport(body)) }
-                    }
-                    Mode::Tunnel => Packet { src: state.src, dst: state.dst, hao: None, rt2: None, body: esp(Inner::Tunnel(packet)) },
-                };
-            }
-            Standing::Mobility { .. } | Standing::Larval { .. } => {}
-        }
+    fn wrap(&mut self, now: Now, packet: Packet, at: Place, template: &Template, octets: u64, spent: &mut Vec<Place>) -> Packet {
+        let wrapped = self.states.change(at, |state| (state.count(now, octets), wrapped(state, packet.clone(), template)));
+        let Some(((soft, hard), packet)) = wrapped else { return packet };
         if hard {
             spent.push(at);
-        } else if soft {
-            let state = state.clone();
+        } else if soft && let Some(state) = self.states.get(at).cloned() {
             self.expire(&state, false);
         }
         packet
     }
+}
+
+/// The packet as it leaves under a state.
+fn wrapped(state: &mut State, mut packet: Packet, template: &Template) -> Packet {
+    match &state.standing {
+        Standing::Mobility { care_of } if template.ip_protocol == HAO => {
+            packet.hao = Some(packet.src);
+            packet.src = *care_of;
+        }
+        Standing::Mobility { care_of } if template.ip_protocol == ROUTE2 => {
+            packet.rt2 = Some(packet.dst);
+            packet.dst = *care_of;
+        }
+        Standing::Valid { digest, .. } => {
+            let digest = *digest;
+            state.sent = state.sent.saturating_add(1);
+            let esp = |inner| Body::Esp(Esp { spi: state.spi, sequence: state.sent, digest, inner: Box::new(inner) });
+            packet = match template.mode {
+                Mode::Transport => {
+                    let Packet { src, dst, hao, rt2, body } = packet;
+                    Packet { src, dst, hao, rt2, body: esp(Inner::Transport(body)) }
+                }
+                Mode::Tunnel => Packet { src: state.src, dst: state.dst, hao: None, rt2: None, body: esp(Inner::Tunnel(packet)) },
+            };
+        }
+        Standing::Mobility { .. } | Standing::Larval { .. } => {}
+    }
+    packet
 }
 
 fn octets_of(packet: &Packet) -> u64 {

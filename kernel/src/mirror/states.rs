@@ -1,5 +1,4 @@
-//! The mirror's SAD: SAs, reserved SPIs, states of unanswered ACQUIREs, Mobile IPv6 hao and route2 states.
-//! Invariant: states stand in the order they were put in, so the last one that fits is the newest.
+//! What stands in the mirror's SAD: SAs, reserved SPIs, states of unanswered ACQUIREs, Mobile IPv6 hao and route2 states.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,7 +6,7 @@ use std::time::Duration;
 use watari_policies::{Mode, Protocol, Reqid, Selector};
 
 use crate::mirror::packet::KeyDigest;
-use crate::{Endpoints, Now, SaId, SaInfo, SaLifetime, SaParameters, Spi};
+use crate::{Endpoints, Now, SaInfo, SaLifetime, SaParameters, Spi};
 
 /// IP protocol of a destination-options (Home Address) state.
 pub const HAO: u8 = 60;
@@ -110,14 +109,6 @@ impl State {
         matches!(self.standing, Standing::Larval { .. })
     }
 
-    pub(crate) fn is(&self, id: SaId) -> bool {
-        self.dst == id.dst && self.spi == id.spi && self.ip_protocol == ip_protocol(id.protocol)
-    }
-
-    pub(crate) fn has_endpoints(&self, endpoints: Endpoints) -> bool {
-        self.src == endpoints.src && self.dst == endpoints.dst
-    }
-
     pub(crate) fn info(&self) -> SaInfo {
         SaInfo {
             dst: self.dst,
@@ -204,48 +195,5 @@ impl Window {
         let fresh = self.seen & bit == 0;
         self.seen |= bit;
         fresh
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct States {
-    entries: Vec<State>,
-}
-
-impl States {
-    pub(crate) fn insert(&mut self, state: State) {
-        self.entries.push(state);
-    }
-
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &State> {
-        self.entries.iter()
-    }
-
-    pub(crate) fn position(&self, fits: impl FnMut(&State) -> bool) -> Option<usize> {
-        self.entries.iter().position(fits)
-    }
-
-    pub(crate) fn newest(&self, fits: impl FnMut(&State) -> bool) -> Option<usize> {
-        self.entries.iter().rposition(fits)
-    }
-
-    pub(crate) fn get(&self, at: usize) -> Option<&State> {
-        self.entries.get(at)
-    }
-
-    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut State> {
-        self.entries.get_mut(at)
-    }
-
-    pub(crate) fn by_id(&self, id: SaId) -> Option<usize> {
-        self.position(|state| state.spi != Spi(0) && state.is(id))
-    }
-
-    pub(crate) fn remove(&mut self, at: usize) -> Option<State> {
-        (at < self.entries.len()).then(|| self.entries.remove(at))
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.entries.clear();
     }
 }

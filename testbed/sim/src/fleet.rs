@@ -323,8 +323,7 @@ impl Fleet {
     fn migrate(&mut self, host: usize, home: IpAddr, old: KmAddress, new: KmAddress) {
         let Some(this) = self.hosts.get_mut(host) else { return };
         let net = IpNet::from(home);
-        let of_home = |entry: &&PolicyEntry| entry.selector.src == net || entry.selector.dst == net;
-        let entries: Vec<PolicyEntry> = this.mirror.policies().iter().filter(of_home).cloned().collect();
+        let entries: Vec<PolicyEntry> = this.mirror.policies_of(net).cloned().collect();
         let mut refused = None;
         for entry in entries {
             let outbound = entry.direction == Direction::Out;

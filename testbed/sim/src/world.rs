@@ -205,8 +205,8 @@ impl<'a> World<'a> {
     }
 
     /// Every policy of the kernel of a host.
-    pub fn policies(&self, name: &str) -> &[watari_kernel::PolicyEntry] {
-        self.hosts.iter().find(|host| host.name == name).map_or(&[], |host| host.mirror.policies())
+    pub fn policies(&self, name: &str) -> Vec<watari_kernel::PolicyEntry> {
+        self.hosts.iter().find(|host| host.name == name).map_or_else(Vec::new, |host| host.mirror.policies().cloned().collect())
     }
 
     fn schedule(&mut self, at: Duration, event: Event) {

@@ -29,7 +29,7 @@ impl World<'_> {
             let reqid = entry.templates.iter().any(|template| template.reqid == policy.reqid_out);
             entry.direction == Direction::Out && reqid && ours(&entry.selector)
         };
-        let wanted = this.mirror.policies().iter().any(asks);
+        let wanted = this.mirror.policies().any(asks);
         if wanted && !this.mirror.sas().iter().any(serves) && cause != Cause::OPERATOR {
             self.lost.push(format!("{} had no SA for {} at {:?} ({cause})", this.name, policy.name, self.now));
         }
