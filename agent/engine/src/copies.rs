@@ -63,6 +63,11 @@ impl Copies {
         Self { decider, acted: VecDeque::new(), early: VecDeque::new() }
     }
 
+    /// The socket that decides.
+    pub(crate) const fn decider(&self) -> MigrateSource {
+        self.decider
+    }
+
     /// Judges an event.
     pub(crate) fn judge(&mut self, boot: Duration, event: &Migrate) -> Verdict {
         let signature = Signature::of(event);

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use watari_kernel::{Endpoints, KmAddress, Migrate, MigrateSource, MigrateStep, Now, PolicyEntry};
+use watari_kernel::{Endpoints, KmAddress, Migrate, MigrateStep, Now, PolicyEntry};
 use watari_mip6::{Outcome, plan_migration};
 use watari_policies::{Installer, MobilityRole, Mode, MovementSource, PolicyId, RemoteId};
 
@@ -26,7 +26,7 @@ impl Agent {
             let (mode, reqid, new) = (template.mode, template.reqid, template.endpoints);
             Some(MigrateStep { protocol: template.protocol?, mode, reqid, old: new, new })
         });
-        let (selector, direction, source) = (entry.selector, entry.direction, MigrateSource::Netlink);
+        let (selector, direction, source) = (entry.selector, entry.direction, self.core.copies.decider());
         let event = Migrate { selector, direction, steps: steps.collect(), kmaddress: None, source };
         let view = View { core: &self.core, keying: self.keying.as_ref(), now };
         if let Outcome::Plan(plan) = plan_migration(&view, &event) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use watari_policies::algorithm::{ChildSuite, Cipher, Integrity};
+use watari_policies::algorithm::{ChildProposal, ChildSuite, Cipher, Integrity};
 use watari_policies::model::{Authentication, ManualHalf, ManualSa};
 use watari_policies::{Config, Ipsec, IpsecId, RemoteId, Secret, SecretId};
 
@@ -32,8 +32,10 @@ pub(crate) fn replace(config: &mut Config, numbers: &[u16], mobile: bool) {
         let (outbound, inbound) = if mobile { (there, back) } else { (back, there) };
         let manual = Some(ManualSa { suite: SUITE, outbound, inbound });
         let Some(usual) = usize::try_from(policy.ipsec.0).ok().and_then(|at| config.ipsecs.get(at)).cloned() else { continue };
+        let name = format!("by-hand-{:x}", there.spi);
         policy.ipsec = IpsecId(u32::try_from(config.ipsecs.len()).unwrap_or(u32::MAX));
-        config.ipsecs.push(Ipsec { manual, replay_window: 0, ..usual });
+        let proposals = ChildProposal::parse("aes128-sha256").into_iter().collect();
+        config.ipsecs.push(Ipsec { name, proposals, manual, replay_window: 0, ..usual });
     }
 }
 

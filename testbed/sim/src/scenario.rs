@@ -464,11 +464,7 @@ impl Scenario {
     /// The agent's configuration on a mobile node; its remote is called `home-agent`.
     pub fn mobile_config(&self, plan: &MobilePlan) -> Config {
         // The other settings are the home agent's.
-        let source = match self.personality {
-            Personality::Shisa(_) if self.follows_addresses => MovementSource::Addresses,
-            Personality::Mip6d | Personality::Shisa(_) => MovementSource::Kernel,
-        };
-        let movements = Movements { key_mobility: self.movements.key_mobility, source, ..Movements::default() };
+        let movements = Movements { key_mobility: self.movements.key_mobility, source: self.node_source(), ..Movements::default() };
         let terms = Terms { protect: self.reqids(plan), liveness: Some(self.liveness), movements, ..self.terms(self.binding) };
         let mut config = mobile_node(MobileNodeProfile {
             home_address: plan.home_address(),
@@ -486,8 +482,21 @@ impl Scenario {
         config
     }
 
+    /// What moves IKE on the mobile nodes.
+    pub const fn node_source(&self) -> MovementSource {
+        match self.personality {
+            Personality::Shisa(_) if self.follows_addresses => MovementSource::Addresses,
+            Personality::Mip6d | Personality::Shisa(_) => MovementSource::Kernel,
+        }
+    }
+
     fn networks_of(&self, plan: &MobilePlan) -> Vec<IpNet> {
         self.networks.then(|| plan.network()).into_iter().collect()
+    }
+
+    /// Whether an address is a mobile node's home address or in the network behind it.
+    pub fn is_behind(&self, plan: &MobilePlan, address: IpAddr) -> bool {
+        address == plan.home_address() || (self.networks && plan.network().contains(&address))
     }
 
     /// The mobile node behind which an address is.

@@ -315,7 +315,7 @@ fn forged_movement() -> Scenario {
     lasting(scenario, 20, Expectation { children: 1, refuted: 1, ..answered(0) })
 }
 
-/// The same under SHISA; no Linux kernel issues MIGRATE by itself.
+/// The same under SHISA. On a real Linux kernel its daemon does what the KAME kernel does by itself, and the agents hear it on PF_KEY alone.
 fn shisa(name: &'static str, tells: Rebound, like: fn() -> Scenario) -> Scenario {
     let sentence = match tells {
         Rebound::Migrate => {
@@ -325,8 +325,7 @@ fn shisa(name: &'static str, tells: Rebound, like: fn() -> Scenario) -> Scenario
             "Under SHISA with use_migrate=0: new tunnel end points come as changed policies, and nothing on return home."
         }
     };
-    let runs_on = RunsOn::SimulatorOnly("only a KAME kernel moves tunnels by itself and keeps silent on return home");
-    Scenario { name, sentence, runs_on, personality: Personality::Shisa(tells), ..like() }
+    Scenario { name, sentence, pf_key: &["mn", HA], personality: Personality::Shisa(tells), ..like() }
 }
 
 fn shisa_transport() -> Scenario {
@@ -381,8 +380,7 @@ fn home_larval() -> Scenario {
 fn home_loss() -> Scenario {
     let sentence = "Binding updates and acknowledgements are lost on the foreign links between two returns home.";
     let conditions = Conditions { loss: 300, ..Conditions::GOOD };
-    let runs_on = RunsOn::SimulatorOnly("what two minutes of losses show on a real kernel, `loss` shows");
-    let scenario = Scenario { conditions, runs_on, ..Scenario::new("home-loss", sentence) };
+    let scenario = Scenario { conditions, ..Scenario::new("home-loss", sentence) };
     let scenario = scenario
         .then(5_000, ping(PingTarget::HomeAgent))
         .then(40_000, go(Link::Home))
@@ -397,7 +395,6 @@ fn manual_keying() -> Scenario {
     let sentence = "SAs keyed by hand for binding and payload: kept over movement and return home, and not one IKE message.";
     let scenario = Scenario {
         by_hand: true,
-        runs_on: RunsOn::SimulatorOnly("the real runner writes profiles, and profiles have no keys by hand"),
         ..Scenario::new("manual-keying", sentence)
     };
     let scenario = scenario
@@ -413,7 +410,6 @@ fn nemo() -> Scenario {
     let sentence = "A network moves with its router (RFC 3963): its packets pass the payload tunnel under SAs of their own, both ways.";
     let scenario = Scenario {
         networks: true,
-        runs_on: RunsOn::SimulatorOnly("the real runner's mobile nodes have no network behind them"),
         ..Scenario::new("nemo", sentence)
     };
     let scenario = scenario
@@ -431,7 +427,7 @@ fn payload_classes() -> Scenario {
     let scenario = Scenario {
         protect: Protected::ALL.to_vec(),
         home_test: true,
-        runs_on: RunsOn::SimulatorOnly("mip6d refuses return routability beside payload, and Linux misreads ICMPv6 types behind an option"),
+        runs_on: RunsOn::NotOnNewer,
         ..Scenario::new("payload-classes", sentence)
     };
     let scenario = scenario.then(6_000, ping(PingTarget::HomeAgent)).then(10_000, go(Link::F2)).then(16_000, go(Link::F3));

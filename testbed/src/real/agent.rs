@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use serde_json::Value;
 use watari_policies::profile::{BindingSelector, Protected, Reqids};
 use watari_policies::{KeyMobility, Lifetime, Secret};
 use watari_sim::scenario::{HA, HOME_AGENT, MobilePlan, Scenario};
 
+use super::by_hand;
 use crate::uml::guest::{Guest, tool};
 use crate::uml::hosts::{Daemon, Namespace};
 use crate::uml::{Context, Failure, Result, output_of};
@@ -159,6 +161,12 @@ fn terms(scenario: &Scenario, binding: BindingSelector) -> String {
     text + &lifetime("ike_lifetime", &scenario.ike_lifetime) + &lifetime("child_lifetime", &scenario.child_lifetime)
 }
 
+/// The networks behind a mobile node.
+fn networks(networks: &[IpNet]) -> String {
+    let all = networks.iter().map(|network| format!("\"{network}\"")).collect::<Vec<_>>().join(", ");
+    if all.is_empty() { all } else { format!("networks = [{all}]\n") }
+}
+
 fn secret(scenario: &Scenario, plan: &MobilePlan) -> String {
     let secrets = scenario.secrets();
     let own = secrets.get(&watari_policies::SecretId(u32::from(plan.number))).map(Secret::expose).unwrap_or_default();
@@ -177,24 +185,26 @@ fn movements(scenario: &Scenario, home_agent: bool) -> String {
     if home_agent && settings.key_mobility == KeyMobility::Observe {
         text += &format!("daemon_echoes_k = {}\n", settings.daemon_echoes_k);
     }
-    if home_agent {
-        text += &format!("movement = \"{}\"\n", settings.source.name());
-    }
-    text
+    let source = if home_agent { settings.source } else { scenario.node_source() };
+    text + &format!("movement = \"{}\"\n", source.name())
 }
 
 /// The configuration file of a mobile node.
 pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> String {
-    let protect = scenario.mobile_signalling(plan).agreement.protect;
+    if scenario.by_hand {
+        return by_hand::configuration(scenario, plan.name, scenario.mobile_config(plan));
+    }
+    let agreement = scenario.mobile_signalling(plan).agreement;
     format!(
         "{}[mobile_node]\nhome_address = \"{}\"\nhome_agent = \"{HOME_AGENT}\"\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
-         psk = \"{}\"\nliveness = \"{}\"\n{}{}{}",
+         psk = \"{}\"\nliveness = \"{}\"\n{}{}{}{}",
         backend(scenario, plan.name),
         plan.home_address(),
         plan.name,
         secret(scenario, plan),
         millis(scenario.liveness),
-        reqids(&protect),
+        reqids(&agreement.protect),
+        networks(&agreement.networks),
         terms(scenario, scenario.binding),
         movements(scenario, false),
     )
@@ -202,6 +212,9 @@ pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> St
 
 /// The configuration file of the home agent.
 pub(super) fn home_configuration(scenario: &Scenario) -> String {
+    if scenario.by_hand {
+        return by_hand::configuration(scenario, HA, scenario.home_config());
+    }
     let binding = scenario.peer_binding.unwrap_or(scenario.binding);
     let mut text = format!(
         "{}[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"{HA}.example\"\n{}{}",
@@ -211,12 +224,13 @@ pub(super) fn home_configuration(scenario: &Scenario) -> String {
     );
     for (plan, agreement) in scenario.mobile_nodes.iter().zip(scenario.home_signalling().agreements) {
         text += &format!(
-            "\n[[home_agent.mobile_node]]\nname = \"{}\"\nhome_address = \"{}\"\nidentity = \"{}.example\"\npsk = \"{}\"\n{}",
+            "\n[[home_agent.mobile_node]]\nname = \"{}\"\nhome_address = \"{}\"\nidentity = \"{}.example\"\npsk = \"{}\"\n{}{}",
             plan.name,
             plan.home_address(),
             plan.name,
             secret(scenario, plan),
-            reqids(&agreement.protect)
+            reqids(&agreement.protect),
+            networks(&agreement.networks),
         );
     }
     text

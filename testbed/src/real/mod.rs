@@ -4,9 +4,12 @@
 pub(crate) mod acts;
 mod agent;
 pub(crate) mod backend;
+mod by_hand;
 pub(crate) mod conformance;
 pub(crate) mod control;
 mod facts;
+mod judgement;
+mod kame;
 pub(crate) mod kernel;
 mod network;
 mod ping;

@@ -17,6 +17,8 @@ const ROUTER: &str = "rt";
 pub(super) const INTERFACE: &str = "eth0";
 /// Where a mobile node keeps its home address while it is away.
 const TUNNEL: &str = "ip6tnl1";
+/// Interface of a mobile node to the network behind it.
+const INNER: &str = "lan0";
 /// Link-layer address of whoever is the router of a link.
 const ROUTER_LINK_ADDRESS: &str = "02:00:00:00:00:fe";
 
@@ -53,11 +55,18 @@ fn interface(name: &str, link: Link, address: &str) -> InterfacePlan {
     }
 }
 
-fn topology() -> Topology {
+fn topology(scenario: &Scenario) -> Topology {
     let core_router = prefixed(Link::Core, "fe");
     let core_home_agent = prefixed(Link::Core, "1");
     let to_home = format!("{} via {core_home_agent}", Link::Home.prefix());
     let foreign = [Link::F1, Link::F2, Link::F3];
+    let mut home_routes = vec![format!("default via {core_router}")];
+    let mut core_routes = vec![to_home];
+    // Whatever is behind a mobile node is behind its home address, wherever the node is.
+    for plan in scenario.mobile_nodes.iter().filter(|_| scenario.networks) {
+        home_routes.push(format!("{} via {}", plan.network(), plan.home_address()));
+        core_routes.push(format!("{} via {core_home_agent}", plan.network()));
+    }
     let mut router = vec![interface(INTERFACE, Link::Core, &core_router)];
     router.extend(foreign.iter().zip(1..).map(|(link, number)| interface(&format!("eth{number}"), *link, &gateway(*link))));
     Topology {
@@ -70,13 +79,13 @@ fn topology() -> Topology {
                     interface(INTERFACE, Link::Home, &HOME_AGENT.to_string()),
                     interface("eth1", Link::Core, &core_home_agent),
                 ],
-                routes: vec![format!("default via {core_router}")],
+                routes: home_routes,
             },
-            HostPlan { name: ROUTER.into(), router: true, interfaces: router, routes: vec![to_home.clone()] },
+            HostPlan { name: ROUTER.into(), router: true, interfaces: router, routes: core_routes.clone() },
             HostPlan {
                 name: CN.into(),
                 interfaces: vec![interface(INTERFACE, Link::Core, &CORRESPONDENT.to_string())],
-                routes: vec![format!("default via {core_router}"), to_home],
+                routes: std::iter::once(format!("default via {core_router}")).chain(core_routes).collect(),
                 ..HostPlan::default()
             },
         ],
@@ -86,7 +95,7 @@ fn topology() -> Topology {
 impl<'a> Network<'a> {
     /// Builds everything but the mobile nodes' places.
     pub(super) fn build(guest: &'a Guest, scenario: &Scenario) -> Result<Self> {
-        topology().build(guest)?;
+        topology(scenario).build(guest)?;
         let home_agent = guest.namespace(HA)?;
         let router = guest.namespace(ROUTER)?;
         // Mobile nodes know their routers from advertisements, link-layer address included: mip6d's block policies would stop discovery.
@@ -113,7 +122,7 @@ impl<'a> Network<'a> {
     }
 
     /// Makes a mobile node, nowhere yet. Its home address exists from the start, on the tunnel interface.
-    pub(super) fn mobile_node(&self, plan: &MobilePlan) -> Result<Namespace> {
+    pub(super) fn mobile_node(&self, scenario: &Scenario, plan: &MobilePlan) -> Result<Namespace> {
         let node = self.guest.namespace(plan.name)?;
         self.guest.attach(&node, INTERFACE, None)?;
         // The kernel's own autoconfiguration would only add addresses and routes that no scenario knows.
@@ -123,6 +132,10 @@ impl<'a> Network<'a> {
              addr add {}/128 dev {TUNNEL} nodad home\n",
             plan.home_address()
         ))?;
+        if scenario.networks {
+            let inner = plan.network_address();
+            node.ip_batch(&format!("link add {INNER} type veth peer name {INNER}p\nlink set {INNER} up\naddr add {inner}/64 dev {INNER} nodad\n"))?;
+        }
         Ok(node)
     }
 

@@ -6,12 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{SockAddr, Socket};
-use watari_kernel::mirror::{Packet, Upper};
+use watari_kernel::mirror::{Packet, Rebound, Upper};
 use watari_mip6::Message;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 use watari_sim::signalling::{HomeAddressAt, Input, Node, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, SignalEvent};
 use watari_sys::{MobilityMessage, MobilitySend, MobilitySocket};
 
+use super::kame::Kame;
 use super::kernel::{ENOENT, ESRCH, Kernel};
 use super::network::{INTERFACE, Network};
 use super::ping::icmp_socket;
@@ -37,6 +38,7 @@ pub(super) struct Signalling {
     node: Node,
     home_address: Option<IpAddr>,
     kernel: Kernel,
+    kame: Kame,
     mobility: MobilitySocket,
     discovery: Socket,
     deadline: Option<Duration>,
@@ -47,7 +49,7 @@ impl Signalling {
     pub(super) fn new(host: &Namespace, node: Node, home_address: Option<IpAddr>) -> Result<Self> {
         let open = || -> Result<_> { Ok((Kernel::open()?, MobilitySocket::open().context("raw MH socket")?, icmp_socket(None)?)) };
         let (kernel, mobility, discovery) = host.enter(open)??;
-        Ok(Self { host: host.clone(), node, home_address, kernel, mobility, discovery, deadline: None })
+        Ok(Self { host: host.clone(), node, home_address, kernel, kame: Kame::default(), mobility, discovery, deadline: None })
     }
 
     /// Tells the node something.
@@ -119,8 +121,16 @@ impl Signalling {
                     }
                     errno
                 }
-                // Only a KAME kernel does these, and there is none among the real ones.
-                Output::Rebind(..) | Output::SetAside(_) | Output::PutBack(_) => 0,
+                Output::Rebind(request, tells) => {
+                    let at = unix_micros();
+                    let errno = self.kame.rebind(&mut self.kernel, &request, tells)?;
+                    if errno == 0 && tells == Rebound::Migrate {
+                        news.push(News::Migrated { at });
+                    }
+                    errno
+                }
+                Output::SetAside(policy) => self.kame.set_aside(&mut self.kernel, policy)?,
+                Output::PutBack(policy) => self.kame.put_back(&mut self.kernel, policy)?,
                 Output::SetPolicy(policy) => self.kernel.set_policy(&policy)?,
                 Output::DeletePolicy { selector, direction, kind } => match self.kernel.delete_policy(&selector, direction, kind)? {
                     ENOENT => 0,

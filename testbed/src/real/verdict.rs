@@ -14,9 +14,11 @@ use crate::judge::clear::Protected as Demand;
 use crate::judge::pcap::{Capture, Kind};
 use crate::uml::{Context, Result};
 
-/// Octet of the exchange type and of the flags, the exchange IKE_SA_INIT, and the flag of a response (RFC 7296 3.1).
+/// Octet of the exchange type and of the flags, two exchanges, the message id, and the flag of a response (RFC 7296 3.1).
 const EXCHANGE: usize = 18;
 const INIT: u8 = 34;
+const CREATE_CHILD: u8 = 36;
+const MESSAGE_ID: usize = 20;
 const RESPONSE: u8 = 0x20;
 
 /// One IKE_SA_INIT request and its repeats.
@@ -70,6 +72,17 @@ impl Captures {
         attempts
     }
 
+    /// Requests for a child SA or a rekey on any link, repeats not counted.
+    fn creations(&self) -> usize {
+        let requests = self.0.iter().flat_map(|(_, capture)| capture.ike_messages()).filter_map(|(_, message)| {
+            let (exchange, flags) = (*message.get(EXCHANGE)?, *message.get(EXCHANGE + 1)?);
+            let number: [u8; 4] = *message.get(MESSAGE_ID..)?.first_chunk()?;
+            let spi: [u8; 8] = *message.first_chunk()?;
+            (exchange == CREATE_CHILD && flags & RESPONSE == 0).then_some((spi, flags, number))
+        });
+        requests.collect::<BTreeSet<_>>().len()
+    }
+
     /// Packets in clear that had to be protected, in words.
     fn in_clear(&self, scenario: &Scenario) -> Vec<String> {
         let protects = |what| scenario.protect.contains(&what);
@@ -87,6 +100,8 @@ impl Captures {
         }
         if protects(Protected::Payload) {
             foreign.payload_addresses = scenario.mobile_nodes.iter().map(MobilePlan::home_address).collect();
+            let behind = scenario.mobile_nodes.iter().filter(|_| scenario.networks).map(MobilePlan::network_address);
+            foreign.payload_addresses.extend(behind);
         }
         let mut found = Vec::new();
         for (link, capture) in &self.0 {
@@ -180,6 +195,13 @@ pub(super) fn report(scenario: &Scenario, backend: &str, seed: u64, facts: &Fact
     let mut reasons = facts.troubles.clone();
     reasons.extend(facts.differences.iter().cloned());
     reasons.extend(clear.into_iter().take(10));
+    // When the last SA was made depends on the machine; that each was made once, and none again, does not.
+    if scenario.expect.quiet_after.is_some() {
+        let (made, wanted) = (number(captures.creations()), scenario.expect.children.saturating_sub(1) * scenario.expect.ike_sa_init);
+        if made != wanted {
+            reasons.push(format!("{made} CREATE_CHILD_SA requests, {wanted} expected: IKE was to exchange nothing but liveness"));
+        }
+    }
     compare((scenario, cut_off), &report, facts, captures.packets_under(&facts.update_spis), &mut reasons);
     report.passed = reasons.is_empty();
     report.reasons = reasons;

@@ -1,0 +1,60 @@
+//! What the agents' logs and statuses say of movements, compared with what the scenario expects; inside the guest, while they run.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use watari_sim::signalling::Personality;
+
+use super::run::Runner;
+use crate::uml::Result;
+
+impl Runner<'_> {
+    /// Compares the movements that agents did not believe, and that were refuted, with what is expected; and where IKE SAs are after that.
+    pub(super) fn judge_doubts(&mut self) -> Result<()> {
+        let expected = u64::from(self.scenario.expect.refuted);
+        let logs: Vec<_> = self.hosts.iter().flat_map(|host| host.agent.log()).collect();
+        for code in ["IKE-V01", "IKE-V02"] {
+            let seen = logs.iter().filter(|line| line.get("code").and_then(serde_json::Value::as_str) == Some(code)).count() as u64;
+            if seen != expected {
+                self.facts.differences.push(format!("{code} was logged {seen} times, {expected} expected"));
+            }
+        }
+        if expected == 0 {
+            return Ok(());
+        }
+        let mut paths = Vec::new();
+        for host in &self.hosts {
+            paths.push(ike_paths(&host.agent.status()?));
+        }
+        let Some((home, nodes)) = paths.split_first() else { return Ok(()) };
+        for (spis, (local, remote)) in nodes.iter().flatten() {
+            if home.get(spis) != Some(&(remote.clone(), local.clone())) {
+                self.facts.differences.push(format!("IKE SA {local} - {remote} is at {:?} on the home agent", home.get(spis)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Under SHISA an agent hears of movements on PF_KEY, or not at all.
+    pub(super) fn judge_sockets(&mut self) {
+        if self.scenario.personality == Personality::Mip6d {
+            return;
+        }
+        let word = |line: &Value, key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        for host in &self.hosts {
+            let heard = host.agent.log().into_iter().filter(|line| word(line, "msg") == "moved").map(|line| word(&line, "heard_on"));
+            if let Some(other) = heard.into_iter().find(|socket| socket != "PfKey") {
+                self.facts.differences.push(format!("{}: a movement was heard on {other}", host.space.name));
+            }
+        }
+    }
+}
+
+/// Both ends of every IKE SA of an agent, by its SPIs.
+fn ike_paths(status: &serde_json::Value) -> BTreeMap<String, (String, String)> {
+    let rows = |value: &serde_json::Value, key: &str| value.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let sas = rows(status, "remotes").iter().flat_map(|remote| rows(remote, "ike_sas")).collect::<Vec<_>>();
+    let word = |ike: &serde_json::Value, key: &str| ike.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let path = |ike| (word(ike, "initiator_spi") + &word(ike, "responder_spi"), (word(ike, "local"), word(ike, "remote")));
+    sas.iter().map(path).collect()
+}
