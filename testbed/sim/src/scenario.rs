@@ -276,7 +276,8 @@ pub struct Expectation {
     pub children: u32,
     /// Whether child SAs may go without successor for a while (a host that restarts loses them).
     pub may_lose_sas: bool,
-    /// Most pings that may be lost for want of a key on a real kernel. In the simulator none may: without loss every ping is answered
+    /// Most pings that may be lost for want of a key on a real kernel. In the simulator none may but those that ask for SAs given up
+    /// at home (`dormant`): without loss every ping is answered
     /// that was sent with binding and keys, with loss as many as chance leaves.
     pub lost_for_key: u32,
     /// Least pings that must be answered; where links lose packets only a real kernel is held to it.
@@ -289,8 +290,10 @@ pub struct Expectation {
     pub prefix_advertisements: u32,
     /// Returns home too short for the Mobile IPv6 daemon to see.
     pub unseen_returns: usize,
-    /// From this time on nothing but liveness may be exchanged by IKE, in the simulator.
+    /// From this time on nothing but liveness may be exchanged by IKE, in the simulator; a real machine takes its time.
     pub quiet_after: Option<Duration>,
+    /// CREATE_CHILD_SA requests in all, repeats not counted: nothing is made twice.
+    pub creations: Option<u32>,
     /// Movements that the home agent must not believe, and that the mobile node's answer refutes; IKE is then still where the node is.
     pub refuted: u32,
 }
@@ -309,6 +312,7 @@ impl Expectation {
         prefix_advertisements: 0,
         refuted: 0,
         quiet_after: None,
+        creations: None,
         unseen_returns: 0,
     };
 }
@@ -365,6 +369,8 @@ pub struct Scenario {
     pub ike_lifetime: Lifetime,
     /// Lifetime of child SAs.
     pub child_lifetime: Lifetime,
+    /// How long tunnel SAs are kept at home; none for as long as they live.
+    pub dormant: Option<Duration>,
     /// Lifetime of a binding.
     pub binding_lifetime: Duration,
     /// What the agents believe of movements.
@@ -407,6 +413,7 @@ impl Scenario {
             dad: Duration::from_millis(1900),
             ike_lifetime: Lifetime::of(Duration::from_secs(4 * 3600)),
             child_lifetime: Lifetime::of(Duration::from_secs(3600)),
+            dormant: None,
             binding_lifetime: Duration::from_secs(60),
             movements: Movements::default(),
             daemons_move_keys: (true, true),
@@ -452,6 +459,7 @@ impl Scenario {
             esp,
             ike_lifetime: self.ike_lifetime,
             child_lifetime: self.child_lifetime,
+            dormant: self.dormant,
             movements: self.movements,
             ..Terms::default()
         }

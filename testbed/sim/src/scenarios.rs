@@ -49,6 +49,7 @@ pub fn all() -> Vec<Scenario> {
         shisa("shisa-no-migrate", Rebound::PolicyUpdate, roam),
         shisa_transport(),
         home_and_away(),
+        dormant(),
         home_dad(),
         home_larval(),
         home_loss(),
@@ -83,6 +84,11 @@ fn lasting(scenario: Scenario, seconds: u64, expect: Expectation) -> Scenario {
 const fn answered(answered: u32) -> Expectation {
     let usual = Expectation::USUAL;
     Expectation { answered, ..usual }
+}
+
+/// So many CREATE_CHILD_SA exchanges soon after the start, and afterwards nothing but liveness.
+const fn quiet(creations: u32, at_least: u32) -> Expectation {
+    Expectation { quiet_after: Some(Duration::from_secs(8)), creations: Some(creations), ..answered(at_least) }
 }
 
 fn register_away() -> Scenario {
@@ -332,7 +338,7 @@ fn shisa_transport() -> Scenario {
     fn like() -> Scenario {
         let scenario = Scenario { protect: vec![Protected::Binding], ..Scenario::new("", "") };
         let scenario = scenario.then(10_000, go(Link::F2)).then(16_000, go(Link::Home)).then(22_000, go(Link::F3));
-        lasting(scenario, 30, Expectation { children: 1, quiet_after: Some(Duration::from_secs(8)), ..answered(0) })
+        lasting(scenario, 30, Expectation { children: 1, ..quiet(0, 0) })
     }
     let sentence = "Under SHISA without payload tunnel nothing is ever told: IKE on the mobile node follows the node's own addresses.";
     Scenario { sentence, ..shisa("shisa-transport", Rebound::Migrate, like) }
@@ -346,7 +352,21 @@ fn home_and_away() -> Scenario {
         .then(16_000, go(Link::F1))
         .then(22_000, go(Link::Home))
         .then(28_000, go(Link::F2));
-    lasting(scenario, 36, Expectation { quiet_after: Some(Duration::from_secs(8)), ..answered(150) })
+    lasting(scenario, 36, quiet(1, 150))
+}
+
+fn dormant() -> Scenario {
+    let sentence =
+        "Tunnel SAs rest at home for a set time: a short stay finds them again, a long one has them deleted at both ends and made anew.";
+    let scenario = Scenario { dormant: Some(Duration::from_secs(8)), ..Scenario::new("dormant", sentence) }
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(10_000, go(Link::Home))
+        .then(13_000, go(Link::F2))
+        .then(19_000, go(Link::Home))
+        .then(34_000, go(Link::F1));
+    // The first packets away from home for the second time ask for the new pair.
+    let expect = Expectation { creations: Some(2), may_lose_sas: true, lost_for_key: 3, ..answered(200) };
+    lasting(scenario, 42, expect)
 }
 
 fn home_dad() -> Scenario {
@@ -358,7 +378,7 @@ fn home_dad() -> Scenario {
         .then(11_000, go(Link::F2))
         .then(17_000, go(Link::Home))
         .then(17_600, go(Link::F3));
-    lasting(scenario, 25, Expectation { quiet_after: Some(Duration::from_secs(8)), unseen_returns: 1, ..answered(80) })
+    lasting(scenario, 25, Expectation { unseen_returns: 1, ..quiet(1, 80) })
 }
 
 /// SHISA looks at an address when duplicate address detection is over: it sees neither return.
@@ -393,25 +413,19 @@ fn home_loss() -> Scenario {
 
 fn manual_keying() -> Scenario {
     let sentence = "SAs keyed by hand for binding and payload: kept over movement and return home, and not one IKE message.";
-    let scenario = Scenario {
-        by_hand: true,
-        ..Scenario::new("manual-keying", sentence)
-    };
+    let scenario = Scenario { by_hand: true, ..Scenario::new("manual-keying", sentence) };
     let scenario = scenario
         .then(5_000, ping(PingTarget::HomeAgent))
         .then(6_050, ping(PingTarget::Correspondent))
         .then(10_000, go(Link::F2))
         .then(16_000, go(Link::Home))
         .then(22_000, go(Link::F1));
-    lasting(scenario, 30, Expectation { ike_sa_init: 0, quiet_after: Some(Duration::ZERO), ..answered(250) })
+    lasting(scenario, 30, Expectation { ike_sa_init: 0, quiet_after: Some(Duration::ZERO), ..quiet(0, 250) })
 }
 
 fn nemo() -> Scenario {
     let sentence = "A network moves with its router (RFC 3963): its packets pass the payload tunnel under SAs of their own, both ways.";
-    let scenario = Scenario {
-        networks: true,
-        ..Scenario::new("nemo", sentence)
-    };
+    let scenario = Scenario { networks: true, ..Scenario::new("nemo", sentence) };
     let scenario = scenario
         .then(5_000, ping(PingTarget::FromNetwork))
         .then(5_000, ping(PingTarget::Correspondent))

@@ -158,6 +158,7 @@ fn terms(scenario: &Scenario, binding: BindingSelector) -> String {
         text += &format!("binding_selector = \"{}\"\n", word(binding));
     }
     text += &format!("ike = [\"aes128gcm16-prfsha256-x25519\"]\nesp = [\"{}\"]\n", scenario.esp());
+    text += &scenario.dormant.map_or_else(String::new, |time| format!("dormant = \"{}\"\n", millis(time)));
     text + &lifetime("ike_lifetime", &scenario.ike_lifetime) + &lifetime("child_lifetime", &scenario.child_lifetime)
 }
 
@@ -266,9 +267,14 @@ mod tests {
     type Peer = (String, Lifetime, Option<Duration>, Movements);
 
     /// What decides behaviour; source lines differ between a file and a program.
-    fn essence(config: Config) -> (Vec<Policy>, Vec<Peer>) {
+    fn essence(config: Config) -> (Vec<Policy>, Vec<Option<Duration>>, Vec<Peer>) {
+        let dormant = config.ipsecs.iter().map(|ipsec| ipsec.dormant).collect();
         let policies = config.policies.into_iter().map(|policy| Policy { line: 0, ..policy }).collect();
-        (policies, config.remotes.into_iter().map(|remote| (remote.name, remote.lifetime, remote.liveness, remote.movements)).collect())
+        (
+            policies,
+            dormant,
+            config.remotes.into_iter().map(|remote| (remote.name, remote.lifetime, remote.liveness, remote.movements)).collect(),
+        )
     }
 
     #[test]

@@ -95,12 +95,7 @@ fn screens(policy: &PolicyEntry) -> impl Iterator<Item = PolicyEntry> + use<> {
     let selector = policy.selector;
     let selectors = halves(selector.src).into_iter().flat_map(move |src| halves(selector.dst).into_iter().map(move |dst| (src, dst)));
     let (templates, index) = (Vec::<Template>::new(), PolicyIndex(0));
-    let bypass = PolicyEntry {
-        action: PolicyAction::Allow,
-        templates,
-        index,
-        priority: policy.priority.saturating_sub(1),
-        ..policy.clone()
-    };
+    let bypass =
+        PolicyEntry { action: PolicyAction::Allow, templates, index, priority: policy.priority.saturating_sub(1), ..policy.clone() };
     selectors.map(move |(src, dst)| PolicyEntry { selector: Selector { src, dst, ..selector }, ..bypass.clone() })
 }

@@ -134,7 +134,9 @@ impl<'a> Network<'a> {
         ))?;
         if scenario.networks {
             let inner = plan.network_address();
-            node.ip_batch(&format!("link add {INNER} type veth peer name {INNER}p\nlink set {INNER} up\naddr add {inner}/64 dev {INNER} nodad\n"))?;
+            node.ip_batch(&format!(
+                "link add {INNER} type veth peer name {INNER}p\nlink set {INNER} up\naddr add {inner}/64 dev {INNER} nodad\n"
+            ))?;
         }
         Ok(node)
     }

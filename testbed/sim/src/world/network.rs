@@ -12,7 +12,7 @@ use watari_sa::{Datagram, Path, Transmit, Undeliverable};
 use super::attempts;
 use super::host::Role;
 use super::{Event, IkeDatagram, World};
-use crate::scenario::{Conditions, Link};
+use crate::scenario::{Conditions, Exchange, Link};
 use crate::signalling::{Input as Signal, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION};
 use crate::timeline::Happening;
 
@@ -252,4 +252,12 @@ pub(super) fn exchange_of(octets: &[u8], port: u16) -> Option<(u8, bool)> {
     let marker = if port == 4500 { 4 } else { 0 };
     let header = octets.get(marker..)?;
     Some((*header.get(18)?, header.get(19)? & 0x20 != 0))
+}
+
+/// What tells a CREATE_CHILD_SA request from every other: SPI of the initiator, who asks, and the message id.
+pub(super) fn creation_of(octets: &[u8], port: u16) -> Option<([u8; 8], u8, [u8; 4])> {
+    let marker = if port == 4500 { 4 } else { 0 };
+    let header = octets.get(marker..)?;
+    let request = exchange_of(octets, port) == Some((Exchange::CreateChild.number(), false));
+    request.then_some((*header.first_chunk()?, *header.get(19)?, *header.get(20..)?.first_chunk()?))
 }

@@ -129,6 +129,7 @@ impl World<'_> {
         }
         reasons.extend(self.left_behind());
         reasons.extend(self.not_quiet());
+        reasons.extend(self.miscreated());
         reasons.extend(self.judge_doubts());
         for node in 0..self.hosts.len() {
             reasons.extend(self.judge_pings(node));
@@ -157,6 +158,14 @@ impl World<'_> {
         let begins = |datagram: &&super::IkeDatagram| matches!(exchange(datagram), Some((34..=36, false)));
         let noise = self.datagrams.iter().filter(|datagram| datagram.at > after).find(begins)?;
         Some(format!("exchange {:?} from {} at {:?}, nothing but liveness expected after {after:?}", exchange(noise), noise.src, noise.at))
+    }
+
+    /// CREATE_CHILD_SA requests other than those expected, repeats not counted.
+    fn miscreated(&self) -> Option<String> {
+        let expected = self.scenario.expect.creations?;
+        let requests = self.datagrams.iter().filter_map(|datagram| super::network::creation_of(&datagram.octets, datagram.src.port()));
+        let made = requests.collect::<BTreeSet<_>>().len();
+        (u32::try_from(made) != Ok(expected)).then(|| format!("{made} CREATE_CHILD_SA requests, {expected} expected"))
     }
 
     /// Differences between an agent's records and its kernel, both ways.
