@@ -5,10 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use watari_sim::fleet;
-
 use crate::run::BackendName;
-use crate::{bench, fuzz, interop, real, run, uml};
+use crate::{bench, fuzz, interop, real, run, scale as fleet, uml};
 
 /// How a stage ended.
 enum Outcome {
@@ -35,7 +33,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "FreeBSD: cargo check", run: freebsd },
     Stage { name: "unit", run: |_| cargo(&["test", "--workspace", "--locked"]) },
     Stage { name: "simulation", run: simulation },
-    Stage { name: "scale", run: scale },
+    Stage { name: "scale", run: |depth| scale(depth, BackendName::Sim) },
     Stage { name: "fuzz", run: |depth| verdict(fuzz::run(if depth.long { 300 } else { 3 }, 1), "no input did harm") },
     Stage { name: "real kernel: smoke", run: smoke },
     Stage { name: "real kernel: acts", run: |_| verdict(real::acts(), "mirror and Linux agree on every act") },
@@ -43,6 +41,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "real kernel: back end", run: |_| verdict(real::back_end(), "requests and events mean on Linux what they say") },
     Stage { name: "real kernel: control", run: |_| verdict(real::control(), "watari does on live daemons what it says") },
     Stage { name: "real kernel: scenarios", run: |_| scenarios(BackendName::Uml) },
+    Stage { name: "real kernel: scale", run: |depth| scale(depth, BackendName::Uml) },
     Stage { name: "real kernel 6.12: scenarios", run: newer_kernel },
     Stage { name: "peers: strongSwan", run: |_| verdict(interop::run("strongswan", None), "every case passed") },
 ];
@@ -149,13 +148,10 @@ fn simulation(depth: &Depth) -> Outcome {
 }
 
 /// Mobile nodes of one home agent that all move within a minute.
-fn scale(depth: &Depth) -> Outcome {
-    let nodes = if depth.long { 10_000 } else { 1_000 };
-    match fleet::run(fleet::Plan { nodes, seed: 1, within: Duration::from_secs(60), loss: 10, ike_lifetime: 14_400 }) {
-        Ok(outcome) if outcome.is_sound(nodes) => {
-            Outcome::Passed(format!("{nodes} nodes moved, {} handshakes, {} SA pairs, none lost", outcome.handshakes, outcome.pairs))
-        }
-        Ok(outcome) => Outcome::Failed(format!("{outcome:?}")),
+fn scale(depth: &Depth, backend: BackendName) -> Outcome {
+    match fleet::of(depth.long).run(backend, 1) {
+        Ok(outcome) if outcome.passed => Outcome::Passed(outcome.words),
+        Ok(outcome) => Outcome::Failed(outcome.words),
         Err(why) => Outcome::Failed(why),
     }
 }

@@ -13,6 +13,7 @@ pub(crate) fn task(guest: &Guest) -> Result<i32> {
         real::control::TASK => real::control::in_guest(guest),
         real::control::KERNEL_TASK => real::control::kernel_in_guest(guest),
         real::backend::TASK => real::backend::in_guest(guest),
+        real::scale::TASK => real::scale::in_guest(guest),
         real::run::TASK => real::run::in_guest(guest),
         name if name.starts_with("interop") => interop::in_guest(guest),
         other => Err(Failure(format!("no task `{other}`"))),

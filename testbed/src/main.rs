@@ -11,6 +11,7 @@ mod interop;
 mod judge;
 mod real;
 mod run;
+mod scale;
 mod uml;
 
 use std::process::ExitCode;

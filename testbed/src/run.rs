@@ -11,8 +11,8 @@ use watari_sim::scenario::RunsOn;
 use watari_sim::timeline::{Happening, Line};
 use watari_sim::{Report, Scenario, Setting, World, scenarios};
 
-use crate::real;
 use crate::uml::boot::Kernel;
+use crate::{real, scale};
 
 /// How much of what happened is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,8 @@ impl FromStr for BackendName {
 }
 
 impl BackendName {
-    fn kernel(self) -> Option<Kernel> {
+    /// The kernel it boots; none for the simulator.
+    pub(crate) fn kernel(self) -> Option<Kernel> {
         match self {
             Self::Sim => None,
             Self::Uml => Some(Kernel::Debian61),
@@ -81,7 +82,8 @@ impl BackendName {
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// Its name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sim => "sim",
             Self::Uml => "uml",
@@ -92,16 +94,16 @@ impl BackendName {
 
 /// Prints the scenarios.
 pub(crate) fn list(as_json: bool) -> Result<bool, String> {
-    for scenario in scenarios::all() {
-        let backends: Vec<&str> = [BackendName::Sim, BackendName::Uml, BackendName::Uml612]
-            .into_iter()
-            .filter(|backend| backend.suits(&scenario))
-            .map(BackendName::name)
-            .collect();
+    let every = [BackendName::Sim, BackendName::Uml, BackendName::Uml612];
+    let scenarios = scenarios::all();
+    let of_scenario = |scenario: &Scenario| every.into_iter().filter(|backend| backend.suits(scenario)).collect::<Vec<_>>();
+    let scenarios = scenarios.iter().map(|scenario| (scenario.name, of_scenario(scenario), scenario.sentence));
+    for (name, backends, sentence) in scenarios.chain(scale::RUNS.iter().map(|run| (run.name, every.to_vec(), run.sentence))) {
+        let backends: Vec<&str> = backends.into_iter().map(BackendName::name).collect();
         if as_json {
-            println!("{}", json!({ "name": scenario.name, "backends": backends, "sentence": scenario.sentence }));
+            println!("{}", json!({ "name": name, "backends": backends, "sentence": sentence }));
         } else {
-            println!("{:<34} {:<18} {}", scenario.name, backends.join(" "), scenario.sentence);
+            println!("{name:<34} {:<18} {sentence}", backends.join(" "));
         }
     }
     Ok(true)
@@ -118,6 +120,9 @@ pub(crate) fn named(name: &str) -> Result<Scenario, String> {
 
 /// Runs one scenario and prints what it came to.
 pub(crate) fn one(name: &str, backend: BackendName, seed: u64, as_json: bool, timeline: Timeline) -> Result<bool, String> {
+    if let Some(run) = scale::named(name) {
+        return scale::one(run, backend, seed, as_json);
+    }
     let scenario = named(name)?;
     if !backend.suits(&scenario) {
         return Err(format!("`{name}` does not run on {}; `testbed list` shows where it does", backend.name()));

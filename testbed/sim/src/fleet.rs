@@ -1,25 +1,28 @@
 //! Many mobile nodes of one home agent in one process: real engines over in-memory kernels, a switch with delay and loss, virtual time.
 //! Lighter than `World`: the Mobile IPv6 daemons are played by hand. The same plan gives the same run.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+mod host;
+mod people;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use watari_crypto::FakeProvider;
-use watari_engine::{Agent, AgentOptions, Event, Input, Output};
-use watari_kernel::mirror::{MigrateRequest, Mirror, Model};
-use watari_kernel::{AddressEvent, AddressFlags, Backend, BackendOutput, Endpoints, KmAddress, MigrateStep, Now, PolicyEntry, SaInfo};
+use watari_engine::{Event, Input};
+use watari_kernel::{KmAddress, Now, SaInfo};
 use watari_policies::config::load;
-use watari_policies::profile::{MobileNodeProfile, Terms, mobile_node};
-use watari_policies::{Config, Direction, Identity, Installer, Lifetime, MobilityRole, Mode, Protocol, Secret, SecretId};
-use watari_sa::{Cause, Datagram, KeyingEvent, Path, work};
+use watari_policies::{Config, Mode, Secret, SecretId};
+use watari_sa::{Datagram, KeyingEvent, Path};
 
-/// The home agent.
-const HOME_AGENT: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
+pub use host::{Host, Told, is_fault, migration};
+pub use people::{HOME_AGENT, PAIRS, care_of, fixed_home, home_agent_file, name, nodes_file};
+
+/// Boot time of every host when the run begins.
+const BOOT: Duration = Duration::from_secs(1000);
 /// One way through the switch, before jitter of as much again.
 const DELAY: Duration = Duration::from_millis(20);
 /// From the mobile node's move until its binding update is accepted.
@@ -27,9 +30,6 @@ const REGISTRATION: Duration = Duration::from_millis(150);
 /// How long nodes come up one after another, and how long they have to settle before and after they move.
 const ARRIVAL: Duration = Duration::from_secs(30);
 const SETTLING: Duration = Duration::from_secs(60);
-/// SA pairs of each node: binding messages and payload.
-const PAIRS: usize = 2;
-
 /// What is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -73,24 +73,11 @@ impl Outcome {
     }
 }
 
-struct Host {
-    agent: Agent,
-    mirror: Mirror,
-    secrets: BTreeMap<SecretId, Secret>,
-    inputs: VecDeque<Input>,
-    deadline: Option<Duration>,
-    home: Option<IpAddr>,
-    care_of: IpAddr,
-    initiated: usize,
-    up: usize,
-    confirmed: usize,
-}
-
 /// What happens at a time, to a host.
 enum Happening {
     Starts,
     Moves,
-    Registers { old: IpAddr },
+    Registers { home: IpAddr, old: IpAddr },
     Arrives(Datagram),
 }
 
@@ -102,6 +89,7 @@ struct Fleet {
     queue: BTreeMap<(Duration, u64), (usize, Happening)>,
     /// Hosts by their next deadline.
     timers: BTreeSet<(Duration, usize)>,
+    deadlines: Vec<Option<Duration>>,
     at: BTreeMap<IpAddr, usize>,
     sequence: u64,
     random: ChaCha8Rng,
@@ -136,56 +124,12 @@ pub fn run(plan: Plan) -> Result<Outcome, String> {
     Ok(fleet.outcome)
 }
 
-fn name(node: u32) -> String {
-    format!("mn{node}.example")
-}
-
-fn key(node: u32) -> String {
-    format!("the key of node {node}")
-}
-
-/// The node with this number writes its own home address, or leaves it to the home agent.
-fn fixed_home(node: u32) -> Option<IpAddr> {
-    node.is_multiple_of(2).then(|| numbered(&[0x2001, 0xdb8, 1, 0, 1], node))
-}
-
-fn care_of(node: u32, link: u16) -> IpAddr {
-    numbered(&[0x2001, 0xdb8, link.saturating_add(0xf0), 0, 1], node)
-}
-
-fn numbered(front: &[u16; 5], node: u32) -> IpAddr {
-    let [a, b, c, d, e] = *front;
-    let [_, _, high, low] = node.to_be_bytes().map(u16::from);
-    let whole = high.wrapping_mul(256).wrapping_add(low);
-    let upper = u16::try_from(node >> 16).unwrap_or_default();
-    IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, 0, upper, whole))
-}
-
 /// One block and one file serve all nodes.
 fn home_agent(Plan { nodes, ike_lifetime, .. }: Plan) -> Result<(Config, BTreeMap<SecretId, Secret>), String> {
-    let text = format!(
-        "[home_agent]\naddress = \"2001:db8:1::1\"\nidentity = \"ha.example\"\nprotect = [\"binding\", \"payload\"]\n\
-                policies = \"watari\"\nhome_prefix = \"2001:db8:1::/64\"\npool = \"2001:db8:1::1:0:0/96\"\nmobile_nodes_file = \"/nodes\"\nike_lifetime = \"{ike_lifetime}s\"\n"
-    );
-    let line = |node: u32| {
-        let home = fixed_home(node).map_or_else(|| "assign".to_owned(), |home| home.to_string());
-        format!("{} {home} {}\n", name(node), key(node))
-    };
-    let file: String = (0..nodes).map(line).collect();
+    let file = nodes_file(nodes);
     let source = move |_: &str| Ok(Secret::from(file.as_bytes()));
-    let loaded = load(&text, "fleet.toml", &source).map_err(|complaints| complaints.to_string())?;
+    let loaded = load(&home_agent_file("/nodes", ike_lifetime), "fleet.toml", &source).map_err(|complaints| complaints.to_string())?;
     Ok((loaded.config, loaded.secrets))
-}
-
-fn node_config(node: u32, ike_lifetime: u64) -> Config {
-    let ike_lifetime = Lifetime::of(Duration::from_secs(ike_lifetime));
-    mobile_node(MobileNodeProfile {
-        home_address: fixed_home(node).unwrap_or(MobilityRole::UNKNOWN),
-        home_agent: HOME_AGENT,
-        identity: Identity::Fqdn(name(node)),
-        terms: Terms { installer: Installer::Us, start: true, ike_lifetime, ..MobileNodeProfile::default().terms },
-        ..MobileNodeProfile::default()
-    })
 }
 
 impl Fleet {
@@ -196,30 +140,29 @@ impl Fleet {
             hosts: Vec::new(),
             queue: BTreeMap::new(),
             timers: BTreeSet::new(),
+            deadlines: Vec::new(),
             at: BTreeMap::from([(HOME_AGENT, 0)]),
             sequence: 0,
             random: ChaCha8Rng::seed_from_u64(plan.seed),
             outcome: Outcome::default(),
         };
         let (config, secrets) = home_agent(plan)?;
-        fleet.add(config, secrets, HOME_AGENT);
+        let seed = fleet.seed();
+        fleet.hosts.push(Host::new(config, secrets, HOME_AGENT, seed, Arc::new(FakeProvider)));
         for node in 0..plan.nodes {
-            let secrets = BTreeMap::from([(SecretId(0), Secret::from(key(node).as_bytes()))]);
-            fleet.add(node_config(node, plan.ike_lifetime), secrets, care_of(node, 1));
+            let seed = fleet.seed();
+            fleet.hosts.push(Host::node(node, plan.ike_lifetime, seed, Arc::new(FakeProvider)));
         }
+        fleet.deadlines = vec![None; fleet.hosts.len()];
         fleet.address(0, HOME_AGENT, true);
         fleet.pump(0);
         Ok(fleet)
     }
 
-    fn add(&mut self, config: Config, secrets: BTreeMap<SecretId, Secret>, care_of: IpAddr) {
-        let mirror = Mirror::new(Model::default(), 0x1000);
+    fn seed(&mut self) -> [u8; 32] {
         let mut seed = [0; 32];
         self.random.fill_bytes(&mut seed);
-        let home = config.remotes.first().and_then(|remote| remote.role.home_address());
-        let agent = Agent::new(config, seed, Arc::new(FakeProvider), mirror.capabilities().clone(), AgentOptions::default());
-        let inputs = VecDeque::new();
-        self.hosts.push(Host { agent, mirror, secrets, inputs, deadline: None, home, care_of, initiated: 0, up: 0, confirmed: 0 });
+        seed
     }
 
     fn up_to(&mut self, end: usize) -> usize {
@@ -238,7 +181,7 @@ impl Fleet {
     }
 
     fn clock(&self) -> Now {
-        Now { boot: Duration::from_secs(1000).saturating_add(self.now), wall: Duration::from_secs(1_800_000_000).saturating_add(self.now) }
+        Now { boot: BOOT.saturating_add(self.now), wall: Duration::from_secs(1_800_000_000).saturating_add(self.now) }
     }
 
     fn fault(&mut self, what: impl FnOnce() -> String) {
@@ -269,7 +212,7 @@ impl Fleet {
 
     fn timeout(&mut self, host: usize) {
         if let Some(this) = self.hosts.get_mut(host) {
-            this.inputs.push_back(Input::Timeout);
+            this.take(Input::Timeout);
         }
         self.pump(host);
     }
@@ -282,14 +225,18 @@ impl Fleet {
                 self.address(host, care_of, true);
             }
             Happening::Moves => self.moves(host),
-            Happening::Registers { old } => {
-                let Some((home, new)) = self.hosts.get(host).and_then(|node| Some((node.home?, node.care_of))) else { return };
-                self.migrate(0, home, KmAddress { local: HOME_AGENT, remote: old }, KmAddress { local: HOME_AGENT, remote: new });
+            Happening::Registers { home, old } => {
+                let remote = |remote| KmAddress { local: HOME_AGENT, remote };
+                let Some(new) = self.hosts.get(host).map(|node| node.care_of) else { return };
+                let done = self.hosts.first_mut().map_or(Ok(()), |home_agent| home_agent.migrate(home, remote(old), remote(new)));
+                if let Err(why) = done {
+                    self.fault(|| format!("the home agent cannot migrate {home}: {why}"));
+                }
                 self.pump(0);
             }
             Happening::Arrives(datagram) => {
                 if let Some(this) = self.hosts.get_mut(host) {
-                    this.inputs.push_back(Input::Datagram(datagram));
+                    this.take(Input::Datagram(datagram));
                 }
             }
         }
@@ -297,111 +244,46 @@ impl Fleet {
     }
 
     fn address(&mut self, host: usize, address: IpAddr, present: bool) {
-        let event = AddressEvent { interface: 2, address, prefix_len: 64, present, flags: AddressFlags::default() };
         if let Some(this) = self.hosts.get_mut(host) {
-            this.mirror.address(event);
+            this.address(address, present);
         }
     }
 
-    /// The node leaves its link for another one, as its Mobile IPv6 daemon tells its kernel.
+    /// The node leaves its link for another one; its binding is registered some time later.
     fn moves(&mut self, host: usize) {
         let node = u32::try_from(host.saturating_sub(1)).unwrap_or_default();
-        let new = care_of(node, 2);
         let Some(this) = self.hosts.get_mut(host) else { return };
-        let old = std::mem::replace(&mut this.care_of, new);
-        let Some(home) = this.home else { return self.fault(|| format!("{} has no home address when it moves", name(node))) };
-        self.at.remove(&old);
-        self.at.insert(new, host);
-        self.address(host, new, true);
-        self.address(host, old, false);
-        self.migrate(host, home, KmAddress { local: old, remote: HOME_AGENT }, KmAddress { local: new, remote: HOME_AGENT });
-        let accepted = self.now.saturating_add(REGISTRATION);
-        self.plan(accepted, host, Happening::Registers { old });
-    }
-
-    /// Moves every policy of a home address in one kernel.
-    fn migrate(&mut self, host: usize, home: IpAddr, old: KmAddress, new: KmAddress) {
-        let Some(this) = self.hosts.get_mut(host) else { return };
-        let net = IpNet::from(home);
-        let entries: Vec<PolicyEntry> = this.mirror.policies_of(net).cloned().collect();
-        let mut refused = None;
-        for entry in entries {
-            let outbound = entry.direction == Direction::Out;
-            let ends = |addresses: KmAddress| {
-                let out = Endpoints { src: addresses.local, dst: addresses.remote };
-                if outbound { out } else { out.reversed() }
-            };
-            let Some(template) = entry.templates.first() else { continue };
-            let old = if template.mode == Mode::Tunnel { ends(old) } else { template.endpoints };
-            let step = MigrateStep { protocol: Protocol::Esp, mode: template.mode, reqid: template.reqid, old, new: ends(new) };
-            let request = MigrateRequest {
-                selector: entry.selector,
-                direction: entry.direction,
-                kind: entry.kind,
-                steps: vec![step],
-                kmaddress: Some(new),
-            };
-            refused =
-                this.mirror.migrate(&request).err().map(|error| format!("{} {}: {error}", entry.direction, entry.selector)).or(refused);
-        }
-        if let Some(why) = refused {
-            self.fault(|| format!("host {host} cannot migrate {home}: {why}"));
+        match this.moves_to(care_of(node, 2)) {
+            Ok((home, old)) => {
+                self.at.remove(&old);
+                self.at.insert(care_of(node, 2), host);
+                let accepted = self.now.saturating_add(REGISTRATION);
+                self.plan(accepted, host, Happening::Registers { home, old });
+            }
+            Err(why) => self.fault(|| format!("{}: {why}", name(node))),
         }
     }
 
     /// Lets kernel and agent of a host talk until both wait.
     fn pump(&mut self, host: usize) {
         let now = self.clock();
-        loop {
-            let Some(this) = self.hosts.get_mut(host) else { return };
-            // What the kernel would do at a time of its own, such as end a reserved SPI, is hours away or too late to matter here.
-            while !this.mirror.is_quiet() {
-                match this.mirror.poll() {
-                    BackendOutput::Event(event) => this.inputs.push_back(Input::Kernel(event)),
-                    BackendOutput::Done(id, result) => this.inputs.push_back(Input::Done(id, result)),
-                    BackendOutput::Send(..) | BackendOutput::Wait(_) => {}
+        let Some(this) = self.hosts.get_mut(host) else { return };
+        for told in this.settle(now) {
+            match told {
+                Told::Send(transmit) => {
+                    let path = Path { local: transmit.path.remote, remote: transmit.path.local, interface: 0 };
+                    self.send(Datagram { path, octets: transmit.octets });
                 }
-            }
-            if let Some(input) = this.inputs.pop_front() {
-                this.agent.handle(now, input);
-                self.drain(host, now);
-                continue;
-            }
-            let agent = this.agent.deadline().map(|deadline| deadline.at);
-            let start = Duration::from_secs(1000);
-            let next = agent.map(|at| at.saturating_sub(start).max(self.now));
-            let before = std::mem::replace(&mut this.deadline, next);
-            if before != next {
-                self.timers.extend(next.map(|at| (at, host)));
-                if let Some(before) = before {
-                    self.timers.remove(&(before, host));
-                }
-            } else if let Some(at) = next {
-                self.timers.insert((at, host));
-            }
-            return;
-        }
-    }
-
-    fn drain(&mut self, host: usize, now: Now) {
-        loop {
-            let Some(this) = self.hosts.get_mut(host) else { return };
-            match this.agent.poll() {
-                Output::Transmit(transmit) => {
-                    let path = transmit.path;
-                    let arrived = Path { local: path.remote, remote: path.local, interface: 0 };
-                    self.send(Datagram { path: arrived, octets: transmit.octets });
-                }
-                Output::Kernel(id, request) => this.mirror.submit(now, id, request),
-                Output::Work(id, work) => {
-                    let done = work::perform(&FakeProvider, &this.secrets, work);
-                    this.inputs.push_back(Input::WorkDone(id, done));
-                }
-                Output::Event(event) => self.event(host, &event),
-                Output::Listen(_) | Output::Reply(..) => {}
-                Output::Wait(_) => return,
+                Told::Event(event) => self.event(host, &event),
             }
         }
+        let agent = self.hosts.get(host).and_then(Host::deadline);
+        let next = agent.map(|at| at.saturating_sub(BOOT).max(self.now));
+        let Some(deadline) = self.deadlines.get_mut(host) else { return };
+        if let Some(before) = std::mem::replace(deadline, next).filter(|before| Some(*before) != next) {
+            self.timers.remove(&(before, host));
+        }
+        self.timers.extend(next.map(|at| (at, host)));
     }
 
     fn send(&mut self, datagram: Datagram) {
@@ -418,45 +300,29 @@ impl Fleet {
 
     fn event(&mut self, host: usize, event: &Event) {
         let Some(this) = self.hosts.get_mut(host) else { return };
-        match event {
-            Event::HomeAddress { held: true, .. } if host == 0 => {
-                self.outcome.assigned = self.outcome.assigned.saturating_add(1);
+        let count = match event {
+            Event::HomeAddress { address, held: true, .. } if host != 0 => {
+                this.home = Some(*address);
+                return;
             }
-            Event::HomeAddress { address, held, .. } if host != 0 => this.home = held.then_some(*address),
-            Event::Keying(KeyingEvent::InitSent { .. }) => {
-                this.initiated = this.initiated.saturating_add(1);
-                self.outcome.handshakes = self.outcome.handshakes.saturating_add(1);
-            }
-            Event::Keying(KeyingEvent::ChildUp(_)) => {
-                this.up = this.up.saturating_add(1);
-                if host == 0 {
-                    self.outcome.pairs = self.outcome.pairs.saturating_add(1);
-                }
-            }
-            Event::Keying(KeyingEvent::PathConfirmed { .. }) if host != 0 => {
-                this.confirmed = this.confirmed.saturating_add(1);
-                if this.confirmed == 1 {
-                    self.outcome.confirmed = self.outcome.confirmed.saturating_add(1);
-                }
-            }
-            Event::Keying(KeyingEvent::IkeRekeyed { .. }) if host == 0 => self.outcome.rekeyed = self.outcome.rekeyed.saturating_add(1),
-            // The end of one that was rekeyed.
-            Event::Keying(KeyingEvent::IkeDown { cause, .. }) if [Cause::REPLACED, Cause::PEER_CLOSED].contains(cause) => {}
-            Event::Keying(KeyingEvent::IkeDown { .. } | KeyingEvent::ChildDown { .. } | KeyingEvent::WantFailed { .. })
-            | Event::Recreated(_)
-            | Event::HomeAddress { .. } => self.fault(|| format!("host {host}: {event:?}")),
-            Event::Notice { cause, detail } if *cause != Cause::UNEXPECTED => self.fault(|| format!("host {host}: {cause} {detail}")),
-            _ => {}
-        }
+            Event::HomeAddress { held: true, .. } => &mut self.outcome.assigned,
+            Event::Keying(KeyingEvent::InitSent { .. }) => &mut self.outcome.handshakes,
+            Event::Keying(KeyingEvent::ChildUp(_)) if host == 0 => &mut self.outcome.pairs,
+            Event::Keying(KeyingEvent::PathConfirmed { .. }) if host != 0 && this.confirmed == 1 => &mut self.outcome.confirmed,
+            Event::Keying(KeyingEvent::IkeRekeyed { .. }) if host == 0 => &mut self.outcome.rekeyed,
+            event if is_fault(event) => return self.fault(|| format!("host {host}: {event:?}")),
+            _ => return,
+        };
+        *count = count.saturating_add(1);
     }
 
     /// Every node has one IKE SA of one handshake and its SA pairs, and the home agent's kernel has the very same SAs.
     fn judge(&mut self, when: &str) {
-        let at_home: BTreeMap<_, SaInfo> = self.hosts.first().map_or_else(BTreeMap::new, |host| by_name(&host.mirror.sas()));
+        let at_home: BTreeMap<_, SaInfo> = self.hosts.first().map_or_else(BTreeMap::new, |host| by_name(&host.sas()));
         let mut faults = Vec::new();
         let mut known = 0usize;
         for (host, number) in self.hosts.iter().skip(1).zip(0u32..) {
-            let sas = by_name(&host.mirror.sas());
+            let sas = by_name(&host.sas());
             let same =
                 sas.iter().filter(|(id, sa)| at_home.get(*id).is_some_and(|other| other.src == sa.src && other.mode == sa.mode)).count();
             let tunnels = sas.values().filter(|sa| sa.mode == Some(Mode::Tunnel));

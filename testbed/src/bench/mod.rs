@@ -2,7 +2,7 @@
 
 mod handover;
 mod handshake;
-mod memory;
+pub(crate) mod memory;
 
 /// Measures, prints, and says whether its bound was kept.
 type Benchmark = fn() -> Result<bool, String>;

@@ -82,6 +82,11 @@ impl Agent {
         }
     }
 
+    /// Its process id while it runs.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Daemon::id)
+    }
+
     /// Whether it runs, or was told not to.
     pub(super) fn is_well(&mut self) -> bool {
         self.daemon.as_mut().is_none_or(Daemon::is_running)

@@ -51,7 +51,7 @@ impl Runner<'_> {
 }
 
 /// Both ends of every IKE SA of an agent, by its SPIs.
-fn ike_paths(status: &serde_json::Value) -> BTreeMap<String, (String, String)> {
+pub(super) fn ike_paths(status: &serde_json::Value) -> BTreeMap<String, (String, String)> {
     let rows = |value: &serde_json::Value, key: &str| value.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     let sas = rows(status, "remotes").iter().flat_map(|remote| rows(remote, "ike_sas")).collect::<Vec<_>>();
     let word = |ike: &serde_json::Value, key: &str| ike.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();

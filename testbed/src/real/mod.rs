@@ -14,6 +14,7 @@ pub(crate) mod kernel;
 mod network;
 mod ping;
 pub(crate) mod run;
+pub(crate) mod scale;
 mod signalling;
 mod sniffer;
 mod timeline;

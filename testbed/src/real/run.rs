@@ -723,12 +723,12 @@ impl Mobile {
     }
 }
 
-fn in_words(sa: &EspSa) -> String {
+pub(super) fn in_words(sa: &EspSa) -> String {
     format!("{:08x} {} -> {} reqid {}", sa.spi, sa.source, sa.destination, sa.reqid)
 }
 
 /// The SAs that an agent believes to be in its kernel, in the same words.
-fn recorded(status: &serde_json::Value) -> BTreeSet<String> {
+pub(super) fn recorded(status: &serde_json::Value) -> BTreeSet<String> {
     let rows = |value: &serde_json::Value, key: &str| value.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     let mut records = BTreeSet::new();
     for remote in rows(status, "remotes") {

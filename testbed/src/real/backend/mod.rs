@@ -4,7 +4,7 @@
 mod events;
 mod policies;
 mod security;
-mod world;
+pub(super) mod world;
 
 use std::time::Duration;
 

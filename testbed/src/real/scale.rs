@@ -1,0 +1,282 @@
+//! Many mobile nodes of one home agent: watarid on a real kernel, and the nodes as engines over in-memory kernels in one process, which
+//! talk to it over real sockets from care-of addresses of their own. The home agent's Mobile IPv6 daemon is played here, by netlink.
+
+mod nodes;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use watari_kernel::{KmAddress, PolicyEntry};
+use watari_sim::fleet::{HOME_AGENT, home_agent_file, migration, nodes_file};
+
+use self::nodes::{Nodes, Registration};
+use self::verdict::Standing;
+use super::Programs;
+use super::agent::Agent;
+use super::backend::world::World;
+use super::kernel::Kernel;
+use crate::uml::boot::{self, Machine};
+use crate::uml::guest::Guest;
+use crate::uml::hosts::Namespace;
+use crate::uml::links::Impairment;
+use crate::uml::topology::{HostPlan, InterfacePlan, Topology};
+use crate::uml::{Context, Failure, Result, testbed_directory};
+
+/// Name of the task in a plan.
+pub(crate) const TASK: &str = "real-scale";
+/// File with what was seen.
+const SIGHTS: &str = "scale.json";
+/// All nodes must have moved, and been heard again, within this time.
+const MINUTE: Duration = Duration::from_secs(60);
+/// The moves of so many nodes a second begin; so do their arrivals.
+const RATE: u32 = 8;
+/// After the last answer, so that what is wrong may still happen.
+const REST: Duration = Duration::from_secs(2);
+/// What every datagram meets between the nodes and the home agent, each way.
+const ROAD: Impairment = Impairment { delay_ms: 5, jitter_ms: 0, loss_percent: 1.0, duplicate_percent: 0.0 };
+const IKE_LIFETIME: u64 = 14_400;
+
+/// What a guest is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Order {
+    nodes: u32,
+    seed: u64,
+    programs: PathBuf,
+}
+
+/// What was seen of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sights {
+    /// IKE_SA_INIT exchanges that nodes began.
+    pub(crate) handshakes: usize,
+    /// ESP SAs of the home agent's kernel in the end.
+    pub(crate) sas: usize,
+    /// From the first arrival until every node had its SAs, in milliseconds.
+    pub(crate) arrived_ms: u64,
+    /// From the first move until every node had been answered on its new path, in milliseconds.
+    pub(crate) moved_ms: u64,
+    /// Datagrams that nodes sent, and that came to a care-of address where nobody was any more.
+    pub(crate) datagrams: (usize, usize),
+    /// Processor time of watarid per move, in microseconds; none where the kernel does not count it.
+    pub(crate) cpu_us_per_move: Option<u64>,
+    /// Resident octets of watarid per node.
+    pub(crate) memory_per_node: Option<u64>,
+    /// Whatever should not have been.
+    pub(crate) reasons: Vec<String>,
+}
+
+/// Boots a guest and lets so many nodes come and move.
+pub(crate) fn on(kernel: boot::Kernel, nodes: u32, seed: u64) -> std::result::Result<Sights, String> {
+    let run = || -> Result<Sights> {
+        let programs = Programs::build()?;
+        let output = testbed_directory().join("runs").join(format!("scale-{nodes}-{}", super::release(kernel)));
+        let mut machine = Machine::new(&output)?;
+        machine.kernel = kernel;
+        machine.memory = 384;
+        machine.init = programs.0.join("testbed");
+        machine.timeout = super::MARGIN + 4 * MINUTE;
+        let order = Order { nodes, seed, programs: programs.0.clone() };
+        let finish = machine.run(TASK, serde_json::to_value(order).context("order")?)?;
+        if finish.exit_code != 0 {
+            return Err(Failure(format!("the guest ended with exit code {}", finish.exit_code)));
+        }
+        let text = std::fs::read_to_string(output.join(SIGHTS)).context(SIGHTS)?;
+        serde_json::from_str(&text).context(SIGHTS)
+    };
+    run().map_err(|failure| failure.to_string())
+}
+
+/// The part that runs in the guest.
+pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
+    let order: Order = serde_json::from_value(guest.plan.argument.clone()).context("order")?;
+    let (home_agent, road) = network(guest)?;
+    let file = guest.output.join("nodes");
+    guest.write("nodes", nodes_file(order.nodes))?;
+    let text = home_agent_file(&file.display().to_string(), IKE_LIFETIME);
+    let mut agent = Agent::new(guest, home_agent.clone(), &order.programs, order.seed, &text)?;
+    agent.start()?;
+    let mut run = Run {
+        kernel: home_agent.enter(Kernel::open)??,
+        nodes: road.enter(|| Nodes::open(order.nodes, order.seed))??,
+        sights: Sights::default(),
+        policies: BTreeMap::new(),
+        home_agent,
+        agent,
+    };
+    let done = run.come().and_then(|()| run.move_all());
+    run.sights.reasons.extend(done.err().map(|failure| failure.to_string()));
+    run.agent.kill();
+    guest.write(SIGHTS, serde_json::to_string_pretty(&run.sights).context(SIGHTS)?)?;
+    Ok(0)
+}
+
+/// The home agent, and the place where all nodes are: every address of both foreign links belongs to it.
+fn network(guest: &Guest) -> Result<(Namespace, Namespace)> {
+    let interface = |addresses: &[&str]| InterfacePlan {
+        name: "eth0".into(),
+        link: Some("core".into()),
+        addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
+        ..InterfacePlan::default()
+    };
+    let host = |name: &str, addresses: &[&str], routes: &[&str]| HostPlan {
+        name: name.into(),
+        interfaces: vec![interface(addresses)],
+        routes: routes.iter().map(|route| (*route).to_owned()).collect(),
+        ..HostPlan::default()
+    };
+    let own = format!("{HOME_AGENT}/64");
+    let topology = Topology {
+        links: vec!["core".into()],
+        hosts: vec![
+            host("ha", &["2001:db8:c::1/64", &own], &["2001:db8:f1::/64 via 2001:db8:c::fe", "2001:db8:f2::/64 via 2001:db8:c::fe"]),
+            host(
+                "nodes",
+                &["2001:db8:c::fe/64"],
+                &["2001:db8:1::/64 via 2001:db8:c::1", "local 2001:db8:f1::/64 dev lo", "local 2001:db8:f2::/64 dev lo"],
+            ),
+        ],
+    };
+    topology.build(guest)?;
+    let (home_agent, nodes) = (guest.namespace("ha")?, guest.namespace("nodes")?);
+    guest.impair(&nodes, "eth0", &ROAD)?;
+    Ok((home_agent, nodes))
+}
+
+/// A run under way.
+struct Run {
+    home_agent: Namespace,
+    agent: Agent,
+    /// The home agent's kernel, as its Mobile IPv6 daemon asks it.
+    kernel: Kernel,
+    nodes: Nodes,
+    /// The home agent's policies by the home address they are about.
+    policies: BTreeMap<IpAddr, Vec<PolicyEntry>>,
+    sights: Sights,
+}
+
+impl Run {
+    fn amount(&self) -> u32 {
+        u32::try_from(self.nodes.amount()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// What each of so many nodes begins at moments spread over this time.
+    fn span(&self) -> Duration {
+        Duration::from_secs(1) + Duration::from_secs(1) * (self.amount() / RATE)
+    }
+
+    /// Every node comes, in any order, and gets its SAs.
+    fn come(&mut self) -> Result<()> {
+        let (begin, before) = (Instant::now(), self.memory());
+        self.nodes.arrive(self.span());
+        self.turn_until(begin + self.span() + MINUTE, Nodes::all_up)?;
+        self.sights.arrived_ms = millis(begin.elapsed());
+        self.sights.memory_per_node =
+            before.zip(self.memory()).map(|(before, after)| after.saturating_sub(before) / u64::from(self.amount()));
+        self.rest()?;
+        self.policies = by_home(self.home_agent.enter(|| World::open()?.policies())??, &self.nodes.homes());
+        Ok(())
+    }
+
+    /// Every node moves, once, within a minute.
+    fn move_all(&mut self) -> Result<()> {
+        let before = self.standing()?;
+        self.sights.reasons.extend(before.differences(&self.nodes, "before the moves"));
+        let (begin, cpu) = (Instant::now(), self.processor_time());
+        self.nodes.move_within(self.span());
+        self.turn_until(begin + MINUTE, Nodes::all_moved)?;
+        self.sights.moved_ms = millis(begin.elapsed());
+        self.rest()?;
+        let spent = cpu.zip(self.processor_time()).map(|(before, after)| after.saturating_sub(before));
+        self.sights.cpu_us_per_move = spent.map(|nanoseconds| nanoseconds / 1000 / u64::from(self.amount()));
+        let after = self.standing()?;
+        self.sights.reasons.extend(after.differences(&self.nodes, "after the moves"));
+        self.sights.reasons.extend(after.lost_since(&before));
+        self.sights.reasons.extend(self.nodes.complaints());
+        (self.sights.handshakes, self.sights.datagrams) = (self.nodes.handshakes(), self.nodes.datagrams());
+        self.sights.sas = after.kernel.len();
+        Ok(())
+    }
+
+    /// Lets nodes and home agent go on until something is so; a failure if it is not by then.
+    fn turn_until(&mut self, end: Instant, done: impl Fn(&Nodes) -> bool) -> Result<()> {
+        while !done(&self.nodes) {
+            if Instant::now() > end {
+                return Err(Failure(self.nodes.what_is_missing()));
+            }
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self) -> Result<()> {
+        let end = Instant::now() + REST;
+        while Instant::now() < end {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<()> {
+        for registration in self.nodes.turn()? {
+            self.register(registration)?;
+        }
+        Ok(())
+    }
+
+    /// The home agent accepts a node's new care-of address: its Mobile IPv6 daemon migrates what is about the home address.
+    fn register(&mut self, Registration { home, old, new }: Registration) -> Result<()> {
+        let remote = |remote| KmAddress { local: HOME_AGENT, remote };
+        let entries = self.policies.get(&home).map(Vec::as_slice).unwrap_or_default();
+        if entries.is_empty() {
+            self.sights.reasons.push(format!("the home agent's kernel has no policy for {home}"));
+        }
+        for request in entries.iter().filter_map(|entry| migration(entry, remote(old), remote(new))) {
+            match self.kernel.migrate(&request)? {
+                0 => {}
+                errno => self.sights.reasons.push(format!("MIGRATE {} {}: errno {errno}", request.direction, request.selector)),
+            }
+        }
+        Ok(())
+    }
+
+    fn standing(&mut self) -> Result<Standing> {
+        Ok(Standing::of(self.kernel.esp_sas()?, &self.agent.status()?))
+    }
+
+    fn process_file(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.agent.id()?)).ok()
+    }
+
+    /// Resident octets of watarid.
+    fn memory(&self) -> Option<u64> {
+        let pages: u64 = self.process_file("statm")?.split_whitespace().nth(1)?.parse().ok()?;
+        Some(pages * 4096)
+    }
+
+    /// Nanoseconds for which watarid's threads had a processor.
+    fn processor_time(&self) -> Option<u64> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.agent.id()?)).ok()?;
+        let text = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("schedstat")).ok();
+        let times = tasks.flatten().filter_map(text).filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+        Some(times.sum()).filter(|sum| *sum > 0)
+    }
+}
+
+fn by_home(policies: Vec<PolicyEntry>, homes: &[IpAddr]) -> BTreeMap<IpAddr, Vec<PolicyEntry>> {
+    let mut found: BTreeMap<IpAddr, Vec<PolicyEntry>> = homes.iter().map(|home| (*home, Vec::new())).collect();
+    for policy in policies {
+        let ends = [policy.selector.src, policy.selector.dst].map(|net| net.addr());
+        if let Some(home) = ends.into_iter().find(|address| found.contains_key(address)) {
+            found.entry(home).or_default().push(policy);
+        }
+    }
+    found
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
