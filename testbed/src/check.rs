@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::run::BackendName;
-use crate::{bench, fuzz, interop, real, run, scale as fleet, uml};
+use crate::{bench, fuzz, interop, real, run, scale, uml};
 
 /// How a stage ended.
 enum Outcome {
@@ -149,7 +149,7 @@ fn simulation(depth: &Depth) -> Outcome {
 
 /// Mobile nodes of one home agent that all move within a minute.
 fn scale(depth: &Depth, backend: BackendName) -> Outcome {
-    match fleet::of(depth.long).run(backend, 1) {
+    match scale::of(depth.long).run(backend, 1) {
         Ok(outcome) if outcome.passed => Outcome::Passed(outcome.words),
         Ok(outcome) => Outcome::Failed(outcome.words),
         Err(why) => Outcome::Failed(why),

@@ -82,7 +82,7 @@ enum Happening {
 }
 
 /// The home agent, its nodes, and the switch between them.
-struct Fleet {
+struct Fleet<'a> {
     plan: Plan,
     now: Duration,
     hosts: Vec<Host>,
@@ -94,6 +94,9 @@ struct Fleet {
     sequence: u64,
     random: ChaCha8Rng,
     outcome: Outcome,
+    stopwatch: &'a mut dyn FnMut() -> Duration,
+    /// What the home agent's engine and kernel have taken, by the stopwatch.
+    thought: Duration,
 }
 
 /// Runs a plan from the first handshake to the end of the last move.
@@ -101,7 +104,15 @@ struct Fleet {
 /// # Errors
 /// Why the configuration of the home agent does not load.
 pub fn run(plan: Plan) -> Result<Outcome, String> {
-    let mut fleet = Fleet::new(plan)?;
+    timed(plan, &mut || Duration::ZERO).map(|(outcome, _)| outcome)
+}
+
+/// The same with a stopwatch, which only measures: also what all moves together took at the home agent, its in-memory kernel included.
+///
+/// # Errors
+/// As for `run`.
+pub fn timed(plan: Plan, stopwatch: &mut dyn FnMut() -> Duration) -> Result<(Outcome, Duration), String> {
+    let mut fleet = Fleet::new(plan, stopwatch)?;
     let mut order: Vec<usize> = (1..fleet.hosts.len()).collect();
     for last in (1..order.len()).rev() {
         let with = fleet.up_to(last.saturating_add(1));
@@ -119,9 +130,10 @@ pub fn run(plan: Plan) -> Result<Outcome, String> {
     }
     fleet.until(moves);
     fleet.judge("before the moves");
+    let before = fleet.thought;
     fleet.until(moves.saturating_add(plan.within).saturating_add(SETTLING));
     fleet.judge("after the moves");
-    Ok(fleet.outcome)
+    Ok((fleet.outcome, fleet.thought.saturating_sub(before)))
 }
 
 /// One block and one file serve all nodes.
@@ -132,8 +144,8 @@ fn home_agent(Plan { nodes, ike_lifetime, .. }: Plan) -> Result<(Config, BTreeMa
     Ok((loaded.config, loaded.secrets))
 }
 
-impl Fleet {
-    fn new(plan: Plan) -> Result<Self, String> {
+impl<'a> Fleet<'a> {
+    fn new(plan: Plan, stopwatch: &'a mut dyn FnMut() -> Duration) -> Result<Self, String> {
         let mut fleet = Self {
             plan,
             now: Duration::ZERO,
@@ -145,6 +157,8 @@ impl Fleet {
             sequence: 0,
             random: ChaCha8Rng::seed_from_u64(plan.seed),
             outcome: Outcome::default(),
+            stopwatch,
+            thought: Duration::ZERO,
         };
         let (config, secrets) = home_agent(plan)?;
         let seed = fleet.seed();
@@ -267,8 +281,13 @@ impl Fleet {
     /// Lets kernel and agent of a host talk until both wait.
     fn pump(&mut self, host: usize) {
         let now = self.clock();
+        let begin = (self.stopwatch)();
         let Some(this) = self.hosts.get_mut(host) else { return };
-        for told in this.settle(now) {
+        let told = this.settle(now);
+        if host == 0 {
+            self.thought = self.thought.saturating_add((self.stopwatch)().saturating_sub(begin));
+        }
+        for told in told {
             match told {
                 Told::Send(transmit) => {
                     let path = Path { local: transmit.path.remote, remote: transmit.path.local, interface: 0 };

@@ -61,8 +61,6 @@ pub(crate) struct Sights {
     pub(crate) moved_ms: u64,
     /// Datagrams that nodes sent, and that came to a care-of address where nobody was any more.
     pub(crate) datagrams: (usize, usize),
-    /// Processor time of watarid per move, in microseconds; none where the kernel does not count it.
-    pub(crate) cpu_us_per_move: Option<u64>,
     /// Resident octets of watarid per node.
     pub(crate) memory_per_node: Option<u64>,
     /// Whatever should not have been.
@@ -185,13 +183,11 @@ impl Run {
     fn move_all(&mut self) -> Result<()> {
         let before = self.standing()?;
         self.sights.reasons.extend(before.differences(&self.nodes, "before the moves"));
-        let (begin, cpu) = (Instant::now(), self.processor_time());
+        let begin = Instant::now();
         self.nodes.move_within(self.span());
         self.turn_until(begin + MINUTE, Nodes::all_moved)?;
         self.sights.moved_ms = millis(begin.elapsed());
         self.rest()?;
-        let spent = cpu.zip(self.processor_time()).map(|(before, after)| after.saturating_sub(before));
-        self.sights.cpu_us_per_move = spent.map(|nanoseconds| nanoseconds / 1000 / u64::from(self.amount()));
         let after = self.standing()?;
         self.sights.reasons.extend(after.differences(&self.nodes, "after the moves"));
         self.sights.reasons.extend(after.lost_since(&before));
@@ -247,22 +243,11 @@ impl Run {
         Ok(Standing::of(self.kernel.esp_sas()?, &self.agent.status()?))
     }
 
-    fn process_file(&self, name: &str) -> Option<String> {
-        std::fs::read_to_string(format!("/proc/{}/{name}", self.agent.id()?)).ok()
-    }
-
     /// Resident octets of watarid.
     fn memory(&self) -> Option<u64> {
-        let pages: u64 = self.process_file("statm")?.split_whitespace().nth(1)?.parse().ok()?;
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.agent.id()?)).ok()?;
+        let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
         Some(pages * 4096)
-    }
-
-    /// Nanoseconds for which watarid's threads had a processor.
-    fn processor_time(&self) -> Option<u64> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.agent.id()?)).ok()?;
-        let text = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("schedstat")).ok();
-        let times = tasks.flatten().filter_map(text).filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-        Some(times.sum()).filter(|sum| *sum > 0)
     }
 }
 

@@ -22,8 +22,6 @@ const REGISTRATION: Duration = Duration::from_millis(50);
 /// When nothing was to be done.
 const PAUSE: Duration = Duration::from_millis(1);
 const PORTS: [u16; 2] = [500, 4500];
-/// As in the simulator.
-const IKE_LIFETIME: u64 = super::IKE_LIFETIME;
 
 /// A binding that the home agent accepts.
 pub(super) struct Registration {
@@ -67,7 +65,7 @@ impl Nodes {
         let mut host = |number| {
             let mut seed = [0; 32];
             random.fill_bytes(&mut seed);
-            Host::node(number, IKE_LIFETIME, seed, Arc::clone(&provider))
+            Host::node(number, super::IKE_LIFETIME, seed, Arc::clone(&provider))
         };
         let hosts: Vec<Host> = (0..amount).map(&mut host).collect();
         Ok(Self {
