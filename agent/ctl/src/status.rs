@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use watari_engine::status::{Child, Ike, Move, Pair, RemoteStatus, Status};
+use watari_engine::status::{Child, DoubtedMove, Ike, Move, Pair, RemoteStatus, Status};
 use watari_engine::vici::{Section, Value as ViciValue};
 
 use crate::Trouble;
@@ -88,6 +88,7 @@ fn remote_lines(remote: &RemoteStatus) -> Vec<String> {
     let home = remote.home_address.as_ref().map_or_else(String::new, |home| format!(", home address {home}"));
     let mut lines = vec![format!("{} ({}{home})", remote.name, remote.role)];
     lines.extend(remote.last_move.iter().map(|last| format!("  {}", last_move(last))));
+    lines.extend([&remote.doubt, &remote.last_verdict].into_iter().flatten().map(|doubted| format!("  {}", doubted_move(doubted))));
     if remote.ike_sas.is_empty() {
         lines.push("  no IKE SA".to_owned());
     }
@@ -100,8 +101,29 @@ fn remote_lines(remote: &RemoteStatus) -> Vec<String> {
     lines
 }
 
+fn pair(pair: &Pair) -> String {
+    format!("{} - {}", pair.local, pair.remote)
+}
+
+fn doubted_move(doubted: &DoubtedMove) -> String {
+    let from = doubted.from.as_ref().map_or_else(|| "nowhere".to_owned(), pair);
+    let (to, since) = (pair(&doubted.to), utc(doubted.since_s));
+    match (&doubted.verdict, doubted.until_s) {
+        (Some(verdict), until) => {
+            let until = until.map_or_else(String::new, |until| format!(", {}", utc(until)));
+            format!("last doubt: {from} -> {to} of {since}: {verdict}{until}")
+        }
+        (None, _) => format!("doubted since {since}: {from} -> {to}; IKE stays until the peer has shown where it is"),
+    }
+}
+
+/// Time of day of a number of seconds since the Unix epoch.
+fn utc(seconds: u64) -> String {
+    let of_day = seconds % 86_400;
+    format!("{:02}:{:02}:{:02} UTC", of_day / 3600, of_day / 60 % 60, of_day % 60)
+}
+
 fn last_move(last: &Move) -> String {
-    let pair = |pair: &Pair| format!("{} - {}", pair.local, pair.remote);
     let from = last.from.as_ref().map_or_else(|| "nowhere".to_owned(), pair);
     let first = last.first_packet_us.map_or_else(String::new, |us| format!(", first IKE packet after {us} us"));
     format!("moved {from} -> {}{first}", pair(&last.to))
@@ -109,7 +131,14 @@ fn last_move(last: &Move) -> String {
 
 fn ike_lines(ike: &Ike) -> Vec<String> {
     let tasks = if ike.tasks.is_empty() { String::new() } else { format!(", doing {}", ike.tasks.join(", ")) };
-    let head = format!("  IKE SA {} {} {} - {} {}{}{tasks}", ike.id, ike.state, ike.local, ike.remote, ike.suite, rekey(ike.rekey_in_s));
+    let nat = match (ike.nat_local, ike.nat_remote) {
+        (false, false) => "",
+        (true, false) => ", NAT in front of this host",
+        (false, true) => ", NAT in front of the peer",
+        (true, true) => ", NAT in front of both",
+    };
+    let head =
+        format!("  IKE SA {} {} {} - {} {}{nat}{}{tasks}", ike.id, ike.state, ike.local, ike.remote, ike.suite, rekey(ike.rekey_in_s));
     std::iter::once(head).chain(ike.children.iter().map(|child| format!("    {}", child_line(child)))).collect()
 }
 
@@ -161,6 +190,27 @@ mod tests {
         let mut status: Status = serde_json::from_str(ANSWER).unwrap();
         status.remotes.iter_mut().for_each(|remote| remote.ike_sas.clear());
         assert!(screen(&status).contains("no IKE SA"));
+    }
+
+    #[test]
+    fn a_doubt_its_verdict_and_a_nat_are_shown() {
+        let mut status: Status = serde_json::from_str(ANSWER).unwrap();
+        let at = |local: &str, remote: &str| Pair { local: local.to_owned(), remote: remote.to_owned() };
+        let doubt = DoubtedMove { since_s: 86_400 + 3_725, from: Some(at("h", "old")), to: at("h", "new"), verdict: None, until_s: None };
+        let last = DoubtedMove { verdict: Some("refuted".to_owned()), until_s: Some(3_726), ..doubt.clone() };
+        let remote = &mut status.remotes[0];
+        (remote.doubt, remote.last_verdict) = (Some(doubt), Some(last));
+        remote.ike_sas[0].nat_remote = true;
+        let text = screen(&status);
+        for part in [
+            "doubted since 01:02:05 UTC: h - old -> h - new",
+            "last doubt: h - old -> h - new of 01:02:05 UTC: refuted, 01:02:06 UTC",
+            ", NAT in front of the peer",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing:\n{text}");
+        }
+        let back: Status = serde_json::from_str(&status.to_json()).unwrap();
+        assert_eq!(back, status);
     }
 
     #[test]

@@ -64,6 +64,7 @@ fn log_keying(log: &Logger, event: &KeyingEvent) {
         KeyingEvent::PathConfirmed { ike, path } => info!(log, "the peer answered on the new path"; "ike" => ike.0, "path" => %path),
         KeyingEvent::PathProved { ike, path } => info!(log, "the peer is where MIGRATE said"; "ike" => ike.0, "path" => %path),
         KeyingEvent::PathRefuted { ike, path } => info!(log, "the peer is not where MIGRATE said"; "ike" => ike.0, "path" => %path),
+        KeyingEvent::PathUndecided { ike } => info!(log, "where the peer is could not be learnt"; "ike" => ike.0),
         KeyingEvent::ChildUp(child) => info!(log, "child SA up"; "child" => child.0),
         KeyingEvent::ChildDown { child, cause, .. } => {
             info!(log, "child SA down: {}", cause.sentence; "child" => child.0, "code" => cause.code);

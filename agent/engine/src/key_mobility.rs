@@ -16,8 +16,9 @@ use watari_sa::{Cause, ChildId, IkeId};
 use crate::Event;
 use crate::agent::Agent;
 use crate::core::Core;
+use crate::doubts::Doubts;
 use crate::reload::is_retired;
-use crate::verification::{Doubt, TOLD};
+use crate::verification::TOLD;
 
 /// How long a binding message stands behind a movement: duplicate address detection of a first binding takes a second, repeats come later.
 const FRESH: Duration = Duration::from_secs(30);
@@ -123,7 +124,7 @@ pub(crate) struct Mobility {
     notes: BTreeMap<RemoteId, VecDeque<Note>>,
     bindings: BTreeMap<RemoteId, Binding>,
     followed: BTreeMap<RemoteId, Followed>,
-    pub(crate) doubts: BTreeMap<RemoteId, Doubt>,
+    pub(crate) doubts: Doubts,
 }
 
 impl Mobility {
@@ -155,7 +156,7 @@ impl Mobility {
         new.notes.retain(|remote, _| peers.contains_key(remote));
         new.bindings.retain(|remote, _| peers.contains_key(remote));
         new.followed.retain(|remote, _| peers.contains_key(remote));
-        new.doubts.retain(|remote, _| peers.contains_key(remote));
+        new.doubts.retain(|remote| peers.contains_key(remote));
         // The next look at the policies is never skipped.
         new.seen_spd = u64::MAX;
         new
@@ -179,7 +180,7 @@ impl Mobility {
         self.notes.remove(&remote);
         self.bindings.remove(&remote);
         self.followed.remove(&remote);
-        self.doubts.remove(&remote);
+        self.doubts.forget(remote);
     }
 
     /// Whether nothing is believed of this peer's movements that no protected binding update stands behind.
@@ -313,7 +314,7 @@ impl Core {
     pub(crate) fn bound(&mut self, now: Now, remote: RemoteId, new: KmAddress, ikes: Vec<(IkeId, KmAddress)>) {
         let Some(known) = self.known(now, remote, new) else { return };
         let Some(care_of) = self.mobility.peers.get(&remote).map(|peer| peer.care_of(new)) else { return };
-        self.mobility.doubts.remove(&remote);
+        self.mobility.doubts.settled(now, remote, new);
         self.mobility.bindings.insert(remote, Binding { care_of, registration: known.registration });
         let unknown = known.evidence == Evidence::None && known.setting != KeyMobility::Never;
         match self.mobility.followed.get_mut(&remote) {
@@ -410,7 +411,7 @@ impl Agent {
                 continue;
             }
             self.core.tell(Event::BindingMessage { remote, care_of, evidence });
-            let doubted = self.core.mobility.doubts.get(&remote).is_some_and(|doubt| doubt.new.remote == care_of);
+            let doubted = self.core.mobility.doubts.get(remote).is_some_and(|doubt| doubt.new.remote == care_of);
             if let Some(addresses) = self.core.addresses_at(remote, care_of)
                 && heard.socket.role == Role::HomeAgent
                 && (doubted || self.core.moves_by_update(remote))

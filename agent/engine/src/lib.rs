@@ -8,6 +8,7 @@ mod control;
 mod copies;
 mod core;
 mod dormant;
+mod doubts;
 pub mod event;
 mod following;
 mod install;

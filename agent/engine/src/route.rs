@@ -173,13 +173,14 @@ impl Agent {
         match &event {
             KeyingEvent::InitSent { .. } => count(&mut self.core.counters.ike_sa_init_sent),
             KeyingEvent::Dropped { cause, .. } => self.core.counters.dropped(*cause),
-            KeyingEvent::IkeUp { remote, path, .. } => {
+            KeyingEvent::IkeUp { ike, remote, path, .. } => {
                 self.watch(now, *remote);
-                self.came_up(now, *remote, *path);
+                self.came_up(now, *ike, *remote, *path);
             }
             KeyingEvent::IkeRekeyed { old, new } => self.core.mobility.rekeyed(*old, *new),
             KeyingEvent::PathProved { ike, path } => self.path_proved(now, *ike, *path),
-            KeyingEvent::PathRefuted { ike, path } => self.path_refuted(*ike, *path),
+            KeyingEvent::PathRefuted { ike, path } => self.path_refuted(now, *ike, *path),
+            KeyingEvent::PathUndecided { ike } => self.path_undecided(now, *ike),
             KeyingEvent::ChildUp(child) => self.child_up(now, *child),
             KeyingEvent::ChildDown { child, policy, cause } => self.child_down(now, *child, *policy, *cause),
             KeyingEvent::WantFailed { policy, .. } => self.failed(now, *policy),

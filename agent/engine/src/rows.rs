@@ -67,6 +67,21 @@ impl Agent {
         for (name, part) in names.iter().zip(parts) {
             row = row.with(name, part);
         }
+        for (name, seen) in [("nat-local", ike.nat.us), ("nat-remote", ike.nat.peer), ("nat-any", ike.nat.any())] {
+            if seen {
+                row = row.with(name, "yes");
+            }
+        }
+        if let Some(remote) = ike.remote {
+            let doubts = &self.core.mobility.doubts;
+            if let Some(doubt) = doubts.get(remote) {
+                let since = now.boot.saturating_sub(doubt.since.boot).as_secs();
+                row = row.with("doubted-host", doubt.new.remote).with("doubted-since", since);
+            }
+            if let Some(ended) = doubts.last(remote) {
+                row = row.with("last-doubted-host", ended.doubt.new.remote).with("last-verdict", ended.verdict.word());
+            }
+        }
         row = row.with("established", now.boot.saturating_sub(ike.created).as_secs());
         if let Some(at) = ike.rekey_at {
             row = row.with("rekey-time", at.saturating_sub(now.boot).as_secs());

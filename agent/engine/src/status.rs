@@ -10,6 +10,7 @@ use watari_policies::{PolicyId, RemoteId};
 use watari_sa::{Cause, ChildSa, ChildState, IkeState, IkeStatus, Owner, SaHalf};
 
 use crate::Agent;
+use crate::doubts::{Doubt, Ended};
 use crate::usage::{Usage, Usages};
 
 /// Version of the JSON form.
@@ -123,6 +124,12 @@ pub struct RemoteStatus {
     pub remembered: Option<Pair>,
     /// The last movement.
     pub last_move: Option<Move>,
+    /// A movement that is not believed yet.
+    #[serde(default)]
+    pub doubt: Option<DoubtedMove>,
+    /// How the last doubt about a movement ended.
+    #[serde(default)]
+    pub last_verdict: Option<DoubtedMove>,
     /// Its IKE SAs, oldest first.
     pub ike_sas: Vec<Ike>,
     /// Its child SAs without owner.
@@ -144,6 +151,35 @@ pub struct Move {
     pub first_packet_us: Option<u64>,
 }
 
+/// A movement that was not believed at once: no protected binding update stood behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoubtedMove {
+    /// When the doubt arose, in seconds since the Unix epoch.
+    pub since_s: u64,
+    /// Addresses before, where IKE stays.
+    pub from: Option<Pair>,
+    /// Addresses that MIGRATE named.
+    pub to: Pair,
+    /// How the doubt ended: proved, refuted, undecided (the peer answered nowhere) or overtaken (by a movement that was believed).
+    pub verdict: Option<String>,
+    /// When it ended, in seconds since the Unix epoch.
+    pub until_s: Option<u64>,
+}
+
+impl From<&Doubt> for DoubtedMove {
+    fn from(doubt: &Doubt) -> Self {
+        let (from, to) = (doubt.old.map(Pair::from), doubt.new.into());
+        Self { since_s: doubt.since.wall.as_secs(), from, to, verdict: None, until_s: None }
+    }
+}
+
+impl From<&Ended> for DoubtedMove {
+    fn from(ended: &Ended) -> Self {
+        let (verdict, until_s) = (Some(ended.verdict.word().to_owned()), Some(ended.at.wall.as_secs()));
+        Self { verdict, until_s, ..Self::from(&ended.doubt) }
+    }
+}
+
 /// An IKE SA.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ike {
@@ -161,6 +197,12 @@ pub struct Ike {
     pub initiator_spi: String,
     /// SPI of the responder, hexadecimal.
     pub responder_spi: String,
+    /// Whether a NAT is in front of this host.
+    #[serde(default)]
+    pub nat_local: bool,
+    /// Whether a NAT is in front of the peer.
+    #[serde(default)]
+    pub nat_remote: bool,
     /// Algorithms.
     pub suite: String,
     /// Seconds since it was made.
@@ -358,6 +400,8 @@ impl Agent {
             home_address: remote.role.home_address().map(|address| address.to_string()),
             remembered: self.core.places.remembered(id).map(Pair::from),
             last_move: movement,
+            doubt: self.core.mobility.doubts.get(id).map(DoubtedMove::from),
+            last_verdict: self.core.mobility.doubts.last(id).map(DoubtedMove::from),
             ike_sas: ike_sas.map(|ike| self.ike_status(now, &ike, usages)).collect(),
             adopted: adopted.map(|child| self.child_status(now, child, usages)).collect(),
             policies: policies.iter().map(|policy| self.policy_status(*policy)).collect(),
@@ -389,6 +433,8 @@ impl Agent {
             remote: ike.path.remote.to_string(),
             initiator_spi: format!("{:016x}", ike.initiator_spi),
             responder_spi: format!("{:016x}", ike.responder_spi),
+            nat_local: ike.nat.us,
+            nat_remote: ike.nat.peer,
             suite: ike.suite.clone(),
             age_s: now.boot.saturating_sub(ike.created).as_secs(),
             rekey_in_s: ike.rekey_at.map(|at| seconds_until(at, now)),

@@ -10,19 +10,11 @@ use watari_sa::{Cause, IkeId, IkeState, Path};
 use crate::Event;
 use crate::agent::Agent;
 use crate::core::Core;
+use crate::doubts::{Doubt, Verdict};
 use crate::movement::ike_sas_of;
 
 /// Who moved a peer, where the Mobile IPv6 daemon told.
 pub(crate) const TOLD: &str = "the Mobile IPv6 daemon on the control socket";
-
-/// A movement that is not believed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Doubt {
-    /// Where MIGRATE says the peer is.
-    pub(crate) new: KmAddress,
-    /// Over which IKE SA the peer was asked.
-    asked: Option<IkeId>,
-}
 
 impl Core {
     /// Whether a peer is believed to be where a MIGRATE says, and what its IKE SAs do then.
@@ -38,10 +30,10 @@ impl Agent {
         let established = |ike: &IkeId| self.keying.status(*ike).is_some_and(|status| status.state == IkeState::Established);
         let newest = ike_sas_of(self.keying.as_ref(), remote).into_iter().map(|(ike, _)| ike).filter(established).last();
         // A question ends with the IKE SA it was asked over; the doubt does not.
-        if self.core.mobility.doubts.get(&remote).is_some_and(|doubt| doubt.new == new && doubt.asked == newest) {
+        if self.core.mobility.doubts.get(remote).is_some_and(|doubt| doubt.new == new && doubt.asked == newest) {
             return;
         }
-        self.core.mobility.doubts.insert(remote, Doubt { new, asked: newest });
+        self.core.mobility.doubts.raise(remote, Doubt { old, new, since: now, asked: newest });
         let stays = old.map_or_else(|| "no address is known yet".to_owned(), |old| format!("IKE stays with {}", old.remote));
         let asked = if newest.is_some() { "the peer is asked" } else { "there is no IKE SA to ask it over" };
         let detail = format!("{} at {}: {stays}; {asked}", self.core.name_of(remote), new.remote);
@@ -59,16 +51,29 @@ impl Agent {
     }
 
     /// The peer's answer came from where it was before.
-    pub(crate) fn path_refuted(&mut self, ike: IkeId, path: Path) {
+    pub(crate) fn path_refuted(&mut self, now: Now, ike: IkeId, path: Path) {
         let Some(remote) = self.remote_of(ike) else { return };
-        if let Some(doubt) = self.core.mobility.doubts.remove(&remote) {
+        if let Some(doubt) = self.core.mobility.doubts.end(now, remote, Verdict::Refuted) {
             let detail = format!("{} answers from {}, not from {}", self.core.name_of(remote), path.remote.ip(), doubt.new.remote);
             self.core.tell(Event::Notice { cause: Cause::MOVEMENT_REFUTED, detail });
         }
     }
 
-    /// An IKE SA came up from where its peer was doubted to be: it has proved itself there.
-    pub(crate) fn came_up(&mut self, now: Now, remote: RemoteId, path: Path) {
+    /// The peer answered nowhere: the doubt ends, the IKE SA stays where it is.
+    pub(crate) fn path_undecided(&mut self, now: Now, ike: IkeId) {
+        let Some(remote) = self.remote_of(ike) else { return };
+        if let Some(doubt) = self.core.mobility.doubts.end(now, remote, Verdict::Undecided) {
+            let detail = format!("{} answers neither where it was nor from {}", self.core.name_of(remote), doubt.new.remote);
+            self.core.tell(Event::Notice { cause: Cause::MOVEMENT_UNDECIDED, detail });
+        }
+    }
+
+    /// An IKE SA came up from where its peer was doubted to be: it has proved itself there, unless what it proved itself with says that
+    /// somebody changed the source address on the way (RFC 7296 2.23), as whoever relays a handshake does.
+    pub(crate) fn came_up(&mut self, now: Now, ike: IkeId, remote: RemoteId, path: Path) {
+        if self.keying.status(ike).is_some_and(|status| status.nat.peer) {
+            return;
+        }
         if let Some((remote, new)) = self.core.doubted_at(Some(remote), path) {
             self.accept(now, remote, new, "an IKE SA made from there");
         }
@@ -80,7 +85,7 @@ impl Agent {
 
     /// A peer is at these addresses by other evidence than MIGRATE: records and IKE SAs go there, or IKE SAs are given up.
     pub(crate) fn accept(&mut self, now: Now, remote: RemoteId, new: KmAddress, by: &'static str) {
-        self.core.mobility.doubts.remove(&remote);
+        self.core.mobility.doubts.settled(now, remote, new);
         let old = self.core.places.remembered(remote);
         let stale: Vec<_> = ike_sas_of(self.keying.as_ref(), remote).into_iter().filter(|(_, addresses)| *addresses != new).collect();
         if stale.is_empty() && old == Some(new) {
@@ -119,7 +124,7 @@ impl Agent {
 impl Core {
     fn doubted_at(&self, remote: Option<RemoteId>, path: Path) -> Option<(RemoteId, KmAddress)> {
         let remote = remote?;
-        let doubt = self.mobility.doubts.get(&remote)?;
+        let doubt = self.mobility.doubts.get(remote)?;
         (doubt.new.remote == path.remote.ip()).then_some((remote, doubt.new))
     }
 

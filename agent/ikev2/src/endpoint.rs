@@ -219,6 +219,7 @@ impl Ikev2 {
         if !asked || sa.visible_state().is_none() {
             return;
         }
+        let question = matches!(sa.current, Some(Task::Liveness));
         self.request_answered(ike);
         self.heard_from(context, ike, &datagram.path, true);
         let Some(sa) = self.sas.get(&ike) else { return };
@@ -227,7 +228,7 @@ impl Ikev2 {
             State::Established(_) | State::Replaced(_) | State::Closing(_) => self.task_answered(context, ike, payloads),
             _ => {}
         }
-        self.answered_from(context, ike, datagram.path, header.message_id);
+        self.answered_from(context, ike, (datagram.path, header.message_id), question, payloads);
     }
 
     fn request(
@@ -377,7 +378,7 @@ impl Ikev2 {
                 self.push_task_first(ike, Task::DeleteChild { child, cause: Cause::EXPIRED });
                 self.run_tasks(context, ike);
             }
-            Some(Owner::None) => self.remove_child(context, child, Cause::EXPIRED),
+            Some(Owner::None) => self.orphan_expired(context, child),
             _ => {}
         }
     }

@@ -52,7 +52,8 @@ impl Ikev2 {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let transmit = self.out.transmit_request(context, ike, sa.path, octets.clone());
         sa.window.next_request = id;
-        let outstanding = Outstanding { id, exchange, octets, sends: 1, failures: 0, copied: 0, repeats: 0, transmit, unsent: false };
+        let outstanding =
+            Outstanding { id, exchange, octets, sends: 1, failures: 0, copied: 0, repeats: 0, transmit, unsent: false, rests: false };
         if let Some(old) = sa.window.outstanding.replace(outstanding) {
             self.out.forget_transmit(old.transmit);
         }
@@ -69,7 +70,7 @@ impl Ikev2 {
         self.out.forget_transmit(outstanding.transmit);
         outstanding.transmit = self.out.transmit_request(context, ike, sa.path, outstanding.octets.clone());
         outstanding.sends = outstanding.sends.saturating_add(1);
-        outstanding.unsent = false;
+        (outstanding.unsent, outstanding.rests) = (false, false);
         self.awaiting.remove(&(sa.path.local.ip(), ike));
         self.timers.clear(Timer::AwaitAddress(ike));
         self.copy_to_candidate(context, ike);
@@ -129,6 +130,9 @@ impl Ikev2 {
         //= rfc7296#2.4
         //# an endpoint gives up only after repeated attempts over a time, never because of unprotected messages
         if outstanding.repeats > policy.tries {
+            if self.unanswered_question(ike) {
+                return;
+            }
             return self.peer_silent(context, ike);
         }
         self.resend(context, ike);

@@ -51,8 +51,14 @@ impl Ikev2 {
         let until = self.timers.get(crate::timers::Timer::ExpireIke(ike)).unwrap_or(now.saturating_add(SILENCE));
         let wants = self.unserved(context, ike);
         for child in self.orphan_children(context, ike) {
-            // One that was being closed has nobody left who would end it.
-            if context.children.get(child).is_some_and(|sa| sa.state == ChildState::Closing) {
+            if context.children.get(child).is_none_or(|sa| sa.state != ChildState::Closing) {
+                continue;
+            }
+            if self.has_heir(child) {
+                // Whether the peer knows that it was replaced nobody can tell any more: it may send on it.
+                context.children.update(child, |sa| sa.state = ChildState::Replaced);
+            } else {
+                // One that was being closed has nobody left who would end it.
                 self.remove_child(context, child, Cause::OPERATOR);
             }
         }

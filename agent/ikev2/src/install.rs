@@ -126,10 +126,13 @@ impl Ikev2 {
     /// The outbound half goes into the kernel.
     pub(crate) fn install_outbound(&mut self, context: &mut Context<'_>, child: ChildId) {
         let Some(build) = self.builds.get_mut(&child) else { return };
-        let Some(sa) = self.sas.get(&build.ike) else { return };
         self.timers.clear(Timer::Switch(child));
-        let addresses = watari_kernel::KmAddress { local: sa.path.local.ip(), remote: sa.path.remote.ip() };
-        let endpoints = context.whereabouts.sa_endpoints(build.policy, addresses);
+        let addresses =
+            self.sas.get(&build.ike).map(|sa| watari_kernel::KmAddress { local: sa.path.local.ip(), remote: sa.path.remote.ip() });
+        // Without an IKE SA its record alone has followed every movement.
+        let recorded = context.children.get(child).map(|sa| sa.outbound.endpoints);
+        let endpoints = addresses.map(|addresses| context.whereabouts.sa_endpoints(build.policy, addresses)).or(recorded);
+        let Some(endpoints) = endpoints else { return };
         let Some(agreed) = &build.agreed else { return };
         let parameters = outbound_half(context, build.remote, agreed, endpoints);
         let id = parameters.id;
@@ -212,7 +215,7 @@ impl Ikev2 {
 
     /// Child SAs without an owner that served the policy go now that another serves it; what the peer still sends on them is received.
     fn remove_orphans(&mut self, context: &mut Context<'_>, build: &ChildBuild) {
-        let left_over = |sa: &&ChildSa| sa.owner == Owner::None && sa.state != ChildState::Closing;
+        let left_over = |sa: &&ChildSa| sa.owner == Owner::None && sa.state != ChildState::Closing && sa.id != build.id;
         let orphans: Vec<ChildId> = context.children.of_policy(build.policy).filter(left_over).map(|sa| sa.id).collect();
         for orphan in orphans {
             self.finish_child(context, orphan, Cause::REPLACED);
@@ -325,6 +328,20 @@ impl Ikev2 {
         if self.builds.get(&child).is_some_and(|build| build.step == Step::Deferred) {
             self.install_outbound(context, child);
         }
+    }
+
+    /// Whether a child SA that the peer asked for as a successor has been answered: the peer may use it.
+    pub(crate) fn serves_peer_already(&self, child: ChildId) -> bool {
+        let answered = |build: &ChildBuild| matches!(build.step, Step::Deferred | Step::InstallOutbound);
+        self.builds.get(&child).is_some_and(|build| !build.initiator && build.replaces.is_some() && answered(build))
+    }
+
+    /// A child SA without owner reaches its end: the one that was to replace it takes over.
+    pub(crate) fn orphan_expired(&mut self, context: &mut Context<'_>, child: ChildId) {
+        if let Some(heir) = self.kids.get(&child).and_then(|kid| kid.heir) {
+            self.switch_outbound(context, heir);
+        }
+        self.remove_child(context, child, Cause::EXPIRED);
     }
 
     /// Sends the CREATE_CHILD_SA request of a child SA that has all it needs.

@@ -42,6 +42,16 @@ pub(crate) fn evaluate<'a>(spi_i: u64, spi_r: u64, path: &Path, payloads: impl I
     }
 }
 
+/// Whether the peer's notifies say that a message left from this address and port; `None` if they say nothing of it.
+pub(crate) fn said_source<'a>(spi_i: u64, spi_r: u64, sender: SocketAddr, payloads: impl Iterator<Item = &'a Payload>) -> Option<bool> {
+    let expected = hash(spi_i, spi_r, sender);
+    let hashes = payloads.filter_map(|payload| match payload {
+        Payload::Notify(notify) if notify.notify_type == NotifyType::NAT_DETECTION_SOURCE_IP => Some(notify.data.as_slice()),
+        _ => None,
+    });
+    hashes.fold(None, |said, data| Some(said.unwrap_or(false) | constant_time_eq(data, &expected)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

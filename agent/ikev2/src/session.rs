@@ -329,7 +329,12 @@ impl Ikev2 {
         let children: Vec<ChildId> = context.children.of_owner(Owner::Ike(ike)).map(|sa| sa.id).collect();
         let mut kept = Vec::new();
         for child in children {
-            if self.builds.contains_key(&child) {
+            if self.serves_peer_already(child) {
+                // The peer may send on it, or may never have heard of it: what it replaces is kept as well, and sent on.
+                self.timers.clear(Timer::Switch(child));
+                context.children.update(child, |sa| sa.owner = Owner::None);
+                kept.push(child);
+            } else if self.builds.contains_key(&child) {
                 self.cancel_build(context, child);
             } else if self.drains(child) {
                 self.remove_child(context, child, Cause::REPLACED);

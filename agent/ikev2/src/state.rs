@@ -351,6 +351,8 @@ pub(crate) struct Outstanding {
     pub(crate) transmit: TransmitId,
     /// Whether the last transmission failed because the source address was not usable.
     pub(crate) unsent: bool,
+    /// Whether it is repeated no more until there is a reason to: it asked where the peer is, and nobody answered.
+    pub(crate) rests: bool,
 }
 
 /// A request of the peer that is being worked on.

@@ -196,3 +196,77 @@ fn the_responder_replaces_what_the_initiator_has_lost() {
     assert_eq!(orphans(&pair.b), 0);
     pair.assert_healthy(1, 2);
 }
+
+/// Whether what each side sends for a policy right now, on the newest SA that it can send on, is received by the other.
+fn flows(pair: &Pair, policy: u32) -> bool {
+    let received = |from: &Host, to: &Host| {
+        let sends = from.children.of_policy(PolicyId(policy)).filter(|sa| sa.outbound.installed).map(|sa| sa.outbound_id());
+        let newest = sends.max_by_key(|id| from.kernel.added.iter().rposition(|added| added == id));
+        newest.is_some_and(|id| to.kernel.sas.contains_key(&id))
+    };
+    received(&pair.a, &pair.b) && received(&pair.b, &pair.a)
+}
+
+#[test]
+fn a_child_being_replaced_is_kept_with_its_heir_until_both_are_replaced() {
+    for rekeying in [Side::A, Side::B] {
+        for delivered in 0..6 {
+            for loses_answer in [false, true] {
+                let mut pair = mobile(Side::A);
+                let child = pair.first_child(rekeying);
+                pair.rekey(rekeying, Target::Child(child));
+                for _ in 0..delivered {
+                    pair.settle();
+                    let Some(flying) = pair.wire.pop_front() else { break };
+                    pair.deliver(flying);
+                }
+                // What the kernel was asked for last may not be done yet.
+                let responder = if rekeying == Side::A { Side::B } else { Side::A };
+                pair.host(responder).kernel.held = loses_answer;
+                pair.settle();
+                assert!(flows(&pair, 0), "before, {delivered}{}", pair.story());
+                forget(&mut pair, Side::A);
+                forget(&mut pair, Side::B);
+                pair.wire.clear();
+                release_kernel(&mut pair, responder);
+                pair.settle();
+                assert!(flows(&pair, 0) && flows(&pair, 2), "{rekeying:?} after {delivered}{}", pair.story());
+                pair.pass_secs(60);
+                assert!(flows(&pair, 0) && flows(&pair, 2), "{rekeying:?} after {delivered} and a while{}", pair.story());
+                replace(&mut pair, Side::A, None);
+                pair.run();
+                pair.pass_secs(30);
+                assert_eq!((orphans(&pair.a), orphans(&pair.b)), (0, 0), "{}", pair.story());
+                pair.assert_healthy(1, 2);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_heir_takes_over_when_what_it_was_to_replace_reaches_its_end() {
+    let mut pair = mobile(Side::A);
+    for host in [&mut pair.a, &mut pair.b] {
+        host.config.ipsecs[0].lifetime = lifetime(500, 0);
+    }
+    let child = pair.first_child(Side::A);
+    pair.rekey(Side::A, Target::Child(child));
+    pair.pass_secs(200);
+    // The next rekey: B has answered, A has what it needs, and its DELETE is lost.
+    let child = pair.a.children.of_policy(PolicyId(0)).next().unwrap().id;
+    pair.rekey(Side::A, Target::Child(child));
+    for _ in 0..2 {
+        pair.settle();
+        let flying = pair.wire.pop_front().unwrap();
+        pair.deliver(flying);
+    }
+    pair.settle();
+    forget(&mut pair, Side::A);
+    forget(&mut pair, Side::B);
+    pair.wire.clear();
+    pair.pass_secs(320);
+    assert_eq!(pair.b.count(|event| matches!(event, KeyingEvent::ChildDown { cause, .. } if *cause == Cause::EXPIRED)), 1);
+    assert!(flows(&pair, 0), "{}", pair.story());
+    pair.a.assert_kernel_matches();
+    pair.b.assert_kernel_matches();
+}

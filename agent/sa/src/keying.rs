@@ -228,8 +228,13 @@ pub enum KeyingEvent {
     PathRefuted {
         /// The IKE SA.
         ike: IkeId,
-        /// The path of the answer.
+        /// The path of the IKE SA, or of the answer.
         path: Path,
+    },
+    /// Where the peer is could not be learnt: it answered from neither place. The path and the IKE SA stay.
+    PathUndecided {
+        /// The IKE SA.
+        ike: IkeId,
     },
     /// A child SA is installed both ways.
     ChildUp(ChildId),
@@ -356,7 +361,8 @@ pub trait Keying {
     /// Checks that the peer lives.
     fn probe(&mut self, context: &mut Context<'_>, ike: IkeId);
     /// Asks the peer, on the path of an established IKE SA and at another address alike, where it is; the first answer is told as
-    /// `PathProved` or `PathRefuted`, and the path stays. Silence is what it is without this. A protocol that cannot do so only probes.
+    /// `PathProved` or `PathRefuted`, and the path stays. Silence ends the question (`PathUndecided`), never the IKE SA. A protocol that
+    /// cannot do so only probes.
     fn prove(&mut self, context: &mut Context<'_>, ike: IkeId, candidate: KmAddress) {
         let _ = candidate;
         self.probe(context, ike);

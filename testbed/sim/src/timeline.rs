@@ -190,6 +190,7 @@ fn keying_words(event: &KeyingEvent, names: &Names) -> Option<Words> {
         }
         KeyingEvent::PathProved { path, .. } => plain(format!("the peer answers from {}, as MIGRATE said", place(path.remote.ip()))),
         KeyingEvent::PathRefuted { path, .. } => plain(format!("the peer answers from {}, whatever MIGRATE said", place(path.remote.ip()))),
+        KeyingEvent::PathUndecided { .. } => plain("the peer answers neither where it was nor where MIGRATE said".to_owned()),
         KeyingEvent::ChildUp(child) => plain(format!("child SA {} is up", child.0)),
         KeyingEvent::ChildDown { policy, cause, child } => {
             plain(format!("child SA {} ({}) ended: {cause}", child.0, names.policy(*policy)))

@@ -189,3 +189,51 @@ fn a_binding_update_moves_by_itself_only_where_the_operator_the_kernel_and_the_p
     bench.update(1000, 2, COA2, true);
     assert_eq!(bench.asked(), []);
 }
+
+#[test]
+fn a_doubt_is_shown_while_it_lasts_and_so_is_its_verdict() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.burst(1000, home_burst(COA1, CN));
+    let shown = |bench: &Bench| bench.agent.status(at(1100)).remotes[0].clone();
+    let doubt = shown(&bench).doubt.expect("a doubt");
+    assert_eq!((doubt.to.remote.as_str(), doubt.from.expect("an old place").remote.as_str()), (CN, COA1));
+    assert_eq!((doubt.since_s, doubt.verdict), (at(1000).wall.as_secs(), None));
+    let row = format!("{:?}", bench.agent.list_sas(at(1100), None, &Default::default()));
+    assert!(row.contains("doubted-host") && !row.contains("last-verdict"), "{row}");
+    bench.event(1200, refuted(COA1));
+    assert_eq!(shown(&bench).doubt, None);
+    assert_eq!(shown(&bench).last_verdict.and_then(|last| last.verdict).as_deref(), Some("refuted"));
+    bench.burst(2000, home_burst(CN, CN));
+    bench.event(2100, KeyingEvent::PathUndecided { ike: IkeId(1) });
+    assert_eq!(bench.notices().last(), Some(&Cause::MOVEMENT_UNDECIDED));
+    assert_eq!(shown(&bench).last_verdict.and_then(|last| last.verdict).as_deref(), Some("undecided"));
+    assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
+    bench.burst(3000, home_burst(CN, CN));
+    bench.update(3001, 2, COA2, true);
+    bench.burst(3005, home_burst(CN, COA2));
+    assert_eq!(shown(&bench).last_verdict.and_then(|last| last.verdict).as_deref(), Some("overtaken"));
+    let row = format!("{:?}", bench.agent.list_sas(at(3100), None, &Default::default()));
+    assert!(row.contains("last-verdict"), "{row}");
+}
+
+#[test]
+fn a_nat_in_front_of_somebody_is_shown_under_strongswans_names() {
+    let bench = home_agent_with(OBSERVE);
+    bench.shared.lock().expect("one thread").ikes[0].nat.peer = true;
+    let ike = bench.agent.status(at(1100)).remotes[0].ike_sas[0].clone();
+    assert_eq!((ike.nat_local, ike.nat_remote), (false, true));
+    let row = format!("{:?}", bench.agent.list_sas(at(1100), None, &Default::default()));
+    assert!(row.contains("nat-remote") && row.contains("nat-any") && !row.contains("nat-local"), "{row}");
+}
+
+#[test]
+fn a_handshake_whose_source_address_was_changed_on_the_way_is_no_proof() {
+    let mut bench = home_agent_with(OBSERVE);
+    bench.shared.lock().expect("one thread").ikes.clear();
+    bench.burst(1000, home_burst(COA1, CN));
+    bench.ike(2, 0, HA, CN);
+    bench.shared.lock().expect("one thread").ikes[0].nat.peer = true;
+    let path = Path::between(ip(HA), ip(CN), 500);
+    bench.event(1500, KeyingEvent::IkeUp { ike: IkeId(2), remote: RemoteId(0), path, identity: "mn.example".parse().expect("identity") });
+    assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
+}

@@ -81,7 +81,7 @@ impl Ikev2 {
             let cause = if unproven { Cause::AUTHENTICATION_FAILED } else { Cause::PEER_CLOSED };
             return self.closed_by_peer(context, ike, cause);
         }
-        let mut response: Vec<Payload> = Vec::new();
+        let mut response: Vec<Payload> = if received.is_empty() { self.asked_here(context, ike) } else { Vec::new() };
         for delete in payloads.deletes() {
             let ours = self.children_deleted(context, ike, delete);
             if !ours.is_empty() {

@@ -20,7 +20,7 @@ impl Ikev2 {
     pub(crate) fn check_liveness(&mut self, context: &mut Context<'_>, ike: IkeId) {
         let Some(sa) = self.sas.get(&ike) else { return };
         let under_way = sa.window.outstanding.is_some() || sa.tasks.iter().any(|queued| matches!(queued.task, Task::Liveness));
-        if !sa.is_established() || under_way {
+        if !sa.is_established() || self.wake(context, ike) || under_way {
             return;
         }
         self.push_task_first(ike, Task::Liveness);

@@ -188,6 +188,10 @@ impl Ikev2 {
                 _ => return,
             };
             // While the peer replaces the IKE SA everything waits for the new one (FACTS E 6).
+            if sa.window.outstanding.as_ref().is_some_and(|request| request.rests) {
+                self.wake(context, ike);
+                return;
+            }
             if sa.current.is_some() || sa.window.outstanding.is_some() || matches!(sa.answer, Some(Answer::RekeyIke(_))) {
                 return;
             }

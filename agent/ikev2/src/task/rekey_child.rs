@@ -30,7 +30,7 @@ impl Ikev2 {
     }
 
     /// Whether another child SA takes or has taken the place of this one.
-    pub(super) fn has_heir(&self, child: ChildId) -> bool {
+    pub(crate) fn has_heir(&self, child: ChildId) -> bool {
         let heir = self.kids.get(&child).and_then(|kid| kid.heir);
         self.has_successor(child) || heir.is_some_and(|heir| self.builds.contains_key(&heir))
     }
