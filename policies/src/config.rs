@@ -14,6 +14,7 @@ mod expand;
 mod manual;
 mod movements;
 mod nodes;
+mod numbering;
 mod profiles;
 mod records;
 mod settings;
@@ -133,11 +134,8 @@ impl Secrets<'_> {
 
     /// Keeps a secret under a number that depends on whose it is, so that it stays the same when others come and go.
     fn keep_for(&mut self, fingerprint: u64, secret: Secret, origin: SecretOrigin) -> SecretId {
-        const FIRST: u32 = 0x4000_0000;
-        let taken = |number: &u32| self.named.contains(number) || self.values.contains_key(&SecretId(*number));
-        let number = |at: u64| FIRST | (u32::try_from(at & u64::from(FIRST - 1)).unwrap_or_default());
-        let free = (0..u64::from(FIRST)).map(|step| number(fingerprint.wrapping_add(step))).find(|number| !taken(number));
-        let id = SecretId(free.unwrap_or(u32::MAX));
+        let taken = |id: &SecretId| self.named.contains(&id.0) || self.values.contains_key(id);
+        let id = numbering::free(fingerprint, taken);
         self.values.insert(id, secret);
         self.origins.insert(id, origin);
         id

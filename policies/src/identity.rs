@@ -74,11 +74,20 @@ impl Identity {
         }
     }
 
+    /// An identity that nobody has: its ID type is reserved (RFC 7296 3.5).
+    pub const fn nobody() -> Self {
+        Self::Other { id_type: 0, data: Vec::new() }
+    }
+
+    /// Whether its ID type is the reserved one, under which nobody proves anything.
+    pub const fn is_nobody(&self) -> bool {
+        matches!(self, Self::Other { id_type: 0, .. })
+    }
+
     /// A number that is the same for equal identities on every host and in every run (FNV-1a). Neither secret nor without collisions.
     pub fn fingerprint(&self) -> u64 {
         let (rank, id_type, data) = self.key();
-        let step = |hash: u64, octet: u8| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
-        [rank, id_type].into_iter().chain(data.iter().copied()).fold(0xcbf2_9ce4_8422_2325, step)
+        fingerprint([rank, id_type].into_iter().chain(data.iter().copied()))
     }
 
     /// What equality and order look at: rank of the variant, ID type, data in one case.
@@ -96,6 +105,12 @@ impl Identity {
             Self::Other { id_type, data } => (4, *id_type, Cow::Borrowed(data)),
         }
     }
+}
+
+/// FNV-1a: the same for equal octets on every host and in every run.
+pub(crate) fn fingerprint(octets: impl IntoIterator<Item = u8>) -> u64 {
+    let step = |hash: u64, octet: u8| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+    octets.into_iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// The text of printable ASCII without spaces, not empty.

@@ -7,6 +7,7 @@ use std::thread;
 
 use tokio::sync::mpsc::UnboundedSender;
 use watari_crypto::Provider;
+use watari_policies::config::Loaded;
 use watari_policies::{Secret, SecretId};
 use watari_sa::work::perform;
 use watari_sa::{Work, WorkDone, WorkId};
@@ -44,9 +45,11 @@ impl KeyKeeper {
         self.jobs.send((id, work)).is_ok()
     }
 
-    /// Takes the secrets of a new configuration.
-    pub(crate) fn replace_secrets(&self, secrets: BTreeMap<SecretId, Secret>) {
-        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+    /// Takes the secrets of a new configuration, whose numbers are settled after those it holds.
+    pub(crate) fn replace_secrets(&self, loaded: &mut Loaded) {
+        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        loaded.renumber(&secrets);
+        *secrets = std::mem::take(&mut loaded.secrets);
     }
 }
 

@@ -223,9 +223,9 @@ impl Daemon {
             Ok(loaded)
         });
         match checked {
-            Ok(loaded) => {
+            Ok(mut loaded) => {
                 info!(self.log, "configuration read again");
-                self.keeper.replace_secrets(loaded.secrets);
+                self.keeper.replace_secrets(&mut loaded);
                 self.next_command = self.next_command.saturating_add(1);
                 self.pending.push_back(Input::Command(CommandId(self.next_command), Command::Reload(Box::new(loaded.config))));
                 Ok(())

@@ -288,7 +288,7 @@ fn place<T: PartialEq + Debug>(
 /// Nobody can prove this identity and nothing is begun.
 fn retire_remote(remote: &mut Remote) {
     remote.name = RETIRED.to_owned();
-    remote.remote_identity = Identity::Other { id_type: 0, data: Vec::new() };
+    remote.remote_identity = Identity::nobody();
     remote.remote_address = None;
     remote.start = false;
     remote.liveness = None;

@@ -29,7 +29,9 @@ impl Directory {
             return;
         }
         *self = Self { size: Some(size), ..Self::default() };
-        let negotiating = |(remote, _): &(&Remote, u32)| remote.authentication != Authentication::Manual;
+        // A record that is only kept for its number is nobody's, whatever secret it still names.
+        let negotiating =
+            |(remote, _): &(&Remote, u32)| remote.authentication != Authentication::Manual && !remote.remote_identity.is_nobody();
         for (remote, id) in config.remotes.iter().zip(0u32..).filter(negotiating) {
             self.add(config, remote, RemoteId(id));
         }

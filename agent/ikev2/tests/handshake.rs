@@ -445,6 +445,17 @@ fn nobody_calls_under_a_name_that_is_not_known() {
     pair.pass_secs(60);
     pair.assert_healthy(0, 0);
     assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::IkeDown { cause, .. } if *cause == Cause::IDENTITY_UNKNOWN)), 1);
+    // Nor is the reserved ID type anybody, although records that are no longer in force have it.
+    for kept in [vec![], vec![7]] {
+        let mut pair = Pair::new();
+        let nobody = Identity::Other { id_type: 0, data: kept };
+        pair.a.config.remotes[0].local_identity = nobody.clone();
+        pair.b.config.remotes[0].remote_identity = nobody;
+        pair.want(Side::A, 0);
+        pair.run();
+        pair.assert_healthy(0, 0);
+        assert!(pair.b.established().is_empty() && pair.b.count(|event| matches!(event, KeyingEvent::IkeUp { .. })) == 0);
+    }
     // Names of hosts are compared without case.
     let mut pair = Pair::new();
     pair.a.config.remotes[0].local_identity = Identity::Fqdn("A.Example".to_owned());

@@ -6,6 +6,7 @@ use super::diagnostics::Report;
 use super::document::{Section, Span, Value, describe};
 use super::values;
 use crate::algorithm::{ChildProposal, ChildSuite};
+use crate::identity::fingerprint;
 use crate::model::{ManualHalf, ManualSa};
 use crate::{Secret, SecretId};
 
@@ -93,12 +94,12 @@ fn key(report: &mut Report<'_>, secrets: &mut Secrets<'_>, section: &mut Section
         "key" => {
             let text = values::text(report, only.value)?;
             let octets = octets(report, only.value, text.as_bytes(), suite)?;
-            Some(secrets.keep(octets, super::SecretOrigin::Inline))
+            Some(secrets.keep_for(fingerprint(section.title.bytes()), octets, super::SecretOrigin::Inline))
         }
         _ => {
             let (path, content) = secrets.content(report, only.value)?;
             let octets = octets(report, only.value, content.expose(), suite)?;
-            Some(secrets.keep(octets, super::SecretOrigin::File(path)))
+            Some(secrets.keep_for(fingerprint(section.title.bytes()), octets, super::SecretOrigin::File(path)))
         }
     }
 }
@@ -130,11 +131,11 @@ fn words(suite: ChildSuite) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::load;
     use crate::{Secret, SecretId};
 
-    const RECORDS: &str = r#"
+    pub(in super::super) const RECORDS: &str = r#"
 [sa.by-hand]
 proposal = "aes128-sha256"
 out = { spi = 0x1001, key_file = "/etc/watari/out.key" }
@@ -163,7 +164,7 @@ reqid_in = 2
 policy = "binding"
 "#;
 
-    fn files(path: &str) -> Result<Secret, String> {
+    pub(in super::super) fn files(path: &str) -> Result<Secret, String> {
         match path {
             "/etc/watari/out.key" => Ok(Secret::from("ab".repeat(48).into_bytes())),
             _ => Err("no such file".to_owned()),

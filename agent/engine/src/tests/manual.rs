@@ -6,6 +6,7 @@ use watari_policies::{IpsecId, SecretId};
 use watari_sa::{Work, WorkDone, WorkId};
 
 use super::*;
+use crate::{Command, CommandId};
 
 const SUITE: ChildSuite = ChildSuite { cipher: Cipher::AES128, integrity: Some(Integrity::HmacSha256_128), esn: false };
 
@@ -142,4 +143,48 @@ fn a_key_of_the_wrong_length_is_told_and_installs_nothing() {
     }
     assert!(added(&bench).is_empty());
     assert!(bench.told().iter().any(|event| matches!(event, Event::Notice { detail, .. } if detail.contains("no such key"))));
+}
+
+fn reload(bench: &mut Bench, millis: u64, config: Config) -> (usize, usize) {
+    bench.outputs.clear();
+    bench.requests.clear();
+    bench.input(millis, Input::Command(CommandId(9), Command::Reload(Box::new(config))));
+    let keys = bench.outputs.iter().filter(|output| matches!(output, Output::Work(..))).count();
+    let deleted = bench.requests.iter().filter(|(_, request)| matches!(request, KernelRequest::DeleteSa(_))).count();
+    (keys, deleted)
+}
+
+#[test]
+fn a_peer_and_its_keys_that_come_before_others_in_the_file_disturb_none_of_their_sas() {
+    let mut bench = started();
+    take_all(&mut bench, 2);
+    let mut more = config();
+    let mut remote = more.remotes[0].clone();
+    remote.name = "first".to_owned();
+    remote.remote_address = Some(ip("2001:db8:77::1"));
+    more.remotes.insert(0, remote);
+    let mut ipsec = more.ipsecs[more.policies[0].ipsec.0 as usize].clone();
+    let half = |spi| ManualHalf { spi, key: SecretId(spi) };
+    ipsec.manual = Some(ManualSa { suite: SUITE, outbound: half(0x3001), inbound: half(0x3002) });
+    more.ipsecs.insert(0, ipsec);
+    for policy in &mut more.policies {
+        (policy.remote, policy.ipsec) = (RemoteId(policy.remote.0 + 1), IpsecId(policy.ipsec.0 + 1));
+    }
+    let mut first = more.policies[0].clone();
+    (first.name, first.remote, first.ipsec) = ("first".to_owned(), RemoteId(0), IpsecId(0));
+    more.policies.insert(0, first);
+    let before: Vec<_> = bench.agent.core.children.iter().map(|child| (child.id, child.inbound.spi)).collect();
+    assert_eq!(reload(&mut bench, 100, more.clone()).1, 0, "nothing is taken away");
+    for (id, spi) in before {
+        let child = bench.agent.core.children.get(id).expect("still there");
+        assert_eq!((child.inbound.spi, child.state), (spi, ChildState::Installed));
+        let ipsec = bench.agent.core.config.policy(child.policy).map(|policy| policy.ipsec).expect("named");
+        let manual = bench.agent.core.config.ipsec(ipsec).and_then(|ipsec| ipsec.manual).expect("manual");
+        assert_eq!((manual.inbound.spi, manual.inbound.key), (spi.0, SecretId(spi.0)), "and has the key it had");
+    }
+    // Another key in the same place is another SA: the number of the secret says so.
+    let id = more.policies[1].ipsec;
+    more.ipsecs[id.0 as usize].manual.as_mut().expect("manual").inbound.key = SecretId(0x7777);
+    let (_, deleted) = reload(&mut bench, 200, more);
+    assert_eq!(deleted, 2, "both halves of the one, and nothing else: {:?}", bench.requests);
 }
