@@ -23,6 +23,9 @@ pub struct Acquire {
     pub template: Template,
     /// Addresses of the wanted SA.
     pub endpoints: Endpoints,
+    /// The care-of address that the packet leaves from, `packet` having its home address; where the kernel shows the packet (KAME's
+    /// SADB_X_EXT_PACKET) and it has a home address option. Linux shows none.
+    pub care_of: Option<IpAddr>,
 }
 
 /// An SA reached a limit, or a larval state died.

@@ -272,6 +272,7 @@ impl Mirror {
                 }
                 Ok(KernelReply::Done)
             }
+            KernelRequest::RefuseAcquire { .. } => Ok(KernelReply::Done),
             KernelRequest::QuerySa(id) => Ok(KernelReply::Sa(self.states.by_id(id).and_then(|at| self.states.get(at)).map(State::info))),
             KernelRequest::DumpSas => Ok(KernelReply::Sas(self.sas())),
             KernelRequest::SetPolicy(policy) => {

@@ -32,6 +32,12 @@ pub enum KernelRequest {
     },
     /// Remove an SA; removing one that is absent is no error.
     DeleteSa(SaId),
+    /// Say that the SA which an ACQUIRE asked for could not be negotiated (RFC 2367 3.1.6). KAME takes it; netlink XFRM has no such
+    /// request, and Linux does the wrong thing with PF_KEY's, so that nothing is sent there. Always answered by `Done`.
+    RefuseAcquire {
+        /// The ACQUIRE's sequence number.
+        sequence: u32,
+    },
     /// Read one SA; answered by `KernelReply::Sa`.
     QuerySa(SaId),
     /// Read every SA and Mobile IPv6 state; answered by `KernelReply::Sas`.

@@ -138,7 +138,7 @@ impl Host {
             KernelRequest::QuerySa(id) => KernelReply::Sa(Some(info(id))),
             KernelRequest::DumpSas => KernelReply::Sas(Vec::new()),
             KernelRequest::DumpPolicies => KernelReply::Policies(Vec::new()),
-            KernelRequest::SetPolicy(_) | KernelRequest::DeletePolicy { .. } => KernelReply::Done,
+            KernelRequest::SetPolicy(_) | KernelRequest::DeletePolicy { .. } | KernelRequest::RefuseAcquire { .. } => KernelReply::Done,
         }
     }
 }
@@ -325,6 +325,7 @@ pub(crate) fn acquire(policy: &Policy, care_of: IpAddr) -> Acquire {
         direction: Direction::Out,
         template: Template::esp(policy.mode, policy.reqid_out, if policy.mode == Mode::Tunnel { endpoints } else { unspecified() }),
         endpoints,
+        care_of: None,
     }
 }
 

@@ -74,6 +74,7 @@ impl Agent {
             calls: VecDeque::new(),
             purposes: BTreeMap::new(),
             acquired: BTreeMap::new(),
+            asked: BTreeMap::new(),
             kept: BTreeMap::new(),
             forwarded: BTreeMap::new(),
             movements: BTreeMap::new(),

@@ -106,6 +106,8 @@ pub(crate) struct Core {
     pub(crate) purposes: BTreeMap<RequestId, Purpose>,
     /// The last ACQUIRE of each tunnel policy: end points and template of the state that the kernel keeps for it.
     pub(crate) acquired: BTreeMap<PolicyId, (Endpoints, Template)>,
+    /// The number of the last ACQUIRE of each policy that was neither served nor refused.
+    pub(crate) asked: BTreeMap<PolicyId, u32>,
     /// Parameters of the SAs that the kernel acknowledged, so that one it leaves behind can be made again.
     pub(crate) kept: BTreeMap<SaId, SaParameters>,
     pub(crate) forwarded: BTreeMap<RequestId, Forwarded>,

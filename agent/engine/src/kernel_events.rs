@@ -43,6 +43,13 @@ impl Agent {
         if let Some(policy) = policy.filter(|_| acquire.template.mode == Mode::Tunnel) {
             self.core.acquired.insert(policy, (acquire.endpoints, acquire.template));
         }
+        if let Some(policy) = policy {
+            self.core.asked.insert(policy, acquire.sequence);
+            let remote = self.core.config.policy(policy).map(|policy| policy.remote);
+            if let (Some(remote), Some(care_of)) = (remote, acquire.care_of) {
+                self.core.places.left_from(remote, acquire.packet.src.addr(), care_of);
+            }
+        }
         match policy {
             Some(policy) if !self.core.stopping => {
                 let trigger = Trigger::Acquire { packet: acquire.packet, sequence: acquire.sequence };
@@ -147,6 +154,15 @@ impl Agent {
             let Some(protocol) = template.protocol else { continue };
             let request = KernelRequest::AllocateSpi { endpoints, protocol, mode: template.mode, reqid: template.reqid };
             core.ask(Purpose::Withdraw(endpoints, protocol), request);
+        }
+    }
+}
+
+impl crate::core::Core {
+    /// Tells the kernel that what it asked for could not be negotiated.
+    pub(crate) fn refuse_acquire(&mut self, policy: PolicyId) {
+        if let Some(sequence) = self.asked.remove(&policy) {
+            self.ask(Purpose::Housekeeping("refuse an ACQUIRE"), KernelRequest::RefuseAcquire { sequence });
         }
     }
 }

@@ -124,6 +124,7 @@ impl Core {
 
     fn forget_policy(&mut self, policy: PolicyId) {
         self.acquired.remove(&policy);
+        self.asked.remove(&policy);
         self.retries.remove(&policy);
         self.timers.clear(Timer::Retry(policy));
     }

@@ -183,7 +183,10 @@ impl Agent {
             KeyingEvent::PathUndecided { ike } => self.path_undecided(now, *ike),
             KeyingEvent::ChildUp(child) => self.child_up(now, *child),
             KeyingEvent::ChildDown { child, policy, cause } => self.child_down(now, *child, *policy, *cause),
-            KeyingEvent::WantFailed { policy, .. } => self.failed(now, *policy),
+            KeyingEvent::WantFailed { policy, .. } => {
+                self.core.refuse_acquire(*policy);
+                self.failed(now, *policy);
+            }
             _ => {}
         }
         self.outcome(&event);
@@ -196,6 +199,7 @@ impl Agent {
         let Some(child) = self.core.children.get(id) else { return };
         let (policy, endpoints, installer) =
             (child.policy, child.outbound.endpoints, self.core.config.policy(child.policy).map(|policy| policy.installer));
+        self.core.asked.remove(&policy);
         self.core.retries.remove(&policy);
         self.core.timers.clear(Timer::Retry(policy));
         match installer {

@@ -18,6 +18,8 @@ struct RemotePlace {
     remote: Option<IpAddr>,
     role: MobilityRole,
     remembered: Option<KmAddress>,
+    /// The care-of address that a packet which asked for an SA left from; forgotten when addresses change.
+    left_from: Option<IpAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ impl Places {
             local: remote.local_address,
             remote: remote.remote_address,
             role: remote.role,
+            left_from: None,
             remembered: match before.remotes.get(id as usize).filter(|_| !changed.remotes.contains(&id)) {
                 Some(place) => place.remembered,
                 None => remote.role.home_address().and_then(|home| homes.get(&home).copied()),
@@ -156,6 +159,9 @@ impl Places {
             self.addresses.remove(&key);
         }
         let after = self.usable(event.address);
+        if before != after {
+            self.remotes.iter_mut().for_each(|remote| remote.left_from = None);
+        }
         (before != after).then_some(after)
     }
 
@@ -188,11 +194,27 @@ impl Places {
         let place = self.remotes.get(remote.0 as usize)?;
         let (MobilityRole::MobileNode { home_address }, Some(peer)) = (place.role, place.remote) else { return None };
         let told = place.local.filter(|local| *local != home_address);
-        Some(KmAddress { local: told.or_else(|| self.care_of(home_address, peer))?, remote: peer })
+        Some(KmAddress { local: told.or_else(|| self.care_of(place, home_address, peer))?, remote: peer })
     }
 
-    /// The address that IKE is sent to `peer` from, of a mobile node with this home address. A link that nothing is known of is up.
-    fn care_of(&self, home: IpAddr, peer: IpAddr) -> Option<IpAddr> {
+    /// A packet from `home` asked for an SA and left from `care_of`: where this is a usable address of ours, IKE with the remote leaves from
+    /// it too when nobody tells better.
+    pub(crate) fn left_from(&mut self, remote: RemoteId, home: IpAddr, care_of: IpAddr) {
+        let usable = self.usable(care_of);
+        if let Some(place) = self.remotes.get_mut(remote.0 as usize)
+            && place.role.home_address() == Some(home)
+            && usable
+        {
+            place.left_from = Some(care_of);
+        }
+    }
+
+    /// The address that IKE is sent to `peer` from, of a mobile node with this home address: the one of the packet that asked, else the best
+    /// there is. A link that nothing is known of is up.
+    fn care_of(&self, place: &RemotePlace, home: IpAddr, peer: IpAddr) -> Option<IpAddr> {
+        if place.left_from.is_some() {
+            return place.left_from;
+        }
         source_address(peer, Some(home), self.addresses(), |link| self.links.get(&link).copied().unwrap_or(true))
     }
 }
@@ -218,9 +240,9 @@ impl Whereabouts for Places {
         }
         let peer = place.remote?;
         let local = match (place.local, place.role) {
-            (Some(local), MobilityRole::MobileNode { home_address }) if local == home_address => self.care_of(home_address, peer),
+            (Some(local), MobilityRole::MobileNode { home_address }) if local == home_address => self.care_of(place, home_address, peer),
             (Some(local), _) => Some(local),
-            (None, MobilityRole::MobileNode { home_address }) => self.care_of(home_address, peer),
+            (None, MobilityRole::MobileNode { home_address }) => self.care_of(place, home_address, peer),
             (None, _) => None,
         };
         Some(KmAddress { local: local.unwrap_or(unspecified_like(peer)), remote: peer })

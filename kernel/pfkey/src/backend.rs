@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use watari_kernel::errno::{EBUSY, EEXIST, ENOENT, ESRCH, ETIMEDOUT};
+use watari_kernel::errno::{EBUSY, EEXIST, EINVAL, ENOENT, ESRCH, ETIMEDOUT};
 use watari_kernel::probe::conclude;
 use watari_kernel::{
     Backend, BackendOutput, Capability, Channel, KernelError, KernelEvent, KernelReply, KernelRequest, Now, PolicyIndex, RequestId, SaId,
@@ -17,7 +17,7 @@ use crate::dump::{Dump, Owner, Rows, Table};
 use crate::event::{self, Notice, Wanted};
 use crate::job::{InFlight, Job, refusal};
 use crate::listener::malformed;
-use crate::message::Message;
+use crate::message::{Kind, Message};
 use crate::policies::Policies;
 use crate::probe::{SCRATCH, Step};
 use crate::resync::Resync;
@@ -26,6 +26,8 @@ use crate::{algorithm, policy, sa};
 
 /// Requests on their way at once: their answers must fit into the socket's receive buffer.
 const WINDOW: usize = 128;
+/// As many after a loss, and one more with every answer: what overran the socket once would do it again.
+const WINDOW_AFTER_LOSS: usize = 4;
 /// The kernel answers while it is being written to; what it has not answered by now was lost and is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// So long a request asked again may take.
@@ -46,7 +48,9 @@ pub struct KeyBackend {
     dialect: Dialect,
     pid: u32,
     next_seq: u32,
-    waiting: VecDeque<Job>,
+    /// What waits for room, and whether it was sent before.
+    waiting: VecDeque<(Job, bool)>,
+    window: usize,
     in_flight: BTreeMap<u32, InFlight>,
     dumps: VecDeque<(Owner, Table)>,
     dump: Option<Dump>,
@@ -69,6 +73,7 @@ impl KeyBackend {
             pid,
             next_seq: FIRST_SEQUENCE,
             waiting: VecDeque::new(),
+            window: WINDOW,
             in_flight: BTreeMap::new(),
             dumps: VecDeque::new(),
             dump: None,
@@ -89,7 +94,7 @@ impl KeyBackend {
     pub fn probe(&mut self, now: Now, id: RequestId, release: &str) {
         release.clone_into(&mut self.release);
         self.resync.learn();
-        self.waiting.push_back(Job::Probe { id, step: Step::RegisterEsp, failure: None });
+        self.waiting.push_back((Job::Probe { id, step: Step::RegisterEsp, failure: None }, false));
         self.read_again(now);
         self.send_waiting(now);
     }
@@ -113,10 +118,10 @@ impl KeyBackend {
     }
 
     fn send_waiting(&mut self, now: Now) {
-        while self.in_flight.len() < WINDOW
-            && let Some(job) = self.waiting.pop_front()
+        while self.in_flight.len() < self.window
+            && let Some((job, again)) = self.waiting.pop_front()
         {
-            self.send(now, job, false);
+            self.send(now, job, again);
         }
         self.start_dump(now);
     }
@@ -165,17 +170,26 @@ impl KeyBackend {
         }
     }
 
-    /// Whether the message answers one of our requests.
-    fn is_answer(&self, message: &Message<'_>) -> bool {
-        message.pid == self.pid && self.in_flight.get(&message.seq).is_some_and(|request| request.kind == message.kind)
+    /// The number of our request that the message answers.
+    fn answered(&self, message: &Message<'_>) -> Option<u32> {
+        let ours = |seq: &u32| self.in_flight.get(seq).is_some_and(|request| request.kind == message.kind);
+        let numbered = Some(message.seq).filter(ours);
+        // KAME answers SPDGET under the number 0: which request was meant is told by the policy's number.
+        let by_policy = || {
+            let index = policy::index(message)?;
+            self.in_flight.iter().find(|(_, request)| matches!(request.job, Job::Resolve(asked) if asked == index)).map(|(seq, _)| *seq)
+        };
+        let unnumbered = self.dialect == Dialect::Kame && message.kind == Kind::SpdGet && message.seq == 0;
+        numbered.or_else(|| if unnumbered { by_policy() } else { None }).filter(|_| message.pid == self.pid)
     }
 
-    fn answer(&mut self, now: Now, message: &Message<'_>) -> Result<(), String> {
-        let Some(InFlight { job, again, .. }) = self.in_flight.remove(&message.seq) else { return Ok(()) };
+    fn answer(&mut self, now: Now, message: &Message<'_>, seq: u32) -> Result<(), String> {
+        let Some(InFlight { job, again, .. }) = self.in_flight.remove(&seq) else { return Ok(()) };
+        self.window = self.window.saturating_add(1).min(WINDOW);
         let read = self.reply(&job, message);
         match &read {
             Ok(Some(reply)) => self.finish(job.id(), Ok(reply.clone())),
-            Ok(None) => self.result(now, job, message.errno.into(), again),
+            Ok(None) => self.result(now, job, self.dialect.numbering().read(message.errno), again),
             Err(why) => {
                 self.finish(job.id(), Err(KernelError { errno: 0, text: why.clone(), request: job.name() }));
                 if let Job::Resolve(index) = job {
@@ -193,10 +207,11 @@ impl KeyBackend {
             return Ok(None);
         }
         match job {
-            Job::Request { request: KernelRequest::AllocateSpi { endpoints, protocol, .. }, .. } => {
+            Job::Request { request: KernelRequest::AllocateSpi { endpoints, protocol, reqid, .. }, .. } => {
                 let spi = sa::spi(message)?;
                 if self.dialect == Dialect::Kame {
-                    self.sources.reserve(SaId { dst: endpoints.dst, protocol: *protocol, spi }, message.seq);
+                    let id = SaId { dst: endpoints.dst, protocol: *protocol, spi };
+                    self.sources.reserve(id, message.seq, endpoints.src, *reqid);
                 }
                 return Ok(Some(KernelReply::Spi(spi)));
             }
@@ -221,10 +236,15 @@ impl KeyBackend {
         let error = refusal(errno, job.name());
         match job {
             Job::Request { id, mut request } => match (&mut request, errno) {
-                // The larval state lives 30 s; if it is gone, the SA can still be added.
-                (KernelRequest::AddSa { allocated: allocated @ true, .. }, ESRCH | ENOENT) => {
+                // The larval state lives 30 s; if it is gone, the SA can still be added. What is not there is EINVAL to some of KAME.
+                (KernelRequest::AddSa { allocated: allocated @ true, .. }, ESRCH | ENOENT | EINVAL)
+                    if errno != EINVAL || self.dialect == Dialect::Kame =>
+                {
                     *allocated = false;
                     self.send(now, Job::Request { id, request }, again);
+                }
+                (KernelRequest::DeletePolicy { .. }, EINVAL) if self.dialect == Dialect::Kame => {
+                    self.finish(Some(id), Ok(KernelReply::Done));
                 }
                 (KernelRequest::QuerySa(_), ESRCH | ENOENT) => self.finish(Some(id), Ok(KernelReply::Sa(None))),
                 (_, 0) | (KernelRequest::DeleteSa(_) | KernelRequest::DeletePolicy { .. }, ESRCH | ENOENT) => {
@@ -258,7 +278,7 @@ impl KeyBackend {
     fn dump_part(&mut self, now: Now, message: &Message<'_>) -> Result<(), String> {
         let Some(dump) = self.dump.as_mut() else { return Ok(()) };
         dump.deadline = now.boot.saturating_add(PATIENCE);
-        let (table, errno) = (dump.table, i32::from(message.errno));
+        let (table, errno) = (dump.table, self.dialect.numbering().read(message.errno));
         let read = match table {
             _ if message.is_bare() => Ok(()),
             Table::Policies => policy::read(self.dialect, message)
@@ -333,7 +353,8 @@ impl KeyBackend {
 
     fn broadcast(&mut self, now: Now, message: &Message<'_>) -> Result<(), String> {
         match event::read(self.dialect, message, self.pid)? {
-            Notice::Event(event) => self.changed(event),
+            // What a process changes moves no SA; what the kernel changes by itself has no process.
+            Notice::Event(event) => self.changed(event, message.pid == 0),
             Notice::Migrate(mut migrate) => {
                 self.policies.migrate(&mut migrate);
                 self.sources.migrate(&migrate);
@@ -351,13 +372,13 @@ impl KeyBackend {
     }
 
     /// Keeps what is remembered in step with an event, then tells it.
-    fn changed(&mut self, event: KernelEvent) {
+    fn changed(&mut self, event: KernelEvent, by_kernel: bool) {
         match &event {
             KernelEvent::PolicyChanged(policy) | KernelEvent::PolicyRemoved(policy) if policy.selector == SCRATCH.selector() => {
                 return;
             }
             KernelEvent::PolicyChanged(policy) => {
-                if self.dialect == Dialect::Kame {
+                if self.dialect == Dialect::Kame && by_kernel {
                     self.policies.moved(policy).for_each(|template| self.sources.follow(template));
                 }
                 self.policies.set(policy);
@@ -377,7 +398,7 @@ impl KeyBackend {
         }
         self.queue.push_back(Queued::Acquire(wanted));
         if self.resolving.insert(wanted.index) {
-            self.waiting.push_back(Job::Resolve(wanted.index));
+            self.waiting.push_back((Job::Resolve(wanted.index), false));
             self.send_waiting(now);
         }
     }
@@ -425,13 +446,26 @@ impl KeyBackend {
                 unanswered.push(request.job);
             }
         }
-        for job in unanswered {
-            self.send(now, job, true);
+        self.window = WINDOW_AFTER_LOSS;
+        for job in unanswered.into_iter().rev() {
+            self.waiting.push_front((job, true));
         }
+        self.send_waiting(now);
         // What the tables will tell is newer than an event that waits; only an ACQUIRE is told nowhere else.
         self.queue.retain(|queued| matches!(queued, Queued::Acquire(_)));
         self.resync.lost();
         self.read_again(now);
+    }
+
+    /// KAME lets the entry that blocks the next ACQUIRE end in its time. Linux would turn its state into one that refuses packets, that an
+    /// SA does not replace and that MIGRATE still stumbles over: there nothing is said.
+    fn refuse_acquire(&mut self, sequence: u32) {
+        if self.dialect == Dialect::Kame
+            && sequence != 0
+            && let Ok(octets) = sa::refuse_acquire(self.dialect).into_octets(sequence, self.pid)
+        {
+            self.outputs.push_back(BackendOutput::Send(Channel::Key, octets));
+        }
     }
 }
 
@@ -447,7 +481,11 @@ impl Backend for KeyBackend {
             _ if forward && !self.dialect.has_forward() => self.finish(Some(id), Ok(KernelReply::Done)),
             KernelRequest::DumpSas => self.dumps.push_back((Owner::Caller(id), Table::Sas)),
             KernelRequest::DumpPolicies => self.dumps.push_back((Owner::Caller(id), Table::Policies)),
-            request => self.waiting.push_back(Job::Request { id, request }),
+            KernelRequest::RefuseAcquire { sequence } => {
+                self.refuse_acquire(sequence);
+                self.finish(Some(id), Ok(KernelReply::Done));
+            }
+            request => self.waiting.push_back((Job::Request { id, request }, false)),
         }
         self.send_waiting(now);
     }
@@ -462,8 +500,7 @@ impl Backend for KeyBackend {
                 return self.dump_part(now, &message);
             }
             let heard = if message.errno == 0 { self.broadcast(now, &message) } else { Ok(()) };
-            let answered = if self.is_answer(&message) { self.answer(now, &message) } else { Ok(()) };
-            heard.and(answered)
+            heard.and(self.answered(&message).map_or(Ok(()), |seq| self.answer(now, &message, seq)))
         });
         if let Err(why) = read {
             self.outputs.push_back(BackendOutput::Event(malformed(why, octets)));

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use watari_kernel::Endpoints;
+use watari_kernel::errno::Numbering;
 use watari_policies::{Mode, Reqid};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -121,6 +122,14 @@ impl Request {
 }
 
 impl Dialect {
+    /// The error numbers of the kernels that speak it.
+    pub(crate) const fn numbering(self) -> Numbering {
+        match self {
+            Self::Linux => Numbering::Linux,
+            Self::Kame => Numbering::Bsd,
+        }
+    }
+
     /// The number of the extension KMADDRESS, where there is one.
     pub(crate) const fn kmaddress(self) -> Option<u16> {
         match self {

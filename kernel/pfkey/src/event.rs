@@ -1,13 +1,14 @@
 //! What the kernel's broadcasts mean.
 
 use watari_kernel::{Endpoints, KernelEvent, Migrate, PolicyIndex, SaInfo};
-use watari_policies::{Protocol, Selector};
+use watari_policies::Protocol;
 
 use crate::convert::{direction, protocol_of_satype};
 use crate::dialect::Dialect;
 use crate::extension::{RawPolicy, SATYPE_UNSPEC, X_POLICY, endpoints};
 use crate::message::{Kind, Message};
-use crate::{migrate, packet, policy, sa};
+use crate::packet::{self, TriggeringPacket};
+use crate::{migrate, policy, sa};
 
 /// An ACQUIRE as PF_KEY tells it: without selector, mode and reqid, which only the policy knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(crate) struct Wanted {
     pub(crate) endpoints: Endpoints,
     pub(crate) index: PolicyIndex,
     /// The triggering packet, where the kernel gives it.
-    pub(crate) packet: Option<Selector>,
+    pub(crate) packet: Option<TriggeringPacket>,
 }
 
 /// What a broadcast asks for.
@@ -68,7 +69,7 @@ fn acquire(dialect: Dialect, message: &Message<'_>) -> Result<Option<Wanted>, St
     if direction(raw.dir).is_none() {
         return Ok(None);
     }
-    let packet = packet::triggering(dialect, message)?.map(|packet| packet.selector());
+    let packet = packet::triggering(dialect, message)?;
     let endpoints = endpoints(dialect, message)?;
     Ok(Some(Wanted { sequence: message.seq, protocol, endpoints, index: PolicyIndex(raw.id), packet }))
 }

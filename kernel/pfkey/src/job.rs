@@ -52,6 +52,7 @@ impl Job {
                 KernelRequest::AddSa { .. } => "install an SA",
                 KernelRequest::DeleteSa(_) => "remove an SA",
                 KernelRequest::QuerySa(_) => "read an SA",
+                KernelRequest::RefuseAcquire { .. } => "refuse an ACQUIRE",
                 KernelRequest::DumpSas => Table::Sas.request(),
                 KernelRequest::SetPolicy(_) => "install a policy",
                 KernelRequest::DeletePolicy { .. } => "remove a policy",
@@ -77,6 +78,7 @@ impl Job {
             KernelRequest::QuerySa(id) => by_id(Kind::Get, id),
             KernelRequest::SetPolicy(entry) => policy::set(dialect, entry),
             KernelRequest::DeletePolicy { selector, direction, kind } => policy::delete(dialect, selector, *direction, *kind),
+            KernelRequest::RefuseAcquire { .. } => Ok(sa::refuse_acquire(dialect)),
             KernelRequest::DumpSas => Ok(sa::dump()),
             KernelRequest::DumpPolicies => Ok(policy::dump()),
         }
@@ -87,7 +89,7 @@ const fn unspecified(like: IpAddr) -> IpAddr {
     if like.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
 }
 
-/// A refusal in words.
+/// A refusal in words. The number is Linux's, whatever kernel gave it.
 pub(crate) fn refusal(errno: i32, request: &'static str) -> KernelError {
     KernelError { errno, text: in_words(errno).to_owned(), request }
 }

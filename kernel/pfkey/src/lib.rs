@@ -37,6 +37,14 @@ pub fn migrate_request(dialect: Dialect, migrate: &watari_kernel::Migrate, seq: 
     migrate::write(dialect, migrate)?.into_octets(seq, pid)
 }
 
+/// SADB_ACQUIRE with an error, the answer to the ACQUIRE with number `seq` whose SA could not be negotiated: octets for a PF_KEY socket.
+///
+/// # Errors
+/// Never for this message; the type is that of every writer.
+pub fn refuse_acquire(dialect: Dialect, seq: u32, pid: u32) -> Result<Vec<u8>, String> {
+    sa::refuse_acquire(dialect).into_octets(seq, pid)
+}
+
 /// SADB_FLUSH of every SA, or SADB_X_SPDFLUSH of every policy of the main set: octets for a PF_KEY socket.
 ///
 /// # Errors

@@ -213,6 +213,7 @@ pub(crate) fn loggable(octets: &[u8], limit: usize) -> Vec<u8> {
 /// A message being written. Not `Debug`: it may hold keys.
 pub(crate) struct Outgoing {
     kind: Kind,
+    errno: u8,
     satype: u8,
     octets: Vec<u8>,
 }
@@ -222,7 +223,12 @@ impl Outgoing {
     pub(crate) fn new(kind: Kind, satype: u8) -> Self {
         let mut octets = Vec::with_capacity(ROOM);
         octets.resize(HEADER, 0);
-        Self { kind, satype, octets }
+        Self { kind, errno: 0, satype, octets }
+    }
+
+    /// Makes it say an error.
+    pub(crate) const fn refuse(&mut self, errno: u8) {
+        self.errno = errno;
     }
 
     /// The message type.
@@ -246,7 +252,7 @@ impl Outgoing {
     pub(crate) fn into_octets(mut self, seq: u32, pid: u32) -> Result<Vec<u8>, String> {
         let length = self.octets.len();
         let len = u16::try_from(length / 8).map_err(|_| format!("a message of {length} octets"))?;
-        let header = RawMessage { version: VERSION, kind: self.kind.number(), errno: 0, satype: self.satype, len, reserved: 0, seq, pid };
+        let header = RawMessage { version: VERSION, kind: self.kind.number(), errno: self.errno, satype: self.satype, len, reserved: 0, seq, pid };
         self.fill(0, &header);
         Ok(self.octets)
     }

@@ -66,6 +66,12 @@ impl TriggeringPacket {
         None
     }
 
+    /// The care-of address: where a packet with a home address option leaves from.
+    #[must_use]
+    pub fn care_of(&self) -> Option<IpAddr> {
+        self.home.filter(|home| *home != self.source).map(|_| IpAddr::V6(self.source))
+    }
+
     /// The packet as policies see it: from the home address if one is given.
     #[must_use]
     pub fn selector(&self) -> Selector {

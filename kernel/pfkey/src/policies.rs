@@ -55,13 +55,18 @@ impl Policies {
 
     /// A policy was added or changed.
     pub(crate) fn set(&mut self, entry: &PolicyEntry) {
+        // KAME gives a changed policy a new number and says nothing of the old one.
+        let renumbered = |old: &PolicyEntry| old.index != entry.index && (old.selector, old.direction) == (entry.selector, entry.direction);
+        let gone: Vec<PolicyIndex> = self.known.values().filter(|old| renumbered(old)).map(|old| old.index).collect();
+        gone.into_iter().for_each(|index| self.remove(index));
         self.tell(entry.index);
         self.known.insert(entry.index, entry.clone());
     }
 
     /// The tunnels of a policy as it is told now that had other end points before.
     pub(crate) fn moved<'a>(&'a self, entry: &'a PolicyEntry) -> impl Iterator<Item = &'a Template> {
-        let before = self.known.get(&entry.index).map_or(&[][..], |policy| policy.templates.as_slice());
+        let same = |old: &&PolicyEntry| (old.selector, old.direction) == (entry.selector, entry.direction);
+        let before = self.known.get(&entry.index).or_else(|| self.known.values().find(same)).map_or(&[][..], |policy| &policy.templates);
         entry.templates.iter().filter(|template| {
             let same = |old: &&Template| old.mode == template.mode && old.reqid == template.reqid && old.protocol == template.protocol;
             template.mode == Mode::Tunnel && before.iter().find(same).is_some_and(|old| old.endpoints != template.endpoints)
@@ -86,12 +91,13 @@ impl Policies {
         let template = *policy.templates.iter().find(|template| lacks(template, wanted))?;
         Some(Acquire {
             sequence: wanted.sequence,
-            packet: wanted.packet.unwrap_or(policy.selector),
+            packet: wanted.packet.map_or(policy.selector, |packet| packet.selector()),
             policy: policy.selector,
             index: policy.index,
             direction: policy.direction,
             template,
             endpoints: wanted.endpoints,
+            care_of: wanted.packet.and_then(|packet| packet.care_of()),
         })
     }
 

@@ -69,6 +69,12 @@ pub(crate) fn dump() -> Outgoing {
     Outgoing::new(Kind::SpdDump, SATYPE_UNSPEC)
 }
 
+/// The number of the policy in a message, if there is one.
+pub(crate) fn index(message: &Message<'_>) -> Option<PolicyIndex> {
+    let (raw, _) = message.extension(X_POLICY)?.take::<RawPolicy>("X_POLICY").ok()?;
+    Some(PolicyIndex(raw.id))
+}
+
 fn main_set(kind: PolicyKind) -> Result<(), String> {
     match kind {
         PolicyKind::Main => Ok(()),

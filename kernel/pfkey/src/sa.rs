@@ -2,6 +2,7 @@
 //! open, KAME has none. The policies, which name the reqid, bound the traffic instead.
 
 use ipnet::IpNet;
+use watari_kernel::errno::ETIMEDOUT;
 use watari_kernel::{Endpoints, Expire, SaId, SaInfo, SaParameters, Spi};
 use watari_policies::{Mode, Protocol, Reqid, Secret, Selector};
 
@@ -73,6 +74,15 @@ pub(crate) fn by_id(dialect: Dialect, kind: Kind, id: &SaId, src: std::net::IpAd
     out.push(SA, &RawSa { spi: id.spi.0.to_be_bytes(), state: STATE_MATURE, ..RawSa::default() }, &[])?;
     write_endpoints(dialect, Endpoints { src, dst: id.dst }, &mut out)?;
     Ok(out)
+}
+
+/// SADB_ACQUIRE of its header alone, with an error: what was asked for will not be (RFC 2367 3.1.6). No kernel answers it.
+//= rfc2367#3.1.6
+//# a key manager that cannot negotiate an SA answers the ACQUIRE with its sequence number and an error
+pub(crate) fn refuse_acquire(dialect: Dialect) -> Outgoing {
+    let mut out = Outgoing::new(Kind::Acquire, SATYPE_UNSPEC);
+    out.refuse(dialect.numbering().write(ETIMEDOUT));
+    out
 }
 
 /// SADB_DUMP of every SA.

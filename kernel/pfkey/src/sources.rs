@@ -25,8 +25,9 @@ impl Sources {
         self.reserved.get(id).copied()
     }
 
-    /// An SPI was reserved.
-    pub(crate) fn reserve(&mut self, id: SaId, seq: u32) {
+    /// An SPI was reserved; nobody but the asker is told of the larval SA.
+    pub(crate) fn reserve(&mut self, id: SaId, seq: u32, src: IpAddr, reqid: Reqid) {
+        self.sas.insert(id, (src, reqid));
         self.reserved.insert(id, seq);
     }
 

@@ -3,9 +3,9 @@
 
 use watari_policies::{Mode, Reqid};
 
-use crate::mirror::states::ip_protocol;
-use crate::mirror::{ENOENT, MigrateRequest, Mirror, error};
-use crate::{KernelError, KernelEvent, Migrate, MigrateSource};
+use crate::mirror::states::{Standing, State, ip_protocol};
+use crate::mirror::{ENOENT, LARVAL_LIFETIME, MigrateRequest, Mirror, error};
+use crate::{KernelError, KernelEvent, Migrate, MigrateSource, Now};
 
 /// How the kernel tells of a tunnel that it has moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,15 @@ impl Mirror {
             Rebound::PolicyUpdate => KernelEvent::PolicyChanged(policy),
         });
         Ok(())
+    }
+
+    /// The key manager says that what this ACQUIRE asked for will not be (RFC 2367 3.1.6): as in KAME, where the entry that blocks the next
+    /// ACQUIRE lives on from now and is not told of when it goes.
+    pub fn forget_acquire(&mut self, now: Now, asked: u32) {
+        let answered = |state: &State| matches!(state.standing, Standing::Larval { sequence, .. } if sequence == asked && asked != 0);
+        if let Some(state) = self.states.position(answered).and_then(|at| self.states.get_mut(at)) {
+            state.standing = Standing::Larval { until: now.boot.saturating_add(LARVAL_LIFETIME), sequence: asked };
+        }
     }
 
     /// Does something of which nobody is told.

@@ -131,6 +131,7 @@ impl Mirror {
             direction: policy.direction,
             template: *template,
             endpoints: wanted,
+            care_of: None,
         }));
         true
     }

@@ -325,6 +325,8 @@ impl Backend for XfrmBackend {
         match request {
             KernelRequest::DumpSas => self.dumps.push_back((Owner::Caller(id), Table::Sas)),
             KernelRequest::DumpPolicies => self.dumps.push_back((Owner::Caller(id), Table::Policies)),
+            // There is no such message.
+            KernelRequest::RefuseAcquire { .. } => self.finish(id, Ok(KernelReply::Done)),
             request => self.waiting.push_back(Job::Request { id, request, again: false }),
         }
         self.send_waiting(now);
@@ -402,6 +404,7 @@ impl Job {
                 KernelRequest::AddSa { .. } => "install an SA",
                 KernelRequest::DeleteSa(_) => "remove an SA",
                 KernelRequest::QuerySa(_) => "read an SA",
+                KernelRequest::RefuseAcquire { .. } => "refuse an ACQUIRE",
                 KernelRequest::DumpSas => Table::Sas.request(),
                 KernelRequest::SetPolicy(_) => "install a policy",
                 KernelRequest::DeletePolicy { .. } => "remove a policy",
@@ -422,6 +425,7 @@ impl Job {
             KernelRequest::QuerySa(id) => Ok(encode::query_sa(id)),
             KernelRequest::SetPolicy(policy) => encode::set_policy(policy),
             KernelRequest::DeletePolicy { selector, direction, kind } => encode::delete_policy(selector, *direction, *kind),
+            KernelRequest::RefuseAcquire { .. } => Err("netlink XFRM has no refusal of an ACQUIRE".to_owned()),
             KernelRequest::DumpSas => Ok(encode::dump_sas()),
             KernelRequest::DumpPolicies => Ok(encode::dump_policies()),
         }

@@ -81,6 +81,7 @@ fn acquire(message: &Incoming<'_>) -> Result<Option<Acquire>, String> {
         direction,
         template: template(wanted)?,
         endpoints: endpoints(&raw.saddr, &raw.id.daddr, wanted.family)?,
+        care_of: None,
     }))
 }
 

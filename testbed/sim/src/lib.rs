@@ -3,6 +3,7 @@
 
 mod by_hand;
 pub mod fleet;
+pub mod kame;
 pub mod report;
 pub mod scenario;
 pub mod scenarios;

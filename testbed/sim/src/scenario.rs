@@ -339,10 +339,15 @@ pub struct Scenario {
     pub runs_on: RunsOn,
     /// The mobile nodes; there is always one home agent and one correspondent.
     pub mobile_nodes: Vec<MobilePlan>,
-    /// Hosts whose agents talk PF_KEY instead of netlink XFRM to their kernel; the simulator's kernels know no difference.
+    /// Hosts whose agents talk PF_KEY instead of netlink XFRM to their Linux; the simulator's kernels know no difference. (Under SHISA it is
+    /// always PF_KEY, in the simulator in KAME's octets.)
     pub pf_key: &'static [&'static str],
     /// Whose ways the Mobile IPv6 daemons have.
     pub personality: Personality,
+    /// Whether the kernels under SHISA put the packet into an ACQUIRE (kernel option PFKEYV2_SADB_X_EXT_PACKET).
+    pub acquire_tells_packet: bool,
+    /// Whether mobile nodes have one more address, on a link that leads nowhere, which looks better than their care-of address.
+    pub spare_address: bool,
     /// Whether mobile nodes follow their own addresses where the daemon does not tell everything (SHISA).
     pub follows_addresses: bool,
     /// Whether SAs are keyed by hand, without IKE.
@@ -400,6 +405,8 @@ impl Scenario {
             mobile_nodes: vec![MobilePlan::first(Link::F1)],
             pf_key: &[],
             personality: Personality::Mip6d,
+            acquire_tells_packet: true,
+            spare_address: false,
             follows_addresses: true,
             by_hand: false,
             networks: false,
@@ -446,7 +453,12 @@ impl Scenario {
 
     /// The one suite of child SAs: the scenarios are about movement, and a thousand runs must not take an hour. PF_KEY has no AEAD.
     pub const fn esp(&self) -> &'static str {
-        if self.pf_key.is_empty() { "aes128gcm16" } else { "aes128-sha512" }
+        match self.personality {
+            // The one integrity algorithm whose length is the same in every KAME.
+            Personality::Shisa(_) => "aes128-sha1",
+            Personality::Mip6d if self.pf_key.is_empty() => "aes128gcm16",
+            Personality::Mip6d => "aes128-sha512",
+        }
     }
 
     fn terms(&self, binding: BindingSelector) -> Terms {

@@ -48,6 +48,7 @@ pub fn all() -> Vec<Scenario> {
         shisa("shisa-roam", Rebound::Migrate, roam),
         shisa("shisa-no-migrate", Rebound::PolicyUpdate, roam),
         shisa_transport(),
+        shisa_packet(),
         home_and_away(),
         dormant(),
         home_dad(),
@@ -342,6 +343,16 @@ fn shisa_transport() -> Scenario {
     }
     let sentence = "Under SHISA without payload tunnel nothing is ever told: IKE on the mobile node follows the node's own addresses.";
     Scenario { sentence, ..shisa("shisa-transport", Rebound::Migrate, like) }
+}
+
+fn shisa_packet() -> Scenario {
+    fn like() -> Scenario {
+        let scenario = Scenario { protect: vec![Protected::Binding], spare_address: true, ..Scenario::new("", "") };
+        lasting(scenario, 20, Expectation { children: 1, ..answered(0) })
+    }
+    let sentence = "The binding update in the ACQUIRE (SADB_X_EXT_PACKET) tells home and care-of address: IKE leaves from there, not from \
+                    the address that looks nearer.";
+    Scenario { sentence, ..shisa("shisa-packet", Rebound::Migrate, like) }
 }
 
 fn home_and_away() -> Scenario {

@@ -5,6 +5,7 @@ mod agents;
 mod attempts;
 mod host;
 mod judgement;
+mod key;
 mod mobility;
 mod moves;
 mod network;

@@ -284,6 +284,7 @@ fn acquire(index: u32) -> Acquire {
         direction: Direction::Out,
         template: Template::esp(Mode::Tunnel, Reqid(7), ends(COA1, HA)),
         endpoints: ends(COA1, HA),
+        care_of: None,
     }
 }
 

@@ -470,6 +470,7 @@ fn an_unanswered_acquire_of_a_tunnel_is_withdrawn_when_its_address_vanishes() {
         direction: Direction::Out,
         template,
         endpoints: ends(COA1, HA),
+        care_of: None,
     };
     bench.kernel(1, KernelEvent::Acquire(acquire));
     let address = |text: &str, present| {

@@ -51,7 +51,8 @@ fn what_is_not_ike_is_counted_and_dropped() {
 fn acquire(policy: Selector, index: u32, reqid: u32) -> Acquire {
     let packet = binding_selector(HOA, HA).message_type(5);
     let template = Template::esp(Mode::Transport, Reqid(reqid), ends(HOA, HA));
-    Acquire { sequence: 77, packet, policy, index: PolicyIndex(index), direction: Direction::Out, template, endpoints: ends(HOA, HA) }
+    let (index, direction) = (PolicyIndex(index), Direction::Out);
+    Acquire { sequence: 77, packet, policy, index, direction, template, endpoints: ends(HOA, HA), care_of: None }
 }
 
 #[test]

@@ -8,8 +8,9 @@ use watari_kernel::{AddressEvent, Backend, BackendOutput, KernelEvent};
 use watari_sa::{KeyingEvent, Transmit, Undeliverable, Work, WorkDone, WorkId, work};
 
 use super::host::Role;
+use super::key::KeyPath;
 use super::{Event, World, seed_octets};
-use crate::signalling::{Input as Signal, Output as Wish, SignalEvent};
+use crate::signalling::{Input as Signal, Output as Wish, Personality, SignalEvent};
 use crate::timeline::Happening;
 
 /// How long a piece of work takes in virtual time.
@@ -18,6 +19,8 @@ const WORK_TIME: Duration = Duration::from_millis(1);
 impl World<'_> {
     pub(super) fn start_agent(&mut self, host: usize) {
         let seed = self.seed;
+        let now = self.clock();
+        let (shisa, tells_packets) = (self.scenario.personality != Personality::Mip6d, self.scenario.acquire_tells_packet);
         let provider = self.setting.provider.clone();
         let options = AgentOptions { reveal_keys: true, migrate_from: Some(self.scenario.migrate_source()) };
         let Some(this) = self.hosts.get_mut(host).filter(|host| host.up && host.agent.is_none()) else { return };
@@ -25,6 +28,9 @@ impl World<'_> {
         let number = u64::try_from(host).unwrap_or(0).saturating_mul(1000).saturating_add(u64::from(this.epoch));
         let first = this.epoch == 1;
         this.mirror.listen(true);
+        if shisa {
+            this.key = Some(KeyPath::open(now, &mut this.mirror, tells_packets));
+        }
         let agent = Agent::new(this.config.clone(), seed_octets(seed, number), provider, this.capability(), options);
         this.agent = Some(agent);
         this.inputs.clear();
@@ -46,6 +52,7 @@ impl World<'_> {
             this.agent_deadline = None;
             this.listening.clear();
             this.inputs.clear();
+            this.key = None;
             this.mirror.listen(false);
         }
     }
@@ -92,6 +99,9 @@ impl World<'_> {
         if let Some(this) = self.hosts.get_mut(host) {
             if mirror {
                 this.mirror.timeout(now);
+                if let Some(key) = &mut this.key {
+                    key.timeout(now);
+                }
             }
             if agent {
                 this.agent_deadline = None;
@@ -125,9 +135,26 @@ impl World<'_> {
     }
 
     fn drain_mirror(&mut self, host: usize) {
-        loop {
+        let now = self.clock();
+        let Some(this) = self.hosts.get_mut(host) else { return };
+        let told = match &mut this.key {
+            Some(key) => {
+                let told = key.exchange(now, &mut this.mirror);
+                this.mirror_deadline = key.deadline;
+                told
+            }
+            None => std::iter::from_fn(|| match this.mirror.poll() {
+                BackendOutput::Wait(deadline) => {
+                    this.mirror_deadline = deadline;
+                    None
+                }
+                output => Some(output),
+            })
+            .collect(),
+        };
+        for output in told {
             let Some(this) = self.hosts.get_mut(host) else { return };
-            match this.mirror.poll() {
+            match output {
                 BackendOutput::Event(event) => {
                     if let KernelEvent::Migrate(migrate) = &event
                         && migrate.source == self.scenario.migrate_source()
@@ -140,11 +167,7 @@ impl World<'_> {
                     }
                 }
                 BackendOutput::Done(id, result) => this.inputs.push_back(Input::Done(id, result)),
-                BackendOutput::Send(..) => {}
-                BackendOutput::Wait(deadline) => {
-                    this.mirror_deadline = deadline;
-                    return;
-                }
+                BackendOutput::Send(..) | BackendOutput::Wait(_) => {}
             }
         }
     }
@@ -172,7 +195,10 @@ impl World<'_> {
                 Output::Kernel(id, request) => {
                     let now = self.clock();
                     if let Some(this) = self.hosts.get_mut(host) {
-                        this.mirror.submit(now, id, request);
+                        match &mut this.key {
+                            Some(key) => key.submit(now, id, request),
+                            None => this.mirror.submit(now, id, request),
+                        }
                     }
                 }
                 Output::Work(id, work) => self.work(host, id, work),
@@ -278,7 +304,10 @@ impl World<'_> {
                 }
                 Wish::Rebind(request, tells) => {
                     // What the kernel does by itself needs no answer.
-                    let _ = this.mirror.rebind(&request, tells);
+                    match &mut this.key {
+                        Some(key) => key.rebind(&mut this.mirror, &request, tells),
+                        None => drop(this.mirror.rebind(&request, tells)),
+                    }
                 }
                 Wish::SetAside(policy) => {
                     let _ = this.mirror.quietly(|mirror| mirror.delete_policy(&policy.selector, policy.direction, policy.kind));

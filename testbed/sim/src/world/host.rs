@@ -10,6 +10,7 @@ use watari_kernel::{AddressEvent, AddressFlags, Backend};
 use watari_policies::Config;
 use watari_sa::Undeliverable;
 
+use super::key::KeyPath;
 use super::network::Wire;
 use crate::scenario::{CORRESPONDENT, Exchange, HOME_AGENT, Link, MobilePlan, Scenario};
 use crate::signalling::{HomeAddressAt, HomeAgent, MobileNode, Node};
@@ -27,6 +28,10 @@ pub(super) enum Role {
 const ETHERNET: u32 = 2;
 /// Interface index of the tunnel interface of a mobile node.
 const TUNNEL: u32 = 4;
+/// Interface index of a link that leads nowhere.
+const SPARE: u32 = 3;
+/// An address on it that looks nearer to the home agent than any care-of address.
+const SPARE_ADDRESS: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 0xff, 0, 0, 0, 5));
 /// Interface index of the network behind a mobile node.
 const INNER: u32 = 5;
 
@@ -41,6 +46,8 @@ pub(super) struct Host {
     pub(super) inputs: VecDeque<Input>,
     pub(super) mirror: Mirror,
     pub(super) mirror_deadline: Option<Duration>,
+    /// How the agent reaches the kernel where that is KAME's.
+    pub(super) key: Option<KeyPath>,
     /// Protected Mobility Header sockets that the agent has open.
     pub(super) listening: BTreeSet<Listen>,
     pub(super) node: Option<Node>,
@@ -79,6 +86,7 @@ impl Host {
             inputs: VecDeque::new(),
             mirror: Mirror::new(Model::default(), 0),
             mirror_deadline: None,
+            key: None,
             listening: BTreeSet::new(),
             node: None,
             node_deadline: None,
@@ -126,6 +134,10 @@ impl Host {
                 settings.sequence = settings.sequence.saturating_add(u16::try_from(self.boots.saturating_mul(1000)).unwrap_or(u16::MAX));
                 self.node = Some(Node::Mobile(Box::new(MobileNode::new(settings))));
                 self.link = None;
+                if scenario.spare_address {
+                    let event = AddressEvent { interface: SPARE, address: SPARE_ADDRESS, prefix_len: 64, present: true, flags: AddressFlags::default() };
+                    self.mirror.address(event);
+                }
                 if scenario.networks {
                     let (address, flags) = (plan.network_address(), AddressFlags::default());
                     self.mirror.address(AddressEvent { interface: INNER, address, prefix_len: 64, present: true, flags });
@@ -191,6 +203,6 @@ impl Host {
     }
 
     pub(super) fn capability(&self) -> watari_kernel::Capability {
-        self.mirror.capabilities().clone()
+        self.key.as_ref().map_or_else(|| self.mirror.capabilities().clone(), KeyPath::capability)
     }
 }
