@@ -9,7 +9,7 @@ use crate::algorithm::Cipher;
 use crate::model::{Authentication, Endpoints};
 use crate::profile::Protected;
 use crate::selector::{ICMPV6, MOBILITY_HEADER};
-use crate::{Action, AddressRange, Installer, Ipsec, MobilityRole, Mode, Policy, Ports, Remote, Reqid, TrafficItem};
+use crate::{Action, AddressRange, Installer, Ipsec, KernelInterface, MobilityRole, Mode, Policy, Ports, Remote, Reqid, TrafficItem};
 
 /// Checks a draft; every complaint goes to the report.
 pub(super) fn check(report: &mut Report<'_>, draft: &Draft) {
@@ -34,6 +34,7 @@ pub(super) fn check(report: &mut Report<'_>, draft: &Draft) {
     }
     if !report.has_errors() {
         remotes_without_policies(report, draft);
+        reqids_over_pf_key(report, draft);
         kernel_limits(report, draft);
     }
 }
@@ -227,6 +228,23 @@ fn repeated_selectors(report: &mut Report<'_>, draft: &Draft) {
         );
         if report.has_errors() {
             return;
+        }
+    }
+}
+
+/// IPSEC_MANUAL_REQID_MAX: what stands above it in a policy that comes by PF_KEY, Linux and KAME replace by a number of their own.
+const PF_KEY_REQID_MAX: u32 = 0x3fff;
+
+fn reqids_over_pf_key(report: &mut Report<'_>, draft: &Draft) {
+    if draft.config.settings.backend != KernelInterface::PfKey {
+        return;
+    }
+    let ours = |policy: &Policy| policy.installer == Installer::Us && policy.action == Action::Protect;
+    for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies).filter(|(policy, _)| ours(policy)) {
+        let reqid = policy.reqid_out.0.max(policy.reqid_in.0);
+        if reqid > PF_KEY_REQID_MAX {
+            let message = format!("policy \"{}\" has the reqid {reqid}, with backend = \"pfkey\" {PF_KEY_REQID_MAX} is the highest", policy.name);
+            report.error(span.clone(), message).help("the kernel would put a number of its own in its place: write a lower one, or use \"xfrm\"");
         }
     }
 }

@@ -520,6 +520,23 @@ fn the_kernel_is_talked_to_by_xfrm_unless_pf_key_is_chosen() {
 }
 
 #[test]
+fn reqids_that_pf_key_cannot_put_into_a_policy_are_refused_at_load() {
+    let over = |backend: &str, reqids: &str| {
+        let text = HOME_AGENT.replace("[watari]\n", &format!("[watari]\nbackend = \"{backend}\"\n"));
+        text.replace("esp = [\"aes256gcm16-esn\", \"aes128-sha256\"]", "esp = \"aes128-sha512\"").replace("binding = [11, 12]", reqids)
+    };
+    let line = 1 + over("pfkey", "").lines().position(|line| line.starts_with("home_address = \"2001:db8:1::b\"")).unwrap();
+    let found = bad(&over("pfkey", "binding = [11, 16384]"));
+    let all = found.to_string();
+    assert!(all.contains("has the reqid 16384") && all.contains("16383 is the highest"), "{line} {all}");
+    assert_eq!(errors(&found).len(), 1, "{all}");
+    good(&over("pfkey", "binding = [11, 16383]"));
+    good(&over("xfrm", "binding = [11, 16384]"));
+    // What another daemon installs by netlink is not ours to refuse.
+    good(&over("pfkey", "binding = [11, 16384]").replace("policies = \"watari\"", "policies = \"mip6d\""));
+}
+
+#[test]
 fn networks_of_a_mobile_router_load_on_both_sides() {
     let node = MOBILE_NODE.replace("policies =", "networks = [\"2001:db8:5::/48\", \"2001:db8:6::/48\"]\npolicies =");
     let config = load(&node, "mn.toml", &Vault).expect("loads").config;

@@ -1,5 +1,6 @@
 //! The engine driven by hand: a keying module that only writes down what it is asked, a kernel that is this file.
 
+mod acquire;
 mod adoption;
 mod assign;
 mod control;
