@@ -124,7 +124,9 @@ mod tests {
     #[test]
     fn numbers_of_freebsd_are_read_as_what_they_mean() {
         // sys/errno.h of FreeBSD.
-        for (raw, ours) in [(2, ENOENT), (17, EEXIST), (22, EINVAL), (35, EAGAIN), (11, EDEADLK), (55, ENOBUFS), (60, ETIMEDOUT), (78, ENOSYS)] {
+        for (raw, ours) in
+            [(2, ENOENT), (17, EEXIST), (22, EINVAL), (35, EAGAIN), (11, EDEADLK), (55, ENOBUFS), (60, ETIMEDOUT), (78, ENOSYS)]
+        {
             assert_eq!(Numbering::Bsd.read(raw), ours, "{raw}");
             assert_eq!(Numbering::Bsd.write(ours), raw, "{ours}");
         }

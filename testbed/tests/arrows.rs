@@ -34,7 +34,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("watari-ctl", &["watari-engine", "watari-policies", "watari-wire", "watari-sim"]),
-    ("watari-sim", &["watari-policies", "watari-kernel", "watari-pfkey", "watari-crypto", "watari-sa", "watari-wire", "watari-mip6", "watari-engine"]),
+    (
+        "watari-sim",
+        &["watari-policies", "watari-kernel", "watari-pfkey", "watari-crypto", "watari-sa", "watari-wire", "watari-mip6", "watari-engine"],
+    ),
 ];
 
 #[test]

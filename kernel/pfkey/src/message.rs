@@ -252,7 +252,8 @@ impl Outgoing {
     pub(crate) fn into_octets(mut self, seq: u32, pid: u32) -> Result<Vec<u8>, String> {
         let length = self.octets.len();
         let len = u16::try_from(length / 8).map_err(|_| format!("a message of {length} octets"))?;
-        let header = RawMessage { version: VERSION, kind: self.kind.number(), errno: self.errno, satype: self.satype, len, reserved: 0, seq, pid };
+        let header =
+            RawMessage { version: VERSION, kind: self.kind.number(), errno: self.errno, satype: self.satype, len, reserved: 0, seq, pid };
         self.fill(0, &header);
         Ok(self.octets)
     }

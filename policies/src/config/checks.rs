@@ -243,8 +243,11 @@ fn reqids_over_pf_key(report: &mut Report<'_>, draft: &Draft) {
     for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies).filter(|(policy, _)| ours(policy)) {
         let reqid = policy.reqid_out.0.max(policy.reqid_in.0);
         if reqid > PF_KEY_REQID_MAX {
-            let message = format!("policy \"{}\" has the reqid {reqid}, with backend = \"pfkey\" {PF_KEY_REQID_MAX} is the highest", policy.name);
-            report.error(span.clone(), message).help("the kernel would put a number of its own in its place: write a lower one, or use \"xfrm\"");
+            let message =
+                format!("policy \"{}\" has the reqid {reqid}, with backend = \"pfkey\" {PF_KEY_REQID_MAX} is the highest", policy.name);
+            report
+                .error(span.clone(), message)
+                .help("the kernel would put a number of its own in its place: write a lower one, or use \"xfrm\"");
         }
     }
 }

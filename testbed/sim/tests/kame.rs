@@ -9,9 +9,9 @@ use watari_crypto::FakeProvider;
 use watari_kernel::mirror::acts::{self, COA1, COA2, HA, HOA, HOA2, KernelUnderTest, Sent};
 use watari_kernel::mirror::{Arrival, Body, Departure, MigrateRequest, Mirror, MobilityState, Model, Packet, Rebound};
 use watari_kernel::{
-    AddressEvent, AddressFlags, Backend, BackendOutput, Capability, Channel, Endpoints, KernelError, KernelEvent, KernelReply, KernelRequest,
-    Migrate, MigrateSource, MigrateStep, Now, PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, RequestId, SaId, SaParameters, Spi,
-    Template,
+    AddressEvent, AddressFlags, Backend, BackendOutput, Capability, Channel, Endpoints, KernelError, KernelEvent, KernelReply,
+    KernelRequest, Migrate, MigrateSource, MigrateStep, Now, PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, RequestId, SaId,
+    SaParameters, Spi, Template,
 };
 use watari_pfkey::{Dialect, KeyBackend, migrate_request};
 use watari_policies::algorithm::Integrity;
@@ -310,19 +310,18 @@ fn what_the_kernel_does_itself_is_told_to_registered_sockets_alone() {
     kame.kernel.rebind(&mut kame.mirror, &rebinding(), Rebound::Migrate).unwrap();
     let events = kame.events();
     let [KernelEvent::Migrate(migrate)] = events.as_slice() else { panic!("{events:?}") };
-    let expected = Migrate {
-        selector: wide(),
-        direction: Direction::Out,
-        steps: rebinding().steps,
-        kmaddress: None,
-        source: MigrateSource::PfKey,
-    };
+    let expected =
+        Migrate { selector: wide(), direction: Direction::Out, steps: rebinding().steps, kmaddress: None, source: MigrateSource::PfKey };
     assert_eq!(*migrate, expected);
     let back = MigrateStep { old: ends(COA2, HA), new: ends(COA1, HA), ..rebinding().steps[0] };
     kame.kernel.rebind(&mut kame.mirror, &MigrateRequest { steps: vec![back], ..rebinding() }, Rebound::PolicyUpdate).unwrap();
     let events = kame.events();
-    assert!(matches!(events.as_slice(), [KernelEvent::PolicyChanged(policy)] if policy.templates[0].endpoints == ends(COA1, HA)), "{events:?}");
-    kame.mirror.output(kame.now, Packet::clear(HOA, HA, watari_kernel::mirror::Upper { protocol: 17, sport: 9, dport: 9, payload: Vec::new() }));
+    assert!(
+        matches!(events.as_slice(), [KernelEvent::PolicyChanged(policy)] if policy.templates[0].endpoints == ends(COA1, HA)),
+        "{events:?}"
+    );
+    kame.mirror
+        .output(kame.now, Packet::clear(HOA, HA, watari_kernel::mirror::Upper { protocol: 17, sport: 9, dport: 9, payload: Vec::new() }));
     assert!(matches!(kame.events().as_slice(), [KernelEvent::Acquire(_)]));
     assert_eq!(kinds(&mut kame.kernel, deaf), [0_u8; 0], "MIGRATE, SPDUPDATE and ACQUIRE of the kernel are for registered sockets");
 }
@@ -332,7 +331,8 @@ fn no_user_moves_a_policy() {
     let mut kame = Kame::new();
     kame.mirror.set_policy(tunnel_policy(Direction::Out));
     kame.events();
-    let wish = Migrate { selector: wide(), direction: Direction::Out, steps: rebinding().steps, kmaddress: None, source: MigrateSource::PfKey };
+    let wish =
+        Migrate { selector: wide(), direction: Direction::Out, steps: rebinding().steps, kmaddress: None, source: MigrateSource::PfKey };
     let octets = migrate_request(Dialect::Kame, &wish, 7, 8).unwrap();
     let socket = kame.kernel.open();
     kame.kernel.write(&mut kame.mirror, kame.now, socket, &octets);
@@ -345,7 +345,8 @@ fn no_user_moves_a_policy() {
 fn an_sa_lives_moves_with_its_tunnel_and_dies() {
     let mut kame = Kame::new();
     kame.mirror.set_policy(tunnel_policy(Direction::In));
-    let allocate = |reqid| KernelRequest::AllocateSpi { endpoints: ends(HA, COA1), protocol: Protocol::Esp, mode: Mode::Tunnel, reqid: Reqid(reqid) };
+    let allocate =
+        |reqid| KernelRequest::AllocateSpi { endpoints: ends(HA, COA1), protocol: Protocol::Esp, mode: Mode::Tunnel, reqid: Reqid(reqid) };
     // As the engine reserves: without reqid, so that UPDATE does not find it and ADD takes its place.
     for (reqid, of_sa) in [(6, 6), (0, 6)] {
         let Ok(KernelReply::Spi(spi)) = kame.ask(allocate(reqid)) else { panic!("no SPI") };
@@ -375,8 +376,7 @@ fn an_sa_lives_moves_with_its_tunnel_and_dies() {
         let Ok(KernelReply::Sa(Some(sa))) = kame.ask(KernelRequest::QuerySa(id)) else { panic!("not there") };
         assert_eq!((sa.src, sa.reqid, sa.mode, sa.larval, sa.spi), (HA, Reqid(6), Some(Mode::Tunnel), false, spi));
         let step = MigrateStep { reqid: Reqid(6), old: ends(HA, COA1), new: ends(HA, COA2), ..rebinding().steps[0] };
-        let request =
-            MigrateRequest { selector: wide().reversed_addresses(), direction: Direction::In, steps: vec![step], ..rebinding() };
+        let request = MigrateRequest { selector: wide().reversed_addresses(), direction: Direction::In, steps: vec![step], ..rebinding() };
         kame.kernel.rebind(&mut kame.mirror, &request, Rebound::Migrate).unwrap();
         kame.exchange();
         let id = SaId { dst: COA2, ..id };

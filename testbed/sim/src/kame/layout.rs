@@ -110,7 +110,8 @@ impl Request {
 
     /// Messages about SAs name a type of SA, those about policies none; both addresses are of one family, length and protocol.
     fn fits_its_type(&self) -> bool {
-        let about_sas = matches!(self.kind, kind::GETSPI | kind::UPDATE | kind::ADD | kind::DELETE | kind::GET | kind::ACQUIRE | kind::EXPIRE);
+        let about_sas =
+            matches!(self.kind, kind::GETSPI | kind::UPDATE | kind::ADD | kind::DELETE | kind::GET | kind::ACQUIRE | kind::EXPIRE);
         let typed = match self.satype {
             0 => !about_sas || (self.kind == kind::ACQUIRE && self.parts.is_empty()),
             2 | 3 => !(13..=22).contains(&self.kind),

@@ -117,7 +117,11 @@ fn parameters(request: &Request) -> Option<SaParameters> {
         mode: mode?,
         reqid,
         selector: Selector::between(everything, everything),
-        keys: SaKeys { suite: ChildSuite { cipher, integrity, esn: false }, encryption: Secret::new(encrypt_key), integrity: Secret::new(auth_key) },
+        keys: SaKeys {
+            suite: ChildSuite { cipher, integrity, esn: false },
+            encryption: Secret::new(encrypt_key),
+            integrity: Secret::new(auth_key),
+        },
         // One octet of window is eight packets.
         replay_window: u32::from(replay).saturating_mul(8),
         lifetime: lifetime(request)?,
@@ -155,7 +159,10 @@ impl KameKernel {
         let parameters = parameters(request).ok_or(EINVAL)?;
         let waits = mirror.sas().iter().any(|sa| sa.larval && sa.id() == Some(parameters.id));
         let larval = self.larval.get(&parameters.id).filter(|larval| {
-            waits && larval.src == parameters.src && (parameters.reqid.0 == 0 || larval.reqid == parameters.reqid.0) && larval.seq == request.seq
+            waits
+                && larval.src == parameters.src
+                && (parameters.reqid.0 == 0 || larval.reqid == parameters.reqid.0)
+                && larval.seq == request.seq
         });
         if larval.ok_or(ENOENT)?.pid != request.pid {
             return Err(EINVAL);

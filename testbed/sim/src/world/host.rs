@@ -135,7 +135,13 @@ impl Host {
                 self.node = Some(Node::Mobile(Box::new(MobileNode::new(settings))));
                 self.link = None;
                 if scenario.spare_address {
-                    let event = AddressEvent { interface: SPARE, address: SPARE_ADDRESS, prefix_len: 64, present: true, flags: AddressFlags::default() };
+                    let event = AddressEvent {
+                        interface: SPARE,
+                        address: SPARE_ADDRESS,
+                        prefix_len: 64,
+                        present: true,
+                        flags: AddressFlags::default(),
+                    };
                     self.mirror.address(event);
                 }
                 if scenario.networks {
