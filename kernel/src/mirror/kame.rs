@@ -5,7 +5,7 @@ use watari_policies::{Mode, Reqid};
 
 use crate::mirror::states::{Standing, State, ip_protocol};
 use crate::mirror::{ENOENT, LARVAL_LIFETIME, MigrateRequest, Mirror, error};
-use crate::{KernelError, KernelEvent, Migrate, MigrateSource, Now};
+use crate::{Endpoints, KernelError, KernelEvent, Migrate, MigrateSource, Now};
 
 /// How the kernel tells of a tunnel that it has moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +59,11 @@ impl Mirror {
     /// ACQUIRE lives on from now and is not told of when it goes.
     pub fn forget_acquire(&mut self, now: Now, asked: u32) {
         let answered = |state: &State| matches!(state.standing, Standing::Larval { sequence, .. } if sequence == asked && asked != 0);
-        if let Some(state) = self.states.position(answered).and_then(|at| self.states.get_mut(at)) {
-            state.standing = Standing::Larval { until: now.boot.saturating_add(LARVAL_LIFETIME), sequence: asked };
+        let ends = self.states.iter().find(|state| answered(state)).map(|state| Endpoints { src: state.src, dst: state.dst });
+        let place = ends.and_then(|ends| self.states.between(ends).find(|(_, state)| answered(state)).map(|(at, _)| at));
+        if let Some(at) = place {
+            let standing = Standing::Larval { until: now.boot.saturating_add(LARVAL_LIFETIME), sequence: asked };
+            self.states.change(at, |state| state.standing = standing);
         }
     }
 
