@@ -12,7 +12,7 @@ use std::time::Duration;
 use watari_kernel::mirror::{MigrateRequest, Mirror, Rebound};
 use watari_kernel::{Backend, BackendOutput, KernelError, KernelEvent, KernelReply, KernelRequest, Now, RequestId, SaId};
 
-use layout::{EINVAL, Head, Request, ext, kind};
+use layout::{EINVAL, Head, Part, Request, ext, kind};
 
 /// errno of what is not there.
 const ENOENT: u8 = 2;
@@ -61,7 +61,7 @@ pub struct KameKernel {
     opened: u32,
     larval: BTreeMap<SaId, Larval>,
     /// What an SA was added with and the mirror does not keep, by protocol and SPI.
-    details: BTreeMap<(u8, u32), Vec<(u16, Vec<u8>)>>,
+    details: BTreeMap<(u8, u32), Vec<Part>>,
     next_reqid: u16,
     /// Whether ACQUIRE carries the packet (kernel option PFKEYV2_SADB_X_EXT_PACKET).
     copies_packets: bool,

@@ -338,7 +338,7 @@ fn no_user_moves_a_policy() {
     kame.kernel.write(&mut kame.mirror, kame.now, socket, &octets);
     let answer = kame.kernel.read(socket).unwrap();
     assert_eq!((answer[1], answer[2]), (24, 22), "the entry for SADB_X_MIGRATE is empty: EINVAL");
-    assert_eq!(kame.mirror.policies()[0].templates[0].endpoints, ends(COA1, HA));
+    assert_eq!(kame.mirror.policies().next().unwrap().templates[0].endpoints, ends(COA1, HA));
 }
 
 #[test]

@@ -55,6 +55,9 @@ pub(super) mod ext {
     pub(crate) const TAKEN: &[u16] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 18, 19];
 }
 
+/// An extension: its type and the octets behind the four of its header.
+pub(super) type Part = (u16, Vec<u8>);
+
 /// A message from a user: what key_parse() has made sure of.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
@@ -62,8 +65,7 @@ pub(super) struct Request {
     pub(super) satype: u8,
     pub(super) seq: u32,
     pub(super) pid: u32,
-    /// Type and octets behind the four of the extension header.
-    pub(super) parts: Vec<(u16, Vec<u8>)>,
+    pub(super) parts: Vec<Part>,
 }
 
 /// A number of two octets in the host's order.
@@ -93,7 +95,7 @@ impl Request {
         if version != 2 || whole != octets.len() {
             return None;
         }
-        let mut parts: Vec<(u16, Vec<u8>)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         let mut rest = octets.get(HEADER..)?;
         while !rest.is_empty() {
             let (length, number) = (usize::from(half(rest, 0)?).checked_mul(8)?, half(rest, 2)?);
@@ -143,7 +145,7 @@ impl Request {
     }
 
     /// The parts of these types in this order, where they are there, as key_gather_mbuf() puts them together.
-    pub(super) fn gather(&self, numbers: &[u16]) -> Vec<(u16, Vec<u8>)> {
+    pub(super) fn gather(&self, numbers: &[u16]) -> Vec<Part> {
         numbers.iter().filter_map(|number| Some((*number, self.part(*number)?.to_vec()))).collect()
     }
 }
@@ -276,7 +278,7 @@ impl Head {
     }
 
     /// The whole message: every part with its header, rounded up to eight octets.
-    pub(super) fn message(self, parts: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    pub(super) fn message(self, parts: &[Part]) -> Vec<u8> {
         let units = |octets: usize| u16::try_from(octets / 8).unwrap_or(u16::MAX);
         let mut body = Vec::new();
         for (number, part) in parts {

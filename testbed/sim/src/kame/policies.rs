@@ -7,7 +7,7 @@ use watari_kernel::mirror::Mirror;
 use watari_kernel::{Endpoints, Migrate, PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, Template};
 use watari_policies::{Direction, Mode, PortMask, Protocol, Reqid, Selector};
 
-use super::layout::{Address, EINVAL, Head, IpsecRequest, Request, ext, half, kind, word};
+use super::layout::{Address, EINVAL, Head, IpsecRequest, Part, Request, ext, half, kind, word};
 use super::{EEXIST, ENOENT, KameKernel, KeySocket, SOMEBODY, To};
 
 /// IPSEC_MANUAL_REQID_MAX.
@@ -48,7 +48,7 @@ pub(super) const fn raw_mode(mode: Option<Mode>) -> u8 {
     }
 }
 
-fn selector_parts(selector: &Selector) -> [(u16, Vec<u8>); 2] {
+fn selector_parts(selector: &Selector) -> [Part; 2] {
     let protocol = if selector.protocol == 0 { 255 } else { selector.protocol };
     let address = |net: IpNet, port: PortMask| {
         let port = if port.mask == 0xffff { port.value } else { 0 };
@@ -77,7 +77,7 @@ fn ipsec_request(template: &Template) -> IpsecRequest {
     }
 }
 
-fn parts(policy: &PolicyEntry, order: Order) -> Vec<(u16, Vec<u8>)> {
+fn parts(policy: &PolicyEntry, order: Order) -> Vec<Part> {
     let what = match (policy.action, policy.templates.is_empty()) {
         (PolicyAction::Block, _) => 0,
         (PolicyAction::Allow, true) => 1,
@@ -95,9 +95,9 @@ fn parts(policy: &PolicyEntry, order: Order) -> Vec<(u16, Vec<u8>)> {
 }
 
 /// SADB_X_MIGRATE of the kernel: old and new of each tunnel.
-pub(super) fn migrate_message(policies: &[PolicyEntry], migrate: &Migrate) -> Vec<u8> {
+pub(super) fn migrate_message(mirror: &Mirror, migrate: &Migrate) -> Vec<u8> {
     let moved = |policy: &&PolicyEntry| policy.selector == migrate.selector && policy.direction == migrate.direction && is_told(policy);
-    let index = policies.iter().find(moved).map_or(PolicyIndex(0), |policy| policy.index);
+    let index = mirror.policies().find(moved).map_or(PolicyIndex(0), |policy| policy.index);
     let mut octets = policy_part(2, migrate.direction, index);
     for step in &migrate.steps {
         for ends in [step.old, step.new] {
@@ -223,7 +223,7 @@ impl KameKernel {
     /// key_spdget(): the answer has the number 0, whatever the request's was.
     pub(super) fn spdget(&mut self, mirror: &Mirror, socket: KeySocket, request: &Request) -> Result<(), u8> {
         let id = request.part(ext::POLICY).and_then(|part| word(part, 4)).ok_or(EINVAL)?;
-        let policy = mirror.policies().iter().find(|policy| policy.index.0 == id && is_told(policy)).cloned().ok_or(ENOENT)?;
+        let policy = mirror.policies().find(|policy| policy.index.0 == id && is_told(policy)).cloned().ok_or(ENOENT)?;
         let head = Head { seq: 0, ..Head::answer(request) };
         self.announce_policy(To::One(socket), head, &policy, Order::Dump);
         Ok(())
@@ -231,7 +231,7 @@ impl KameKernel {
 
     /// key_spddump(): rows are numbered down to 0.
     pub(super) fn spddump(&mut self, mirror: &Mirror, socket: KeySocket, request: &Request) -> Result<(), u8> {
-        let told: Vec<PolicyEntry> = mirror.policies().iter().filter(|policy| is_told(policy)).cloned().collect();
+        let told: Vec<PolicyEntry> = mirror.policies().filter(|policy| is_told(policy)).cloned().collect();
         if told.is_empty() {
             return Err(ENOENT);
         }
@@ -245,5 +245,5 @@ impl KameKernel {
 
 fn find<'a>(mirror: &'a Mirror, selector: &Selector, direction: Direction) -> Option<&'a PolicyEntry> {
     let same = |policy: &&PolicyEntry| policy.kind == PolicyKind::Main && policy.selector == *selector && policy.direction == direction;
-    mirror.policies().iter().find(same)
+    mirror.policies().find(same)
 }

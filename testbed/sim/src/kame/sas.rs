@@ -5,7 +5,7 @@ use watari_kernel::{Endpoints, KernelReply, KernelRequest, Now, SaId, SaInfo, Sa
 use watari_policies::algorithm::{ChildSuite, Cipher, Encryption, Integrity};
 use watari_policies::{Mode, Protocol, Reqid, Secret, Selector};
 
-use super::layout::{Address, EINVAL, Head, Request, ext, half, kind, long, word};
+use super::layout::{Address, EINVAL, Head, Part, Request, ext, half, kind, long, word};
 use super::policies::raw_mode;
 use super::{EEXIST, ENOENT, KameKernel, KeySocket, Larval, To};
 
@@ -248,9 +248,9 @@ impl KameKernel {
     }
 
     /// key_setdumpsa().
-    fn row(&self, sa: &SaInfo) -> Vec<(u16, Vec<u8>)> {
+    fn row(&self, sa: &SaInfo) -> Vec<Part> {
         let mut parts = vec![(ext::SA, self.sa_part(sa)), (ext::SA2, sa2_part(sa.mode, sa.reqid))];
-        let detail = |number: u16, parts: &mut Vec<(u16, Vec<u8>)>| parts.extend(self.detail(sa, number).map(|part| (number, part)));
+        let detail = |number: u16, parts: &mut Vec<Part>| parts.extend(self.detail(sa, number).map(|part| (number, part)));
         detail(ext::LIFETIME_HARD, &mut parts);
         detail(ext::LIFETIME_SOFT, &mut parts);
         parts.push((ext::LIFETIME_CURRENT, current_part(sa)));

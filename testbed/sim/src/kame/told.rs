@@ -28,7 +28,7 @@ impl KameKernel {
             }
             KernelEvent::Expire(expire) => self.expire(mirror, &expire),
             KernelEvent::Migrate(migrate) if migrate.source == MigrateSource::PfKey => {
-                let octets = migrate_message(mirror.policies(), &migrate);
+                let octets = migrate_message(mirror, &migrate);
                 self.send(To::Registered(None), &octets);
             }
             // There is no netlink; an SA that another process removes is told when its request is answered.
