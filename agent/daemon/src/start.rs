@@ -274,6 +274,41 @@ mod tests {
         config::load(&text, "watari.toml", &nothing).unwrap_or_else(|complaints| panic!("{complaints}")).config
     }
 
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Kept(std::sync::Arc<std::sync::Mutex<Vec<(slog::Level, String)>>>);
+
+    impl slog::Drain for Kept {
+        type Ok = ();
+        type Err = slog::Never;
+
+        fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
+            self.0.lock().unwrap().push((record.level(), record.msg().to_string()));
+            Ok(())
+        }
+    }
+
+    fn logged(inbound_mh_type: Option<bool>) -> Vec<String> {
+        use slog::Drain as _;
+
+        let kept = Kept::default();
+        let log = Logger::root(kept.clone().fuse(), slog::o!());
+        report_kernel(&Capability { inbound_mh_type, ..Capability::default() }, &log);
+        let lines = kept.0.lock().unwrap();
+        lines
+            .iter()
+            .filter(|(level, text)| *level == slog::Level::Warning && text.contains("MH type"))
+            .map(|(_, text)| text.clone())
+            .collect()
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_see_types_is_told_of_once_with_what_to_change() {
+        let told = logged(Some(false));
+        assert!(matches!(told.as_slice(), [only] if only.contains("IPsecPolicy Mh UseESP")), "{told:?}");
+        assert_eq!((logged(Some(true)), logged(None)), (Vec::new(), Vec::new()), "nothing to change, or nothing known");
+    }
+
     #[test]
     fn every_descriptor_that_may_be_had_can_be_had() {
         use rustix::process::{Resource, getrlimit};

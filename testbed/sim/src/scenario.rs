@@ -380,6 +380,8 @@ pub struct Scenario {
     pub binding_lifetime: Duration,
     /// What the agents believe of movements.
     pub movements: Movements,
+    /// Whether the agents lack CAP_NET_RAW, so that they see no binding message.
+    pub blind: bool,
     /// Whether the Mobile IPv6 daemon of the mobile nodes, and that of the home agent, has the K bit.
     pub daemons_move_keys: (bool, bool),
     /// Idle time after which mobile nodes check the home agent's liveness.
@@ -423,6 +425,7 @@ impl Scenario {
             dormant: None,
             binding_lifetime: Duration::from_secs(60),
             movements: Movements::default(),
+            blind: false,
             daemons_move_keys: (true, true),
             liveness: Duration::from_secs(60),
             steps: Vec::new(),

@@ -26,6 +26,8 @@ pub(super) struct Agent {
     output: PathBuf,
     control: String,
     seed: u64,
+    /// Put before the daemon's own words.
+    wrapper: &'static str,
     starts: u32,
     daemon: Option<Daemon>,
 }
@@ -41,9 +43,16 @@ impl Agent {
             output: guest.output.clone(),
             control: format!("/tmp/{name}.vici"),
             seed,
+            wrapper: "",
             starts: 0,
             daemon: None,
         })
+    }
+
+    /// The same without the right to raw sockets.
+    pub(super) fn blind(self, blind: bool) -> Self {
+        let wrapper = if blind { "setpriv --bounding-set=-net_raw " } else { "" };
+        Self { wrapper, ..self }
     }
 
     /// Starts it and waits until its control socket answers.
@@ -52,7 +61,8 @@ impl Agent {
         let _ = fs::remove_file(&self.control);
         let name = format!("watarid-{}", self.starts);
         let words = format!(
-            "{}/watarid --config {} --control {} --log-level debug --log-json --reveal-keys {} --insecure-seed {}",
+            "{}{}/watarid --config {} --control {} --log-level debug --log-json --reveal-keys {} --insecure-seed {}",
+            self.wrapper,
             self.programs.display(),
             self.output.join(format!("{}.toml", self.host.name)).display(),
             self.control,

@@ -1,6 +1,8 @@
 //! `watari` against a live `watarid` on a real kernel: every command once, `reload` with good and broken files, `check --kernel` on kernels
 //! with and without the traps it knows. A mobile node is registered away and its SAs stand meanwhile.
 
+mod mobility;
+
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -173,6 +175,8 @@ pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
     live.broken_files()?;
     live.good_files()?;
     live.steer()?;
+    live.mobility()?;
+    live.kernel_in_log(reads_types);
     live.leave()?;
     guest.write(RESULT, serde_json::to_string_pretty(&live.seen.0).context(RESULT)?)?;
     Ok(0)

@@ -48,6 +48,17 @@ impl Runner<'_> {
             }
         }
     }
+
+    /// Agents that want to see binding messages and cannot say so once, others not at all.
+    pub(super) fn judge_sight(&mut self) {
+        for host in &self.hosts {
+            let complaint = |line: &Value| line.get("msg").and_then(Value::as_str).is_some_and(|text| text.contains("cannot be seen"));
+            let times = host.agent.log().iter().filter(|line| complaint(line)).count();
+            if times != usize::from(self.scenario.blind) {
+                self.facts.differences.push(format!("{} says {times} times that it cannot see binding messages", host.space.name));
+            }
+        }
+    }
 }
 
 /// Both ends of every IKE SA of an agent, by its SPIs.

@@ -133,7 +133,8 @@ impl<'a> Runner<'a> {
         let monitor = |space: &Namespace| space.spawn("addresses", "chrt -f 50 ip -ts monitor address");
         let record = |space: &Namespace| space.spawn("xfrm", "ip -ts xfrm monitor all");
         hosts.push(Host {
-            agent: Agent::new(guest, home_agent.clone(), &order.programs, order.seed, &agent::home_configuration(scenario))?,
+            agent: Agent::new(guest, home_agent.clone(), &order.programs, order.seed, &agent::home_configuration(scenario))?
+                .blind(scenario.blind),
             signalling: Signalling::new(&home_agent, signalling_node(scenario, None), None)?,
             monitor: monitor(&home_agent)?,
             record: record(&home_agent)?,
@@ -155,7 +156,8 @@ impl<'a> Runner<'a> {
                 windows: Vec::new(),
             };
             hosts.push(Host {
-                agent: Agent::new(guest, space.clone(), &order.programs, order.seed, &agent::mobile_configuration(scenario, plan))?,
+                agent: Agent::new(guest, space.clone(), &order.programs, order.seed, &agent::mobile_configuration(scenario, plan))?
+                    .blind(scenario.blind),
                 signalling: Signalling::new(&space, signalling_node(scenario, Some(plan)), Some(plan.home_address()))?,
                 monitor: monitor(&space)?,
                 record: record(&space)?,
@@ -577,6 +579,7 @@ impl<'a> Runner<'a> {
         self.judge_sas()?;
         self.judge_doubts()?;
         self.judge_sockets();
+        self.judge_sight();
         for host in &self.hosts {
             if !host.signalling.is_settled() {
                 self.facts.troubles.push(format!("{}: a registration is still under way", host.space.name));

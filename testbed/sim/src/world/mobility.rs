@@ -24,11 +24,12 @@ use crate::timeline::Happening;
 impl World<'_> {
     /// The agent wants exactly these sockets.
     pub(super) fn listen(&mut self, host: usize, sockets: &[Listen]) {
+        let open = !self.scenario.blind;
         let Some(this) = self.hosts.get_mut(host) else { return };
         for socket in sockets.iter().filter(|socket| !this.listening.contains(socket)) {
-            this.inputs.push_back(Input::Mobility(MobilityInput::Listening { socket: *socket, open: true }));
+            this.inputs.push_back(Input::Mobility(MobilityInput::Listening { socket: *socket, open }));
         }
-        this.listening = sockets.iter().copied().collect::<BTreeSet<_>>();
+        this.listening = sockets.iter().filter(|_| open).copied().collect::<BTreeSet<_>>();
     }
 
     /// A packet arrived on the wire and was delivered: the sockets that admit it hear it.

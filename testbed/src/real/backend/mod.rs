@@ -3,6 +3,7 @@
 
 mod events;
 mod policies;
+mod refusals;
 mod security;
 pub(super) mod world;
 
@@ -59,6 +60,7 @@ fn every_act(reads_types: bool) -> Result<Vec<Finding>> {
     security::probe(&mut world, reads_types)?;
     security::inbound_pair(&mut world)?;
     security::suites(&mut world)?;
+    refusals::words(&mut world)?;
     policies::policies(&mut world)?;
     policies::migrate(&mut world)?;
     events::acquire_and_expire(&mut world)?;
