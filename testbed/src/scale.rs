@@ -66,7 +66,7 @@ impl Run {
     pub(crate) fn run(&self, backend: BackendName, seed: u64) -> Result<Outcome, String> {
         match backend.kernel() {
             None => self.simulate(seed),
-            Some(kernel) => Ok(self.told(&real::scale::on(kernel, self.real, seed)?)),
+            Some(kernel) => Ok(self.told(&real::scale::on(kernel, self.real, seed)?, backend, seed)),
         }
     }
 
@@ -96,7 +96,7 @@ impl Run {
         Ok(Outcome { passed, words, reasons: outcome.faults, json })
     }
 
-    fn told(&self, seen: &real::scale::Sights) -> Outcome {
+    fn told(&self, seen: &real::scale::Sights, backend: BackendName, seed: u64) -> Outcome {
         let passed = seen.reasons.is_empty();
         let words = format!(
             "{} nodes moved in {:.1} s, {} handshakes, {} SAs, none lost; watarid takes {} for each node",
@@ -107,7 +107,9 @@ impl Run {
             kilobytes(seen.memory_per_node),
         );
         let mut json = json!(seen);
-        json["run"] = json!(self.name);
+        for (key, value) in [("run", json!(self.name)), ("backend", json!(backend.name())), ("seed", json!(seed))] {
+            json[key] = value;
+        }
         json["nodes"] = json!(self.real);
         json["passed"] = json!(passed);
         let words = if passed { words } else { seen.reasons.join("; ") };
@@ -159,10 +161,10 @@ mod tests {
     fn a_reason_fails_a_run_and_is_told() {
         let [short, _] = &RUNS;
         let mut seen = real::scale::Sights { handshakes: 20, sas: 80, moved_ms: 4000, ..Default::default() };
-        let good = short.told(&seen);
+        let good = short.told(&seen, BackendName::Uml, 1);
         assert!(good.passed && good.words.contains("20 nodes moved in 4.0 s"), "{}", good.words);
         seen.reasons.push("mn3.example has no SA".to_owned());
-        let bad = short.told(&seen);
+        let bad = short.told(&seen, BackendName::Uml, 1);
         assert!(!bad.passed && bad.words.contains("mn3") && bad.json["passed"] == json!(false), "{}", bad.json);
     }
 
