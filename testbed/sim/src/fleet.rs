@@ -18,7 +18,7 @@ use watari_policies::config::load;
 use watari_policies::{Config, Mode, Secret, SecretId};
 use watari_sa::{Datagram, KeyingEvent, Path};
 
-pub use host::{Host, Told, is_fault, migration};
+pub use host::{Host, Told, is_fault};
 pub use people::{HOME_AGENT, PAIRS, care_of, fixed_home, home_agent_file, name, nodes_file};
 
 /// Boot time of every host when the run begins.
@@ -140,7 +140,8 @@ pub fn timed(plan: Plan, stopwatch: &mut dyn FnMut() -> Duration) -> Result<(Out
 fn home_agent(Plan { nodes, ike_lifetime, .. }: Plan) -> Result<(Config, BTreeMap<SecretId, Secret>), String> {
     let file = nodes_file(nodes);
     let source = move |_: &str| Ok(Secret::from(file.as_bytes()));
-    let loaded = load(&home_agent_file("/nodes", ike_lifetime), "fleet.toml", &source).map_err(|complaints| complaints.to_string())?;
+    let loaded =
+        load(&home_agent_file("/nodes", "watari", ike_lifetime), "fleet.toml", &source).map_err(|complaints| complaints.to_string())?;
     Ok((loaded.config, loaded.secrets))
 }
 

@@ -1,24 +1,21 @@
 //! Many mobile nodes of one home agent: watarid on a real kernel, and the nodes as engines over in-memory kernels in one process, which
-//! talk to it over real sockets from care-of addresses of their own. The home agent's Mobile IPv6 daemon is played here, by netlink.
+//! talk to it over real sockets from care-of addresses of their own.
 
+mod mobility;
 mod nodes;
 mod verdict;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use watari_kernel::{KmAddress, PolicyEntry};
-use watari_sim::fleet::{HOME_AGENT, home_agent_file, migration, nodes_file};
+use watari_sim::fleet::{HOME_AGENT, home_agent_file, nodes_file};
 
-use self::nodes::{Nodes, Registration};
+use self::mobility::Daemon;
+use self::nodes::Nodes;
 use self::verdict::Standing;
 use super::Programs;
 use super::agent::Agent;
-use super::backend::world::World;
-use super::kernel::Kernel;
 use crate::uml::boot::{self, Machine};
 use crate::uml::guest::Guest;
 use crate::uml::hosts::Namespace;
@@ -94,15 +91,13 @@ pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
     let (home_agent, road) = network(guest)?;
     let file = guest.output.join("nodes");
     guest.write("nodes", nodes_file(order.nodes))?;
-    let text = home_agent_file(&file.display().to_string(), IKE_LIFETIME);
+    let text = home_agent_file(&file.display().to_string(), "mip6d", IKE_LIFETIME);
     let mut agent = Agent::new(guest, home_agent.clone(), &order.programs, order.seed, &text)?;
     agent.start()?;
     let mut run = Run {
-        kernel: home_agent.enter(Kernel::open)??,
+        mobility: home_agent.enter(|| Daemon::open(order.nodes, IKE_LIFETIME))??,
         nodes: road.enter(|| Nodes::open(order.nodes, order.seed))??,
         sights: Sights::default(),
-        policies: BTreeMap::new(),
-        home_agent,
         agent,
     };
     let done = run.come().and_then(|()| run.move_all());
@@ -146,13 +141,9 @@ fn network(guest: &Guest) -> Result<(Namespace, Namespace)> {
 
 /// A run under way.
 struct Run {
-    home_agent: Namespace,
     agent: Agent,
-    /// The home agent's kernel, as its Mobile IPv6 daemon asks it.
-    kernel: Kernel,
+    mobility: Daemon,
     nodes: Nodes,
-    /// The home agent's policies by the home address they are about.
-    policies: BTreeMap<IpAddr, Vec<PolicyEntry>>,
     sights: Sights,
 }
 
@@ -166,17 +157,15 @@ impl Run {
         Duration::from_secs(1) + Duration::from_secs(1) * (self.amount() / RATE)
     }
 
-    /// Every node comes, in any order, and gets its SAs.
+    /// Every node comes, in any order, gets its SAs and is bound.
     fn come(&mut self) -> Result<()> {
         let (begin, before) = (Instant::now(), self.memory());
         self.nodes.arrive(self.span());
-        self.turn_until(begin + self.span() + MINUTE, Nodes::all_up)?;
+        self.turn_until(begin + self.span() + MINUTE, |run| run.nodes.all_up() && run.nodes.are_bound(&run.mobility))?;
         self.sights.arrived_ms = millis(begin.elapsed());
         self.sights.memory_per_node =
             before.zip(self.memory()).map(|(before, after)| after.saturating_sub(before) / u64::from(self.amount()));
-        self.rest()?;
-        self.policies = by_home(self.home_agent.enter(|| World::open()?.policies())??, &self.nodes.homes());
-        Ok(())
+        self.rest()
     }
 
     /// Every node moves, once, within a minute.
@@ -185,21 +174,22 @@ impl Run {
         self.sights.reasons.extend(before.differences(&self.nodes, "before the moves"));
         let begin = Instant::now();
         self.nodes.move_within(self.span());
-        self.turn_until(begin + MINUTE, Nodes::all_moved)?;
+        self.turn_until(begin + MINUTE, |run| run.nodes.all_moved() && run.nodes.are_bound(&run.mobility))?;
         self.sights.moved_ms = millis(begin.elapsed());
         self.rest()?;
         let after = self.standing()?;
         self.sights.reasons.extend(after.differences(&self.nodes, "after the moves"));
         self.sights.reasons.extend(after.lost_since(&before));
         self.sights.reasons.extend(self.nodes.complaints());
+        self.sights.reasons.extend(self.mobility.complaints.iter().take(10).cloned());
         (self.sights.handshakes, self.sights.datagrams) = (self.nodes.handshakes(), self.nodes.datagrams());
         self.sights.sas = after.kernel.len();
         Ok(())
     }
 
     /// Lets nodes and home agent go on until something is so; a failure if it is not by then.
-    fn turn_until(&mut self, end: Instant, done: impl Fn(&Nodes) -> bool) -> Result<()> {
-        while !done(&self.nodes) {
+    fn turn_until(&mut self, end: Instant, done: impl Fn(&Self) -> bool) -> Result<()> {
+        while !done(self) {
             if Instant::now() > end {
                 return Err(Failure(self.nodes.what_is_missing()));
             }
@@ -217,30 +207,14 @@ impl Run {
     }
 
     fn turn(&mut self) -> Result<()> {
-        for registration in self.nodes.turn()? {
-            self.register(registration)?;
+        for update in self.nodes.turn()? {
+            self.mobility.update(&update)?;
         }
-        Ok(())
-    }
-
-    /// The home agent accepts a node's new care-of address: its Mobile IPv6 daemon migrates what is about the home address.
-    fn register(&mut self, Registration { home, old, new }: Registration) -> Result<()> {
-        let remote = |remote| KmAddress { local: HOME_AGENT, remote };
-        let entries = self.policies.get(&home).map(Vec::as_slice).unwrap_or_default();
-        if entries.is_empty() {
-            self.sights.reasons.push(format!("the home agent's kernel has no policy for {home}"));
-        }
-        for request in entries.iter().filter_map(|entry| migration(entry, remote(old), remote(new))) {
-            match self.kernel.migrate(&request)? {
-                0 => {}
-                errno => self.sights.reasons.push(format!("MIGRATE {} {}: errno {errno}", request.direction, request.selector)),
-            }
-        }
-        Ok(())
+        self.mobility.turn()
     }
 
     fn standing(&mut self) -> Result<Standing> {
-        Ok(Standing::of(self.kernel.esp_sas()?, &self.agent.status()?))
+        Ok(Standing::of(self.mobility.esp_sas()?, &self.agent.status()?))
     }
 
     /// Resident octets of watarid.
@@ -249,17 +223,6 @@ impl Run {
         let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
         Some(pages * 4096)
     }
-}
-
-fn by_home(policies: Vec<PolicyEntry>, homes: &[IpAddr]) -> BTreeMap<IpAddr, Vec<PolicyEntry>> {
-    let mut found: BTreeMap<IpAddr, Vec<PolicyEntry>> = homes.iter().map(|home| (*home, Vec::new())).collect();
-    for policy in policies {
-        let ends = [policy.selector.src, policy.selector.dst].map(|net| net.addr());
-        if let Some(home) = ends.into_iter().find(|address| found.contains_key(address)) {
-            found.entry(home).or_default().push(policy);
-        }
-    }
-    found
 }
 
 fn millis(time: Duration) -> u64 {

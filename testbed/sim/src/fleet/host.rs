@@ -170,7 +170,7 @@ pub fn is_fault(event: &Event) -> bool {
 
 /// What a Mobile IPv6 daemon asks the kernel for, so that this policy and its SAs follow from `old` to `new`, both as the kernel's own
 /// host sees them. Nothing if the policy protects nothing.
-pub fn migration(entry: &PolicyEntry, old: KmAddress, new: KmAddress) -> Option<MigrateRequest> {
+fn migration(entry: &PolicyEntry, old: KmAddress, new: KmAddress) -> Option<MigrateRequest> {
     let ends = |addresses: KmAddress| {
         let out = Endpoints { src: addresses.local, dst: addresses.remote };
         if entry.direction == Direction::Out { out } else { out.reversed() }

@@ -44,11 +44,12 @@ fn numbered(front: &[u16; 5], node: u32) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, 0, upper, whole))
 }
 
-/// Configuration file of the home agent: one block serves every node of the file it names. The lifetime of IKE SAs is in seconds.
-pub fn home_agent_file(nodes_file: &str, ike_lifetime: u64) -> String {
+/// Configuration file of the home agent: one block serves every node of the file it names. Its policies are installed by `watari` or by
+/// `mip6d`; the lifetime of IKE SAs is in seconds.
+pub fn home_agent_file(nodes_file: &str, installer: &str, ike_lifetime: u64) -> String {
     format!(
         "[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"ha.example\"\nprotect = [\"binding\", \"payload\"]\n\
-         policies = \"watari\"\nhome_prefix = \"2001:db8:1::/64\"\npool = \"2001:db8:1::1:0:0/96\"\n\
+         policies = \"{installer}\"\nhome_prefix = \"2001:db8:1::/64\"\npool = \"2001:db8:1::1:0:0/96\"\n\
          mobile_nodes_file = \"{nodes_file}\"\nike_lifetime = \"{ike_lifetime}s\"\n"
     )
 }

@@ -5,7 +5,7 @@ mod events;
 mod policies;
 mod refusals;
 mod security;
-pub(super) mod world;
+mod world;
 
 use std::time::Duration;
 

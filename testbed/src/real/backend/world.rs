@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What the kernel said to a request.
 pub(super) type Answer = std::result::Result<KernelReply, KernelError>;
 
-pub(in crate::real) struct World {
+pub(super) struct World {
     pub(super) backend: XfrmBackend,
     requests: NetlinkSocket,
     events: NetlinkSocket,
@@ -48,7 +48,7 @@ pub(in crate::real) struct World {
 
 impl World {
     /// Opens every socket in the calling thread's network namespace.
-    pub(in crate::real) fn open() -> Result<Self> {
+    pub(super) fn open() -> Result<Self> {
         let netlink = |family, groups: &[u32], buffer| NetlinkSocket::open(family, groups, buffer).context("opening netlink");
         let requests = netlink(NetlinkFamily::Xfrm, &[], 1 << 20)?;
         Ok(Self {
@@ -157,7 +157,7 @@ impl World {
         }
     }
 
-    pub(in crate::real) fn policies(&mut self) -> Result<Vec<PolicyEntry>> {
+    pub(super) fn policies(&mut self) -> Result<Vec<PolicyEntry>> {
         match self.ask(KernelRequest::DumpPolicies)? {
             Ok(KernelReply::Policies(policies)) => Ok(policies),
             other => Err(Failure(format!("a dump of policies answered {other:?}"))),

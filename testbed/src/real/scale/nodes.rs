@@ -11,32 +11,23 @@ use rand_core::{Rng, SeedableRng};
 use watari_crypto::{Provider, RustCryptoProvider};
 use watari_engine::{Event, Input};
 use watari_kernel::{Now, SaInfo};
-use watari_sa::{Datagram, Path, Transmit};
+use watari_sa::{Datagram, KeyingEvent, Path, Transmit};
 use watari_sim::fleet::{Host, PAIRS, Told, care_of, is_fault, name};
 use watari_sys::{IkeSocket, IkeSocketOptions};
 
+use super::mobility::{Daemon, Update};
 use crate::uml::{Context, Result};
 
-/// From a node's move until its binding update is accepted.
+/// From a node's move, or its first SAs, until its binding update arrives.
 const REGISTRATION: Duration = Duration::from_millis(50);
 /// When nothing was to be done.
 const PAUSE: Duration = Duration::from_millis(1);
 const PORTS: [u16; 2] = [500, 4500];
 
-/// A binding that the home agent accepts.
-pub(super) struct Registration {
-    /// Home address.
-    pub(super) home: IpAddr,
-    /// The former care-of address.
-    pub(super) old: IpAddr,
-    /// The care-of address.
-    pub(super) new: IpAddr,
-}
-
 enum Happening {
     Starts,
     Moves,
-    Registers(Registration),
+    Registers,
 }
 
 /// Every node.
@@ -124,9 +115,9 @@ impl Nodes {
         format!("{count} of {} nodes are late{first}; {}", self.hosts.len(), self.complaints().join("; "))
     }
 
-    /// Home addresses of all nodes that have one.
-    pub(super) fn homes(&self) -> Vec<IpAddr> {
-        self.hosts.iter().filter_map(|host| host.home).collect()
+    /// Whether the home agent has bound the home address of every node to where the node is.
+    pub(super) fn are_bound(&self, daemon: &Daemon) -> bool {
+        self.hosts.iter().all(|host| host.home.is_some_and(|home| daemon.care_of(home) == Some(host.care_of)))
     }
 
     /// Name, care-of address and kernel of each node.
@@ -151,9 +142,9 @@ impl Nodes {
         self.complaints.iter().cloned().chain(odd).take(10).collect()
     }
 
-    /// Takes what is due and what arrived; returns the bindings that the home agent accepts now.
-    pub(super) fn turn(&mut self) -> Result<Vec<Registration>> {
-        let mut registrations = Vec::new();
+    /// Takes what is due and what arrived; returns the binding updates that arrive at the home agent now.
+    pub(super) fn turn(&mut self) -> Result<Vec<Update>> {
+        let mut updates = Vec::new();
         let mut idle = true;
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= self.begin.elapsed()) {
             idle = false;
@@ -161,7 +152,7 @@ impl Nodes {
             match what {
                 Happening::Starts => self.starts(host),
                 Happening::Moves => self.moves(host),
-                Happening::Registers(registration) => registrations.push(registration),
+                Happening::Registers => updates.extend(self.update(host)),
             }
         }
         while let Some((_, host)) = self.timers.first().copied().filter(|(at, _)| *at <= self.begin.elapsed()) {
@@ -174,7 +165,7 @@ impl Nodes {
         if idle {
             std::thread::sleep(PAUSE);
         }
-        Ok(registrations)
+        Ok(updates)
     }
 
     fn plan_within(&mut self, within: Duration, host: usize, what: Happening) {
@@ -188,6 +179,11 @@ impl Nodes {
         self.queue.insert((self.begin.elapsed() + after, self.planned), (host, what));
     }
 
+    fn update(&self, number: usize) -> Option<Update> {
+        let host = self.hosts.get(number)?;
+        Some(Update { node: u32::try_from(number).ok()?, home: host.home?, care_of: host.care_of })
+    }
+
     fn starts(&mut self, number: usize) {
         let Some(host) = self.hosts.get_mut(number) else { return };
         self.at.insert(host.care_of, number);
@@ -199,10 +195,10 @@ impl Nodes {
         let Some(host) = self.hosts.get_mut(number) else { return };
         let new = care_of(u32::try_from(number).unwrap_or_default(), 2);
         match host.moves_to(new) {
-            Ok((home, old)) => {
+            Ok((_, old)) => {
                 self.at.remove(&old);
                 self.at.insert(new, number);
-                self.plan(REGISTRATION, number, Happening::Registers(Registration { home, old, new }));
+                self.plan(REGISTRATION, number, Happening::Registers);
             }
             Err(why) => self.complaints.push(format!("node {number}: {why}")),
         }
@@ -262,6 +258,9 @@ impl Nodes {
     fn note(&mut self, number: usize, event: &Event) {
         match (event, self.hosts.get_mut(number)) {
             (Event::HomeAddress { address, held: true, .. }, Some(host)) => host.home = Some(*address),
+            (Event::Keying(KeyingEvent::ChildUp(_)), Some(host)) if host.up == PAIRS => {
+                self.plan(REGISTRATION, number, Happening::Registers);
+            }
             (event, _) if is_fault(event) => self.complaints.push(format!("node {number}: {event:?}")),
             _ => {}
         }
