@@ -457,8 +457,8 @@ impl KeyBackend {
         self.read_again(now);
     }
 
-    /// KAME lets the entry that blocks the next ACQUIRE end in its time. Linux would turn its state into one that refuses packets, that an
-    /// SA does not replace and that MIGRATE still stumbles over: there nothing is said.
+    /// KAME lets the entry that blocks the next ACQUIRE end in its time. Linux would turn its state into one that an SA does not replace
+    /// and that MIGRATE still stumbles over (measured): there nothing is said.
     fn refuse_acquire(&mut self, sequence: u32) {
         if self.dialect == Dialect::Kame
             && sequence != 0

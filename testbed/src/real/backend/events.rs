@@ -4,11 +4,13 @@ use std::net::UdpSocket;
 use std::thread::sleep;
 use std::time::Duration;
 
-use watari_kernel::{AddressEvent, KernelEvent, KernelRequest, SaLifetime, Spi, Template};
+use watari_kernel::{AddressEvent, KernelEvent, KernelRequest, Migrate, MigrateSource, MigrateStep, SaLifetime, Spi, Template};
+use watari_pfkey::Dialect;
 use watari_policies::algorithm::Cipher;
-use watari_policies::{Direction, Mode, Reqid};
+use watari_policies::{Direction, Mode, Protocol, Reqid};
+use watari_sys::{NetlinkFamily, NetlinkSocket};
 
-use super::world::{COA, HA, HOA, World, add, address, between, ends, host, ip, policy, sa};
+use super::world::{COA, COA2, HA, HOA, World, add, address, between, ends, host, ip, policy, sa};
 use crate::uml::{Context, Result};
 
 pub(super) fn acquire_and_expire(world: &mut World) -> Result<()> {
@@ -59,6 +61,54 @@ pub(super) fn acquire_and_expire(world: &mut World) -> Result<()> {
     let dead = |event: &KernelEvent| matches!(event, KernelEvent::Expire(expire) if expire.hard && expire.id.spi == Spi(0));
     let heard = world.hear(Duration::from_secs(5), dead)?;
     world.check("ACQUIRE again, then EXPIRE with SPI 0", heard.iter().any(is_acquire) && heard.iter().any(dead), heard);
+    Ok(())
+}
+
+/// Why a failed negotiation is not told to Linux: after the error that RFC 2367 3.1.6 has for it, the larval state stands in the way of
+/// MIGRATE as before, and an SA no longer takes its place.
+pub(super) fn refused_acquire(world: &mut World) -> Result<()> {
+    std::fs::write("/proc/sys/net/core/xfrm_acq_expires", "4").context("xfrm_acq_expires")?;
+    let selector = between(&host(HOA), &host(HA)).protocol(17);
+    let template = Template::esp(Mode::Tunnel, Reqid(7), ends(COA, HA));
+    world.order(KernelRequest::SetPolicy(policy(selector, Direction::Out, 2, vec![template])))?;
+    let socket = UdpSocket::bind((address(HOA), 4000)).context("binding")?;
+    let send = || socket.send_to(b"x", (address(HA), 5000)).map_err(|error| error.raw_os_error().unwrap_or(0));
+    let is_acquire = |event: &KernelEvent| matches!(event, KernelEvent::Acquire(_));
+    let before = send();
+    let heard = world.hear(Duration::from_secs(1), is_acquire)?;
+    let Some(KernelEvent::Acquire(acquire)) = heard.iter().find(|event| is_acquire(event)) else {
+        world.check("ACQUIRE to be refused", false, heard);
+        return Ok(());
+    };
+    let octets = watari_pfkey::refuse_acquire(Dialect::Linux, acquire.sequence, std::process::id()).context("SADB_ACQUIRE")?;
+    world.write_key(&octets)?;
+    let after = send();
+    world.check("before and after a refusal packets are dropped in silence", (before, after) == (Ok(1), Ok(1)), (before, after));
+    let asked = world.hear(Duration::from_millis(200), is_acquire)?;
+    world.check("nobody is asked again", !asked.iter().any(is_acquire), asked);
+    let left = world.sas()?;
+    world.check("the state is still there", left.len() == 1 && left.iter().all(|sa| sa.spi == Spi(0)), &left);
+    let step = MigrateStep { protocol: Protocol::Esp, mode: Mode::Tunnel, reqid: Reqid(7), old: ends(COA, HA), new: ends(COA2, HA) };
+    let migrate = Migrate { selector, direction: Direction::Out, steps: vec![step], kmaddress: None, source: MigrateSource::Netlink };
+    let daemon = NetlinkSocket::open(NetlinkFamily::Xfrm, &[], 1 << 16).context("opening NETLINK_XFRM")?;
+    daemon.send(&watari_xfrm::migrate_request(&migrate, 78).context("MIGRATE")?).context("sending MIGRATE")?;
+    let moved = |event: &KernelEvent| matches!(event, KernelEvent::Migrate(_));
+    let heard = world.hear(Duration::from_millis(300), moved)?;
+    world.check("and MIGRATE does not get past it", !heard.iter().any(moved), heard);
+    let mut outbound = sa(Cipher::AES128GCM16, None, false, Mode::Tunnel, (COA, HA), 0x6106);
+    (outbound.reqid, outbound.selector, outbound.replay_window) = (Reqid(7), selector, 0);
+    let request = KernelRequest::AddSa { parameters: Box::new(outbound.clone()), allocated: false, sequence: acquire.sequence };
+    let result = world.ask(request)?;
+    let left = world.sas()?;
+    let both = left.iter().any(|sa| sa.spi == Spi(0)) && left.iter().any(|sa| sa.id() == Some(outbound.id));
+    world.check("nor does an SA take its place", result.is_ok() && both, (result, left));
+    let dead = |event: &KernelEvent| matches!(event, KernelEvent::Expire(expire) if expire.hard && expire.id.spi == Spi(0));
+    let heard = world.hear(Duration::from_secs(6), dead)?;
+    let left = world.sas()?;
+    world.check("until its time is over", left.iter().all(|sa| sa.spi != Spi(0)), (heard, left));
+    ip("xfrm state flush")?;
+    ip("xfrm policy flush")?;
+    world.hear(Duration::from_millis(100), |_| false)?;
     Ok(())
 }
 

@@ -65,6 +65,7 @@ fn every_act(reads_types: bool) -> Result<Vec<Finding>> {
     policies::migrate(&mut world)?;
     events::acquire_and_expire(&mut world)?;
     events::strangers(&mut world)?;
+    events::refused_acquire(&mut world)?;
     policies::crowd(&mut world)?;
     events::addresses(&mut world)?;
     Ok(world.findings)

@@ -89,6 +89,11 @@ impl World {
         }
     }
 
+    /// Writes octets to the PF_KEY socket as a key manager of the old kind would.
+    pub(super) fn write_key(&self, octets: &[u8]) -> Result<()> {
+        self.key.send(octets).context("writing PF_KEY")
+    }
+
     /// Reads answers and nothing else, so that events pile up.
     pub(super) fn read_answers(&mut self) -> Result<()> {
         self.write()?;
