@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use crate::{Config, Secret, SecretId};
 
 mod checks;
+mod credentials;
 mod diagnostics;
 mod document;
 mod expand;
@@ -268,6 +269,8 @@ fn survey(table: &DeTable<'_>, hidden: &mut Vec<Span>, named: &mut BTreeSet<u32>
     for (key, value) in table.iter() {
         match value.get_ref() {
             _ if key.get_ref() == "psk" || key.get_ref() == "key" => hidden.push(value.span()),
+            // A key where the path of its file should be.
+            DeValue::String(text) if key.get_ref() == "private_key" && !text.starts_with('/') => hidden.push(value.span()),
             DeValue::Integer(integer) if key.get_ref() == "secret" => {
                 named.extend(u32::from_str_radix(integer.as_str(), integer.radix()).ok());
             }

@@ -49,6 +49,9 @@ pub enum IdentityError {
 }
 
 impl Identity {
+    /// ID_DER_ASN1_DN: a distinguished name.
+    pub const DISTINGUISHED_NAME: u8 = 9;
+
     /// The identity of an ID payload: ID type and identification data. Data that do not fit the type become `Other`, which equals no identity that text can name.
     pub fn from_wire(id_type: u8, data: &[u8]) -> Self {
         let known = match id_type {

@@ -3,6 +3,7 @@
 
 pub mod algorithm;
 pub mod assigned;
+pub mod certificate;
 pub mod config;
 pub mod identity;
 pub mod mobility;

@@ -2,11 +2,13 @@
 //! Invariant: every id in a `Config` names a record of the same `Config`.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::algorithm::{ChildProposal, ChildSuite, IkeProposal};
+use crate::certificate::{Credential, OwnProof, PeerProof, Proofs};
 use crate::{Assigned, Block, Identity, Movements, Pad, SecretId, Traffic};
 
 /// Index of a remote in `Config::remotes`.
@@ -150,12 +152,55 @@ impl Default for Retransmit {
 }
 
 /// How both ends prove who they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentication {
     /// Shared key message integrity code (RFC 7296 2.15), one secret for both directions.
     Psk(SecretId),
     /// No key management: the SAs of this remote are configured by hand.
     Manual,
+    /// Each side in its own way, at least one of them by a certificate.
+    Each(Arc<Proofs>),
+}
+
+impl Authentication {
+    /// How we prove who we are; `None` without key management.
+    pub fn ours(&self) -> Option<OwnProof> {
+        match self {
+            Self::Psk(secret) => Some(OwnProof::Psk(*secret)),
+            Self::Manual => None,
+            Self::Each(proofs) => Some(proofs.ours.clone()),
+        }
+    }
+
+    /// How the peer must prove who it is; `None` without key management.
+    pub fn theirs(&self) -> Option<PeerProof> {
+        match self {
+            Self::Psk(secret) => Some(PeerProof::Psk(*secret)),
+            Self::Manual => None,
+            Self::Each(proofs) => Some(proofs.theirs.clone()),
+        }
+    }
+
+    /// The same proofs, whatever numbers their secrets have.
+    #[must_use]
+    pub fn without_numbers(&self) -> Self {
+        const NONE: SecretId = SecretId(0);
+        match self {
+            Self::Psk(_) => Self::Psk(NONE),
+            Self::Manual => Self::Manual,
+            Self::Each(proofs) => {
+                let ours = match &proofs.ours {
+                    OwnProof::Psk(_) => OwnProof::Psk(NONE),
+                    OwnProof::Certificate(own) => OwnProof::Certificate(Arc::new(Credential { key: NONE, ..(**own).clone() })),
+                };
+                let theirs = match &proofs.theirs {
+                    PeerProof::Psk(_) => PeerProof::Psk(NONE),
+                    trust @ PeerProof::Certificate(_) => trust.clone(),
+                };
+                Self::Each(Arc::new(Proofs { ours, theirs }))
+            }
+        }
+    }
 }
 
 /// A peer: how to reach it, who it is, how it is authenticated, what is offered to it.

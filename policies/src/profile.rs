@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::algorithm::{ChildProposal, IkeProposal, default_child_proposals, default_ike_proposals};
+use crate::certificate::Proofs;
 use crate::model::{Authentication, Endpoints, Retransmit, Settings};
 use crate::selector::{ICMPV6, MOBILITY_HEADER};
 use crate::{
@@ -192,6 +194,8 @@ pub struct MobileNodeProfile {
     pub home_agent_identity: Identity,
     /// Shared secret of the two.
     pub secret: SecretId,
+    /// How both prove themselves, if not by that secret alone.
+    pub proofs: Option<Arc<Proofs>>,
     /// Networks behind us that move with us (RFC 3963), protected like payload.
     pub networks: Vec<IpNet>,
     /// What both ends configure alike.
@@ -213,6 +217,7 @@ impl Default for MobileNodeProfile {
             identity: Identity::Fqdn("mn.example".into()),
             home_agent_identity: Identity::Fqdn("ha.example".into()),
             secret: SecretId(0),
+            proofs: None,
             networks: Vec::new(),
             terms: Terms { liveness: Some(Duration::from_secs(60)), ..Terms::default() },
             settings: Settings::default(),
@@ -232,6 +237,8 @@ pub struct ServedNode {
     pub identity: Identity,
     /// Shared secret of the two.
     pub secret: SecretId,
+    /// How both prove themselves, if not by that secret alone.
+    pub proofs: Option<Arc<Proofs>>,
     /// Networks behind the node that move with it (RFC 3963), protected like payload.
     pub networks: Vec<IpNet>,
     /// Reqids of this node where they are not those of the terms.
@@ -249,6 +256,7 @@ impl Default for ServedNode {
             home_address: node.home_address,
             identity: node.identity,
             secret: node.secret,
+            proofs: None,
             networks: Vec::new(),
             reqids: BTreeMap::new(),
             line: 0,
@@ -314,7 +322,7 @@ pub fn home_agent(profile: HomeAgentProfile) -> Config {
 /// Adds the records of a mobile node; the profile's settings are left alone.
 pub(crate) fn add_mobile_node(config: &mut Config, profile: &MobileNodeProfile) {
     let terms = &profile.terms;
-    let mut remote = remote(terms, &profile.name, profile.identity.clone(), profile.home_agent_identity.clone(), profile.secret);
+    let mut remote = remote(terms, &profile.name, profile.identity.clone(), profile.home_agent_identity.clone(), authentication(profile.secret, profile.proofs.as_ref()));
     remote.role = MobilityRole::MobileNode { home_address: profile.home_address };
     remote.remote_address = Some(profile.home_agent);
     remote.allowed_from = vec![IpNet::from(profile.home_agent)];
@@ -366,7 +374,7 @@ pub(crate) fn add_home_agent(config: &mut Config, profile: &HomeAgentProfile) {
         add_block(config, block)
     });
     for node in &profile.mobile_nodes {
-        let mut remote = remote(terms, &node.name, profile.identity.clone(), node.identity.clone(), node.secret);
+        let mut remote = remote(terms, &node.name, profile.identity.clone(), node.identity.clone(), authentication(node.secret, node.proofs.as_ref()));
         remote.role = MobilityRole::HomeAgent { home_address: node.home_address };
         remote.local_address = Some(profile.home_agent);
         remote.line = node.line;
@@ -409,7 +417,12 @@ struct Side {
     line: u32,
 }
 
-fn remote(terms: &Terms, name: &str, local_identity: Identity, remote_identity: Identity, secret: SecretId) -> Remote {
+/// The shared secret, unless there is more to it.
+fn authentication(secret: SecretId, proofs: Option<&Arc<Proofs>>) -> Authentication {
+    proofs.map_or(Authentication::Psk(secret), |proofs| Authentication::Each(Arc::clone(proofs)))
+}
+
+fn remote(terms: &Terms, name: &str, local_identity: Identity, remote_identity: Identity, authentication: Authentication) -> Remote {
     Remote {
         name: name.to_owned(),
         local_address: None,
@@ -417,7 +430,7 @@ fn remote(terms: &Terms, name: &str, local_identity: Identity, remote_identity: 
         allowed_from: Vec::new(),
         local_identity,
         remote_identity,
-        authentication: Authentication::Psk(secret),
+        authentication,
         role: MobilityRole::None,
         assigned: None,
         proposals: terms.ike.clone(),

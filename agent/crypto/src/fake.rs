@@ -6,7 +6,7 @@ use watari_policies::algorithm::{Cipher, Group, Integrity, Prf};
 use watari_policies::secret::Secret;
 
 use crate::provider::check_lengths;
-use crate::{CipherAlgorithm, CryptoError, IntegrityAlgorithm, KePrivate, KeyExchange, PrfAlgorithm, Provider};
+use crate::{CipherAlgorithm, CryptoError, IntegrityAlgorithm, KePrivate, KeyExchange, PrfAlgorithm, Provider, RustCryptoProvider, Signatures};
 
 /// INSECURE: primitives that only look like cryptography. For simulation, fuzzing and replay.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +27,11 @@ impl Provider for FakeProvider {
 
     fn group(&self, group: Group) -> Option<&dyn KeyExchange> {
         GROUPS.iter().find(|fake| fake.0 == group).map(|fake| fake as &dyn KeyExchange)
+    }
+
+    /// The real ones: certificates come from elsewhere, and no pretence could verify them.
+    fn signatures(&self) -> Option<&dyn Signatures> {
+        RustCryptoProvider.signatures()
     }
 }
 

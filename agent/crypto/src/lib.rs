@@ -2,17 +2,21 @@
 //! Sans-IO: randomness (seeds, IVs) is always an argument, so that a run can be repeated.
 //! Invariant: keys leave and enter only as [`Secret`]; ICVs are compared in constant time; nothing is decrypted before its ICV is verified.
 
+pub mod auth_signature;
 pub mod derive;
 pub mod digest;
 mod fake;
+pub mod path;
 mod provider;
 mod rustcrypto;
+mod signature;
 pub mod sk;
 
 pub use derive::{ChildKeys, IkeInputs, IkeKeys};
 pub use fake::FakeProvider;
-pub use provider::{CipherAlgorithm, IntegrityAlgorithm, KePrivate, KeyExchange, Layered, PrfAlgorithm, Provider};
+pub use provider::{CipherAlgorithm, IntegrityAlgorithm, KePrivate, KeyExchange, Layered, PrfAlgorithm, Provider, Signatures};
 pub use rustcrypto::RustCryptoProvider;
+pub use signature::{Hash, Scheme, SignatureError};
 pub use sk::Protection;
 pub use watari_policies::secret::Secret;
 

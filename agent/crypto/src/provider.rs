@@ -2,9 +2,10 @@
 //! A provider may lack algorithms; `Layered` asks a second one for those.
 
 use watari_policies::algorithm::{ChildSuite, Cipher, Group, IkeSuite, Integrity, Prf};
+use watari_policies::certificate::KeyKind;
 use watari_policies::secret::Secret;
 
-use crate::CryptoError;
+use crate::{CryptoError, Scheme, SignatureError};
 
 /// A table of primitives by algorithm id; `None` where it lacks the algorithm.
 pub trait Provider: Send + Sync {
@@ -19,6 +20,11 @@ pub trait Provider: Send + Sync {
 
     /// The key exchange group of this id.
     fn group(&self, group: Group) -> Option<&dyn KeyExchange>;
+
+    /// Signatures; `None` in a provider that has none.
+    fn signatures(&self) -> Option<&dyn Signatures> {
+        None
+    }
 
     /// [`Provider::prf`], or the error that names what is missing.
     ///
@@ -217,6 +223,21 @@ pub trait KeyExchange: Send + Sync {
     fn agree(&self, private: &KePrivate, peer_public: &[u8]) -> Result<Secret, CryptoError>;
 }
 
+/// Signatures by long-term keys.
+pub trait Signatures: Send + Sync {
+    /// Signs octets with a private key as [`watari_policies::certificate::private_key`] gives it; `seed` must be fresh and secret.
+    ///
+    /// # Errors
+    /// [`SignatureError`] if the key cannot be read or does not fit the scheme.
+    fn sign(&self, kind: &KeyKind, private: &Secret, scheme: Scheme, octets: &[u8], seed: &[u8; 32]) -> Result<Vec<u8>, SignatureError>;
+
+    /// Verifies a signature with the public key of a certificate.
+    ///
+    /// # Errors
+    /// [`SignatureError`] if it is wrong, or the key is unfit.
+    fn verify(&self, kind: &KeyKind, public: &[u8], scheme: Scheme, octets: &[u8], signature: &[u8]) -> Result<(), SignatureError>;
+}
+
 /// Two providers as one: what the first lacks, the second gives.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Layered<A, B> {
@@ -241,6 +262,10 @@ impl<A: Provider, B: Provider> Provider for Layered<A, B> {
 
     fn group(&self, group: Group) -> Option<&dyn KeyExchange> {
         self.first.group(group).or_else(|| self.second.group(group))
+    }
+
+    fn signatures(&self) -> Option<&dyn Signatures> {
+        self.first.signatures().or_else(|| self.second.signatures())
     }
 }
 

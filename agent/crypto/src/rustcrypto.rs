@@ -4,11 +4,12 @@ mod cipher;
 mod ecp;
 mod hmac;
 mod modp;
+mod signatures;
 mod x25519;
 
 use watari_policies::algorithm::{Cipher, Group, Integrity, Prf};
 
-use crate::{CipherAlgorithm, IntegrityAlgorithm, KeyExchange, PrfAlgorithm, Provider};
+use crate::{CipherAlgorithm, IntegrityAlgorithm, KeyExchange, PrfAlgorithm, Provider, Signatures};
 
 /// The provider for real use.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,5 +37,9 @@ impl Provider for RustCryptoProvider {
             Group::Ecp384 => &ecp::Ecp384,
             Group::Curve25519 => &x25519::X25519,
         })
+    }
+
+    fn signatures(&self) -> Option<&dyn Signatures> {
+        Some(&signatures::Real)
     }
 }

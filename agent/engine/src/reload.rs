@@ -196,7 +196,7 @@ fn merge(old: &Config, new: Config, vacant: &Vacant) -> Merged {
         assigned.block = BlockId(blocks.ids.get(assigned.block.0 as usize).copied().unwrap_or(u32::MAX));
     }
     // The number of a secret depends on what else stands in the file: a remote is the same under another, and takes it over.
-    let strip = |remote: &Remote| Remote { line: 0, authentication: unnumbered(remote.authentication), ..remote.clone() };
+    let strip = |remote: &Remote| Remote { line: 0, authentication: remote.authentication.without_numbers(), ..remote.clone() };
     let remotes = place(&mut config.remotes, remotes, strip, |remote| remote.name == RETIRED, &vacant.remotes);
     let of = |ids: &[u32], id: u32| ids.get(id as usize).copied().unwrap_or(u32::MAX);
     let policies = new.policies.into_iter().map(|policy| Policy {
@@ -217,14 +217,6 @@ fn merge(old: &Config, new: Config, vacant: &Vacant) -> Merged {
         }
     }
     Merged { config, remotes, policies }
-}
-
-/// The same proof of identity under whatever number its secret is kept.
-const fn unnumbered(authentication: Authentication) -> Authentication {
-    match authentication {
-        Authentication::Psk(_) => Authentication::Psk(SecretId(0)),
-        Authentication::Manual => Authentication::Manual,
-    }
 }
 
 #[derive(Debug, Default)]

@@ -3,12 +3,13 @@
 
 use watari_crypto::derive::signed_octets;
 use watari_crypto::digest::constant_time_eq;
-use watari_policies::model::Authentication;
+use watari_policies::certificate::{OwnProof, PeerProof};
 use watari_policies::{Action, Remote};
 use watari_sa::{Cause, Context, IkeId, KeyingEvent, Trigger, Want, Work, WorkDone};
-use watari_wire::ikev2::{AuthMethod, Delete, ExchangeType, NotifyType, Payload};
+use watari_wire::ikev2::{AuthMethod, Delete, ExchangeType, Identification, NotifyType, Payload};
 
 use crate::Ikev2;
+use crate::certificates;
 use crate::child::ChildPlan;
 use crate::configuration;
 use crate::identity;
@@ -17,24 +18,50 @@ use crate::payloads::{Payloads, notify};
 use crate::state::{AuthAttempt, State};
 use crate::timers::Timer;
 
-/// Asks the key keeper for a proof: ours, or what the peer's must be.
-pub(crate) fn proof_work(
-    context: &Context<'_>,
-    config: &Remote,
-    attempt: &AuthAttempt,
-    of_initiator: bool,
-    we_are_initiator: bool,
-    id_body: &[u8],
-) -> Option<Work> {
-    let ours = of_initiator == we_are_initiator;
+/// What one side must prove its identity over.
+fn octets_of(context: &Context<'_>, attempt: &AuthAttempt, of_initiator: bool, ours: bool, id_body: &[u8]) -> Result<Vec<u8>, String> {
     let first_message = if ours { &attempt.own_init } else { &attempt.peer_init };
     //= rfc7296#2.15
     //# each side signs its first message, the other's nonce and prf(SK_p, its ID body)
     let (other_nonce, sk_p) = if of_initiator { (&attempt.nr, &attempt.crypt.keys.pi) } else { (&attempt.ni, &attempt.crypt.keys.pr) };
     let prf = attempt.crypt.suite.prf;
-    let octets = signed_octets(context.provider, prf, first_message, other_nonce, sk_p, id_body).ok()?;
-    let Authentication::Psk(secret) = config.authentication else { return None };
-    Some(Work::PskMac { secret, prf, octets })
+    signed_octets(context.provider, prf, first_message, other_nonce, sk_p, id_body).map_err(|error| error.to_string())
+}
+
+/// Asks the key keeper for our proof.
+pub(crate) fn own_proof_work(
+    context: &mut Context<'_>,
+    config: &Remote,
+    attempt: &AuthAttempt,
+    we_are_initiator: bool,
+    id_body: &[u8],
+) -> Result<Work, String> {
+    let octets = octets_of(context, attempt, we_are_initiator, true, id_body)?;
+    match config.authentication.ours() {
+        Some(OwnProof::Psk(secret)) => Ok(Work::PskMac { secret, prf: attempt.crypt.suite.prf, octets }),
+        Some(OwnProof::Certificate(own)) => certificates::signature_work(&own, &attempt.peer_init, octets, context.rng.secret(32)),
+        None => Err("the remote is keyed by hand".to_owned()),
+    }
+}
+
+/// Asks the key keeper what the peer's proof must be, or whether it is right.
+pub(crate) fn peer_proof_work(
+    context: &Context<'_>,
+    config: &Remote,
+    attempt: &AuthAttempt,
+    we_are_initiator: bool,
+    payloads: Payloads<'_>,
+    id: &Identification,
+) -> Result<Work, String> {
+    let octets = octets_of(context, attempt, !we_are_initiator, false, &id.body())?;
+    match config.authentication.theirs() {
+        Some(PeerProof::Psk(secret)) => Ok(Work::PskMac { secret, prf: attempt.crypt.suite.prf, octets }),
+        Some(PeerProof::Certificate(trust)) => {
+            let (identity, wall) = (identity::from_wire(id), context.now.wall);
+            Ok(Work::VerifyPeer { trust, identity, claim: certificates::claim(payloads), octets, wall })
+        }
+        None => Err("the remote is keyed by hand".to_owned()),
+    }
 }
 
 impl Ikev2 {
@@ -46,8 +73,9 @@ impl Ikev2 {
         };
         let State::AwaitAuth(attempt) = &sa.state else { return };
         let id_body = identity::to_wire(&config.local_identity).body();
-        let Some(work) = proof_work(context, config, attempt, true, true, &id_body) else {
-            return self.attempt_failed(context, ike, Cause::UNEXPECTED, "the PRF is not available".to_owned());
+        let work = match own_proof_work(context, config, attempt, true, &id_body) {
+            Ok(work) => work,
+            Err(why) => return self.attempt_failed(context, ike, Cause::AUTHENTICATION_FAILED, why),
         };
         // Without a wish the first policy of the remote goes along: IKE_AUTH always makes a child SA (RFC 7296 1.2).
         if sa.wants.is_empty() {
@@ -76,8 +104,12 @@ impl Ikev2 {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let State::AwaitAuth(attempt) = &mut sa.state else { return };
         match done {
-            WorkDone::Mac(mac) => {
-                attempt.proof = Some(mac);
+            WorkDone::Mac(data) => {
+                attempt.proof = Some((AuthMethod::SHARED_KEY, data));
+                if sa.initiator { self.send_auth(context, ike) } else { self.auth_answer_step(context, ike) }
+            }
+            WorkDone::Signature { method, data } => {
+                attempt.proof = Some((AuthMethod(method), data));
                 if sa.initiator { self.send_auth(context, ike) } else { self.auth_answer_step(context, ike) }
             }
             WorkDone::Failed { why, .. } if sa.initiator => self.attempt_failed(context, ike, Cause::AUTHENTICATION_FAILED, why),
@@ -93,12 +125,13 @@ impl Ikev2 {
             return self.remote_gone(context, ike);
         };
         let State::AwaitAuth(attempt) = &sa.state else { return };
-        let (Some(proof), Some(child)) = (&attempt.proof, attempt.child) else { return };
+        let (Some((method, proof)), Some(child)) = (&attempt.proof, attempt.child) else { return };
         if sa.window.outstanding.is_some() || attempt.received.is_some() {
             return;
         }
         let Some(build) = self.builds.get(&child).filter(|build| build.spi.is_some()) else { return };
         let mut payloads = vec![Payload::IdInitiator(identity::to_wire(&config.local_identity))];
+        payloads.extend(certificates::own_chain(config));
         //= rfc7296#2.4
         //# INITIAL_CONTACT is sent in the first IKE_AUTH after a start, and when this is the only IKE SA there will be
         let mut initial_contact = false;
@@ -107,8 +140,9 @@ impl Ikev2 {
             payloads.push(notify(NotifyType::INITIAL_CONTACT));
             initial_contact = true;
         }
+        payloads.extend(certificates::request(config));
         payloads.push(Payload::IdResponder(identity::to_wire(&config.remote_identity)));
-        payloads.push(Payload::Authentication { method: AuthMethod::SHARED_KEY, data: proof.clone() });
+        payloads.push(Payload::Authentication { method: *method, data: proof.clone() });
         //= rfc7296#2.19
         //# CP stands before SA
         payloads.extend(configuration::request(config));
@@ -136,11 +170,11 @@ impl Ikev2 {
             let detail = format!("the peer calls itself {claimed}, {} was expected", config.remote_identity);
             return self.peer_unproven(context, ike, Cause::IDENTITY_UNKNOWN, detail);
         }
-        if method != AuthMethod::SHARED_KEY.0 {
-            let detail = format!("authentication method {} instead of a shared key", AuthMethod(method));
-            return self.peer_unproven(context, ike, Cause::AUTHENTICATION_FAILED, detail);
-        }
-        let Some(work) = proof_work(context, config, attempt, false, true, &id.body()) else { return };
+        let fits = certificates::method_fits(config, method);
+        let work = match fits.and_then(|()| peer_proof_work(context, config, attempt, true, payloads, id)) {
+            Ok(work) => work,
+            Err(why) => return self.peer_unproven(context, ike, Cause::AUTHENTICATION_FAILED, why),
+        };
         attempt.identity = Some(config.remote_identity.clone());
         attempt.received = Some(received);
         self.out.work(context, work, WorkFor::PeerProof(ike));
@@ -155,6 +189,7 @@ impl Ikev2 {
         let sent = Payloads(received).authentication().map(|(_, data)| data).unwrap_or_default();
         let verdict = match done {
             WorkDone::Mac(expected) if constant_time_eq(&expected, sent) => Ok(()),
+            WorkDone::Verified => Ok(()),
             WorkDone::Mac(_) => Err("the proof is wrong: the pre-shared keys differ".to_owned()),
             WorkDone::Failed { why, .. } => Err(why),
             _ => Err("the key keeper gave no answer".to_owned()),

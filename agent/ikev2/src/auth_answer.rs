@@ -2,9 +2,10 @@
 //! Invariant: nobody learns anything, and nothing of anybody changes, before the peer's proof is right.
 
 use watari_sa::{Context, IkeId, KeyingEvent};
-use watari_wire::ikev2::{AuthMethod, NotifyType, Payload};
+use watari_wire::ikev2::{NotifyType, Payload};
 
-use crate::auth::proof_work;
+use crate::auth::{own_proof_work, peer_proof_work};
+use crate::certificates;
 use crate::child::Asked;
 use crate::identity;
 use crate::outbox::WorkFor;
@@ -42,14 +43,13 @@ impl Ikev2 {
             let refusal = Refusal::SuiteOfRemote { who: claimed, suite, remote: (config.name.clone(), allowed) };
             return self.auth_refused(context, ike, &refusal);
         }
-        if method != AuthMethod::SHARED_KEY.0 {
-            let detail = format!("authentication method {} instead of a shared key", AuthMethod(method));
-            return self.auth_refused(context, ike, &Refusal::Proof(detail));
-        }
         let own_body = identity::to_wire(&config.local_identity).body();
-        let peer = proof_work(context, config, attempt, true, false, &id.body());
-        let own = proof_work(context, config, attempt, false, false, &own_body);
-        let (Some(peer), Some(own)) = (peer, own) else { return };
+        let peer = certificates::method_fits(config, method).and_then(|()| peer_proof_work(context, config, attempt, false, payloads, id));
+        let own = own_proof_work(context, config, attempt, false, &own_body);
+        let (peer, own) = match (peer, own) {
+            (Ok(peer), Ok(own)) => (peer, own),
+            (Err(why), _) | (_, Err(why)) => return self.auth_refused(context, ike, &Refusal::Proof(why)),
+        };
         attempt.identity = Some(config.remote_identity.clone());
         attempt.received = Some(received);
         sa.remote = Some(remote);
@@ -98,11 +98,10 @@ impl Ikev2 {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let Some(config) = sa.remote.and_then(|id| context.config.remote(id)) else { return self.remote_gone(context, ike) };
         let State::AwaitAuth(attempt) = &mut sa.state else { return };
-        let (Some(proof), Some(received)) = (attempt.proof.take(), attempt.received.take()) else { return };
-        let mut payloads = vec![
-            Payload::IdResponder(identity::to_wire(&config.local_identity)),
-            Payload::Authentication { method: AuthMethod::SHARED_KEY, data: proof },
-        ];
+        let (Some((method, data)), Some(received)) = (attempt.proof.take(), attempt.received.take()) else { return };
+        let mut payloads = vec![Payload::IdResponder(identity::to_wire(&config.local_identity))];
+        payloads.extend(certificates::own_chain(config));
+        payloads.push(Payload::Authentication { method, data });
         payloads.extend(told);
         payloads.extend(of_child);
         if let Some(refusal) = refusal.filter(|refusal| refusal.worth_telling()) {

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use watari_policies::certificate::PeerProof;
 use watari_policies::model::Authentication;
 use watari_policies::{Config, Identity, Policy, PolicyId, Remote, RemoteId};
 
+use crate::certificates;
 use crate::identity::comparable;
 
 /// The indexes.
@@ -19,7 +21,14 @@ pub(crate) struct Directory {
     lengths: BTreeSet<u8>,
     from_anywhere: Vec<RemoteId>,
     policies: BTreeMap<RemoteId, Vec<PolicyId>>,
+    /// Whether either side of any remote signs.
+    signs: bool,
+    /// Hashes of every CA that any remote trusts; `None` if no peer has a certificate.
+    authorities: Option<BTreeSet<[u8; 20]>>,
 }
+
+/// Most CAs that IKE_SA_INIT names.
+const MOST_AUTHORITIES: usize = 32;
 
 impl Directory {
     /// Builds the indexes unless they stand for a configuration of this size.
@@ -46,6 +55,11 @@ impl Directory {
     }
 
     fn add(&mut self, config: &Config, remote: &Remote, id: RemoteId) {
+        self.signs |= certificates::signs(remote);
+        if let Some(PeerProof::Certificate(trust)) = remote.authentication.theirs() {
+            let known = self.authorities.get_or_insert_default();
+            known.extend(certificates::hashes(&trust));
+        }
         self.by_identity.entry(comparable(&remote.remote_identity)).or_default().push(id);
         // Before the identity is known only the proposals matter: one remote stands for all with the same ones.
         let add_distinct = |list: &mut Vec<RemoteId>| {
@@ -82,6 +96,16 @@ impl Directory {
             wanted.as_ref().is_some_and(|ours| config.remote(**id).is_some_and(|remote| comparable(&remote.local_identity) == *ours))
         };
         list.iter().filter(fits).find(named).or_else(|| list.iter().find(fits)).copied()
+    }
+
+    /// Whether either side of any remote signs.
+    pub(crate) const fn signs(&self) -> bool {
+        self.signs
+    }
+
+    /// What a responder asks for before it knows who calls: a certificate of any CA that some remote trusts.
+    pub(crate) fn authorities(&self) -> Option<Vec<u8>> {
+        self.authorities.as_ref().map(|known| known.iter().take(MOST_AUTHORITIES).flatten().copied().collect())
     }
 
     /// Whether any remote proves this identity, wherever it may call from.

@@ -10,6 +10,7 @@ use watari_policies::{RemoteId, Secret};
 use watari_sa::{Cause, Context, Datagram, IkeId, KeyingEvent, Path, Want, Work, WorkDone};
 use watari_wire::ikev2::{ExchangeType, Flags, Header, Message, NotifyType, Payload};
 
+use crate::certificates;
 use crate::nat;
 use crate::outbox::WorkFor;
 use crate::payloads::{Payloads, notify_with};
@@ -106,6 +107,9 @@ impl Ikev2 {
         if !sa.path.local.ip().is_unspecified() {
             payloads.extend(nat::notifies(sa.spi_i, 0, &sa.path));
         }
+        //= rfc7427#4
+        //# the hashes that are accepted in signatures are told in IKE_SA_INIT
+        payloads.extend(certificates::signs(config).then(certificates::hash_algorithms));
         let header = Header::new(sa.spi_i, 0, ExchangeType::IKE_SA_INIT, Flags::new(true, false), 0);
         let octets = Message { header, payloads }.encode();
         attempt.request.clone_from(&octets);

@@ -8,6 +8,7 @@ use watari_sa::{Cause, Context, Datagram, IkeId, Path, Work, WorkDone, negotiate
 use watari_wire::ikev2::{ExchangeType, Flags, Header, Message, NotifyType, Payload, ProtocolId};
 
 use crate::init::{NONCE_LEN, initial_keys, nonce_fits, sa_spis};
+use crate::certificates;
 use crate::nat;
 use crate::outbox::WorkFor;
 use crate::payloads::{Payloads, notify_with};
@@ -205,6 +206,9 @@ impl Ikev2 {
             Payload::Nonce(nr.clone()),
         ];
         payloads.extend(nat::notifies(sa.spi_i, sa.spi_r, &sa.path));
+        let asked = self.directory.signs() && certificates::accepted_by(&answer.request).is_some();
+        payloads.extend(asked.then(certificates::hash_algorithms));
+        payloads.extend(self.directory.authorities().map(certificates::request_for));
         let header = Header::new(sa.spi_i, sa.spi_r, ExchangeType::IKE_SA_INIT, Flags::new(false, true), 0);
         let octets = Message { header, payloads }.encode();
         let attempt = AuthAttempt {

@@ -4,6 +4,7 @@
 mod auth;
 mod auth_answer;
 mod backoff;
+mod certificates;
 mod child;
 mod configuration;
 mod cookie;

@@ -1,6 +1,6 @@
 //! Reading a list of payloads: each kind by name, the first of its kind counts.
 
-use watari_wire::ikev2::{Delete, Identification, Notify, NotifyType, Payload, Proposal, TrafficSelector};
+use watari_wire::ikev2::{CertEncoding, Delete, Identification, Notify, NotifyType, Payload, Proposal, TrafficSelector};
 
 /// The payloads of one message, clear or decrypted.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,15 @@ impl<'a> Payloads<'a> {
         self.0.iter().find_map(|payload| {
             if let Payload::Authentication { method, data } = payload { Some((method.0, data.as_slice())) } else { None }
         })
+    }
+
+    /// Every X.509 certificate, in order. Other encodings are left alone: nobody here asked for them.
+    pub(crate) fn certificates(self) -> Vec<Vec<u8>> {
+        let of_kind = |payload: &Payload| match payload {
+            Payload::Certificate { encoding, data } if *encoding == CertEncoding::X509_SIGNATURE => Some(data.clone()),
+            _ => None,
+        };
+        self.0.iter().filter_map(of_kind).collect()
     }
 
     /// TSi.

@@ -8,7 +8,7 @@ use watari_crypto::KePrivate;
 use watari_policies::algorithm::{Group, IkeSuite};
 use watari_policies::{Identity, RemoteId};
 use watari_sa::{Cause, ChildId, IkeId, IkeState, NatSeen, Path, TransmitId, Want};
-use watari_wire::ikev2::{ExchangeType, Payload};
+use watari_wire::ikev2::{AuthMethod, ExchangeType, Payload};
 
 use crate::sk::Crypt;
 use crate::task::{Queued, RekeyAnswer, Task};
@@ -273,8 +273,8 @@ pub(crate) struct AuthAttempt {
     pub(crate) received: Option<Vec<Payload>>,
     /// Who the peer says it is.
     pub(crate) identity: Option<Identity>,
-    /// Our proof.
-    pub(crate) proof: Option<Vec<u8>>,
+    /// Our proof: AUTH method and data.
+    pub(crate) proof: Option<(AuthMethod, Vec<u8>)>,
     /// Whether the peer's proof is right.
     pub(crate) verified: bool,
     /// The first child SA.

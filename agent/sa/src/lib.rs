@@ -24,4 +24,4 @@ pub use negotiate::{Mismatch, Offered};
 pub use path::{Datagram, Path, Transmit, TransmitId, Undeliverable};
 pub use rng::Rng;
 pub use table::SaTable;
-pub use work::{SecretStore, Work, WorkDone, WorkId};
+pub use work::{PeerClaim, SecretStore, Work, WorkDone, WorkId};

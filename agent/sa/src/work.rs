@@ -1,10 +1,15 @@
 //! Work that the engine hands out: public-key operations, and every use of a long-term secret.
 //! Invariant: a long-term secret never enters the engine, only its `SecretId` does.
 
-use watari_crypto::{KePrivate, Provider, derive};
+use std::sync::Arc;
+use std::time::Duration;
+
+use watari_crypto::{KePrivate, Provider, Scheme, auth_signature, derive, path};
 use watari_kernel::SaKeys;
 use watari_policies::algorithm::{ChildSuite, Group, Prf};
-use watari_policies::{Secret, SecretId};
+use watari_policies::certificate::{KeyKind, Trust};
+use watari_policies::{Identity, Secret, SecretId};
+use zeroize::Zeroizing;
 
 /// Names a piece of work so that its result can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +52,34 @@ pub enum Work {
         /// Signed octets.
         octets: Vec<u8>,
     },
+    /// The authentication data of an AUTH payload by signature.
+    Sign {
+        /// The private key.
+        key: SecretId,
+        /// What kind of key it is.
+        kind: KeyKind,
+        /// AUTH method.
+        method: u8,
+        /// How the signature is made.
+        scheme: Scheme,
+        /// Signed octets.
+        octets: Vec<u8>,
+        /// 32 octets from the engine's generator, for blinding and salts.
+        seed: Secret,
+    },
+    /// Whether a peer's certificates prove its identity, and its signature is by the key of the first of them.
+    VerifyPeer {
+        /// What is believed.
+        trust: Arc<Trust>,
+        /// What the peer calls itself.
+        identity: Identity,
+        /// What it sent.
+        claim: PeerClaim,
+        /// Octets that it must have signed.
+        octets: Vec<u8>,
+        /// Wall time, since the Unix epoch.
+        wall: Duration,
+    },
     /// Keys of an SA configured by hand, split as the kernel takes them.
     ManualKeys {
         /// The key: that of the cipher, then that of the integrity algorithm.
@@ -54,6 +87,17 @@ pub enum Work {
         /// Algorithms.
         suite: ChildSuite,
     },
+}
+
+/// What a peer with a certificate shows in IKE_AUTH.
+#[derive(Clone, Debug)]
+pub struct PeerClaim {
+    /// Certificates in DER, in the order in which they came.
+    pub certificates: Vec<Vec<u8>>,
+    /// AUTH method.
+    pub method: u8,
+    /// Authentication data.
+    pub data: Vec<u8>,
 }
 
 /// The result of a piece of work.
@@ -77,6 +121,15 @@ pub enum WorkDone {
     },
     /// A message authentication code.
     Mac(Vec<u8>),
+    /// Method and authentication data of an AUTH payload.
+    Signature {
+        /// AUTH method.
+        method: u8,
+        /// Authentication data.
+        data: Vec<u8>,
+    },
+    /// The peer is who it says.
+    Verified,
     /// Keys of an SA configured by hand.
     ManualKeys(SaKeys),
     /// The work could not be done; for a bad public value that is the peer's fault.
@@ -134,6 +187,29 @@ pub fn perform(provider: &dyn Provider, secrets: &dyn SecretStore, work: Work) -
             secrets.with_secret(secret, &mut |secret| mac = derive::psk_auth(provider, prf, secret, &octets).ok());
             mac.map_or_else(|| failed("the pre-shared key or its PRF is not available", false), WorkDone::Mac)
         }
+        Work::Sign { key, kind, method, scheme, octets, seed } => {
+            let mut made = None;
+            let seed = Zeroizing::new(seed_octets::<32>(&seed));
+            secrets.with_secret(key, &mut |private| {
+                made = Some(auth_signature::sign(provider, &kind, private, (method, scheme), &octets, &seed));
+            });
+            match made {
+                Some(Ok(data)) => WorkDone::Signature { method, data },
+                Some(Err(error)) => failed(&error.to_string(), false),
+                None => failed("the private key is not available", false),
+            }
+        }
+        Work::VerifyPeer { trust, identity, claim, octets, wall } => {
+            let verified = path::validate(provider, &trust, &claim.certificates, &identity, wall).map_err(|error| error.to_string());
+            let verified = verified.and_then(|certificate| {
+                auth_signature::verify(provider, &certificate, (claim.method, &claim.data), &octets, trust.sha1)
+                    .map_err(|error| format!("the proof of {certificate} is wrong: {error}"))
+            });
+            match verified {
+                Ok(()) => WorkDone::Verified,
+                Err(why) => failed(&why, true),
+            }
+        }
         Work::ManualKeys { secret, suite } => {
             let mut keys = None;
             secrets.with_secret(secret, &mut |secret| keys = manual_keys(secret, suite));
@@ -152,8 +228,8 @@ fn manual_keys(secret: &Secret, suite: ChildSuite) -> Option<SaKeys> {
 }
 
 /// The seed as the providers take it; a shorter one is filled with zeros, which they refuse if nothing else is there.
-fn seed_octets(seed: &Secret) -> [u8; 64] {
-    let mut octets = [0; 64];
+fn seed_octets<const N: usize>(seed: &Secret) -> [u8; N] {
+    let mut octets = [0; N];
     octets.iter_mut().zip(seed.expose()).for_each(|(to, from)| *to = *from);
     octets
 }

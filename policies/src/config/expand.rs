@@ -6,6 +6,7 @@ use std::fmt::{self, Display, Write};
 use super::settings::BACKENDS;
 use super::values::duration_text;
 use super::{SecretOrigin, movements};
+use crate::certificate::{OwnProof, PeerProof, Proofs};
 use crate::model::{Authentication, Endpoints, Retransmit, Settings};
 use crate::{Action, Config, Installer, Ipsec, Lifetime, MobilityRole, Mode, Policy, Remote, SecretId, TrafficItem};
 
@@ -106,9 +107,10 @@ fn remote(out: &mut String, config: &Config, remote: &Remote, origins: &BTreeMap
     if !held.is_empty() {
         writeln!(out, "may_hold = {}", List(held))?;
     }
-    match remote.authentication {
-        Authentication::Psk(secret) => writeln!(out, "{}", origin("psk_file", secret, origins))?,
+    match &remote.authentication {
+        Authentication::Psk(secret) => writeln!(out, "{}", origin("psk_file", *secret, origins))?,
         Authentication::Manual => writeln!(out, "keying = \"manual\"")?,
+        Authentication::Each(each) => proofs(out, each, origins)?,
     }
     match remote.role {
         MobilityRole::None => {}
@@ -123,6 +125,26 @@ fn remote(out: &mut String, config: &Config, remote: &Remote, origins: &BTreeMap
     let liveness = remote.liveness.map_or_else(|| "off".to_owned(), duration_text);
     writeln!(out, "liveness = \"{liveness}\"\ninitial_contact = {}\nstart = {}", remote.initial_contact, remote.start)?;
     movements::write(out, &remote.movements, remote.role)
+}
+
+/// Certificates by their files, and the shared key of the side that has none.
+fn proofs(out: &mut String, proofs: &Proofs, origins: &BTreeMap<SecretId, SecretOrigin>) -> fmt::Result {
+    match &proofs.ours {
+        OwnProof::Psk(secret) => writeln!(out, "{}", origin("psk_file", *secret, origins))?,
+        OwnProof::Certificate(own) => {
+            writeln!(out, "certificate = {}\n{}", Text(&own.path), origin("private_key", own.key, origins))?;
+        }
+    }
+    match &proofs.theirs {
+        PeerProof::Psk(secret) => writeln!(out, "{}", origin("psk_file", *secret, origins)),
+        PeerProof::Certificate(trust) => {
+            if !trust.paths.0.is_empty() {
+                writeln!(out, "authorities = {}", List(&trust.paths.0))?;
+            }
+            trust.paths.1.iter().try_for_each(|path| writeln!(out, "peer_certificate = {}", Text(path)))?;
+            if trust.sha1 { writeln!(out, "sha1_signatures = true") } else { Ok(()) }
+        }
+    }
 }
 
 /// Where a secret is found again: its file, or the number under which a key keeper holds it.

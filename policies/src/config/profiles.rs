@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
 
+use super::credentials::{self, Common};
 use super::diagnostics::Report;
 use super::document::{Read, Section, Value};
 use super::movements::{self, Side};
@@ -16,7 +18,9 @@ use super::{Draft, RemotePlace, Secrets};
 use crate::profile::{
     BindingSelector, HomeAgentProfile, MobileNodeProfile, Protected, Reqids, ServedNode, Terms, add_home_agent, add_mobile_node,
 };
-use crate::{AddressRange, Ask, Identity, Installer, MobilityRole};
+use crate::certificate::Proofs;
+use crate::model::Authentication;
+use crate::{AddressRange, Ask, Identity, Installer, MobilityRole, SecretId};
 
 /// Words for the owner of kernel policies.
 pub(super) const INSTALLERS: &[(&str, Installer)] = &[("mip6d", Installer::Other), ("watari", Installer::Us)];
@@ -62,16 +66,18 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
     let home_agent = section.required(report, "home_agent", "home_agent = \"2001:db8:1::1\"", values::unicast_v6);
     let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
     let peer = section.required(report, "home_agent_identity", "home_agent_identity = \"ha.example\"", values::parsed::<Identity>);
-    let secret = secrets.read(report, section);
+    let (ours, theirs) = (identity.as_ref().map(|read| &read.value), peer.as_ref().map(|read| &read.value));
+    let authentication = credentials::read(report, section, secrets, ours, theirs);
     let start = section.read(report, "start", values::flag);
     let terms = terms(report, section, usual.terms.liveness, Side::MobileNode);
     let networks = networks(report, section, terms.as_ref().map(|terms| &terms.protect));
-    let (Some(home_address), Some(home_agent), Some(identity), Some(peer), Some(secret), Some(mut terms)) =
-        (home_address, home_agent, identity, peer, secret, terms)
+    let (Some(home_address), Some(home_agent), Some(identity), Some(peer), Some(authentication), Some(mut terms)) =
+        (home_address, home_agent, identity, peer, authentication, terms)
     else {
         return;
     };
     terms.start = start.is_some_and(|start| start.value);
+    let (secret, proofs) = split(authentication);
     let profile = MobileNodeProfile {
         name: name.map_or(usual.name, |name| name.value),
         home_address: if let Home::Fixed(address) = home_address.value { address } else { MobilityRole::UNKNOWN },
@@ -80,6 +86,7 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
         identity: identity.value,
         home_agent_identity: peer.value,
         secret,
+        proofs,
         networks,
         terms,
         settings: usual.settings,
@@ -93,6 +100,15 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
         home_agent: Some(home_agent.span),
     });
     mark(draft, &section.span);
+}
+
+/// A shared secret, or what stands in its place.
+fn split(authentication: Authentication) -> (SecretId, Option<Arc<Proofs>>) {
+    match authentication {
+        Authentication::Psk(secret) => (secret, None),
+        Authentication::Each(proofs) => (SecretId(0), Some(proofs)),
+        Authentication::Manual => (SecretId(0), None),
+    }
 }
 
 /// Reads the networks behind a mobile router (RFC 3963); they travel in the payload tunnel.
@@ -155,7 +171,8 @@ fn home_agent(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut 
     section.without_effect(report, "start", "a home agent waits for its mobile nodes");
     let terms = terms(report, section, None, Side::HomeAgent);
     let pool = pool(report, section);
-    let mut served = tables(report, section, secrets, terms.as_ref(), pool.prefix);
+    let common = credentials::common(report, section, secrets, identity.as_ref().map(|read| &read.value));
+    let mut served = tables(report, section, secrets, (terms.as_ref(), &common), pool.prefix);
     let reqids = draft.config.policies.iter().flat_map(|policy| [policy.reqid_in.0, policy.reqid_out.0]).collect();
     let around = Surroundings {
         home_agent: address.as_ref().map(|read| read.value),
@@ -233,7 +250,7 @@ fn tables(
     report: &mut Report<'_>,
     section: &mut Section<'_>,
     secrets: &mut Secrets<'_>,
-    terms: Option<&Terms>,
+    (terms, common): (Option<&Terms>, &Common),
     prefix: Option<IpNet>,
 ) -> Vec<(ServedNode, RemotePlace)> {
     let nodes = sections(report, section, "mobile_node", "[home_agent.mobile_node]");
@@ -244,7 +261,7 @@ fn tables(
     }
     let mut served = Vec::new();
     for mut node in nodes {
-        served.extend(served_node(report, &mut node, secrets, terms.map(|terms| &terms.protect)));
+        served.extend(served_node(report, &mut node, secrets, (terms.map(|terms| &terms.protect), common)));
         node.finish(report);
     }
     for (node, place) in &served {
@@ -270,12 +287,12 @@ fn served_node(
     report: &mut Report<'_>,
     section: &mut Section<'_>,
     secrets: &mut Secrets<'_>,
-    protect: Option<&BTreeMap<Protected, Reqids>>,
+    (protect, common): (Option<&BTreeMap<Protected, Reqids>>, &Common),
 ) -> Option<(ServedNode, RemotePlace)> {
     let name = section.read(report, "name", values::name);
     let home_address = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", values::home_address);
     let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
-    let secret = secrets.read(report, section);
+    let authentication = credentials::of_node(report, section, secrets, common, identity.as_ref().map(|read| &read.value));
     let networks = networks(report, section, protect);
     let reqids = reqids(report, section, protect);
     let (home_address, identity) = (home_address?, identity?);
@@ -292,11 +309,13 @@ fn served_node(
             .help("add for example: name = \"mn1\"");
         return None;
     }
+    let (secret, proofs) = split(authentication?);
     let node = ServedNode {
         name,
         home_address: home_address.value,
         identity: identity.value,
-        secret: secret?,
+        secret,
+        proofs,
         networks,
         reqids,
         line: report.line(section.span.start),

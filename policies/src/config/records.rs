@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::credentials;
 use super::diagnostics::Report;
 use super::document::{Read, Section, Span, Value, printable};
 use super::manual::{SaRecord, manual};
@@ -251,6 +252,11 @@ fn proof(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut Secre
             "psk_file",
             "psk",
             "secret",
+            "certificate",
+            "private_key",
+            "authorities",
+            "peer_certificate",
+            "sha1_signatures",
             "ike",
             "lifetime",
             "retransmit",
@@ -264,8 +270,9 @@ fn proof(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut Secre
     }
     let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
     let remote_identity = section.required(report, "remote_identity", "remote_identity = \"ha.example\"", values::parsed::<Identity>);
-    let secret = secrets.read(report, section);
-    Some(Proof { identity: identity?.value, remote_identity: Some(remote_identity?), authentication: Authentication::Psk(secret?) })
+    let (ours, theirs) = (identity.as_ref().map(|read| &read.value), remote_identity.as_ref().map(|read| &read.value));
+    let authentication = credentials::read(report, section, secrets, ours, theirs);
+    Some(Proof { identity: identity?.value, remote_identity: Some(remote_identity?), authentication: authentication? })
 }
 
 /// The identity of a remote that never proves one: of the reserved type 0 of RFC 7296 3.5.

@@ -242,6 +242,7 @@ fn the_expansion_loads_to_an_equal_configuration() {
         home_address: format!("2001:db8:1::{number:x}").parse().unwrap(),
         identity: Identity::Fqdn(format!("mn{number}.example")),
         secret: SecretId(number.into()),
+        proofs: None,
         networks: Vec::new(),
         reqids: [(Protected::Payload, Reqids { to_home_agent: Reqid(number.into()), to_mobile_node: Reqid(0) })].into(),
         line: 0,

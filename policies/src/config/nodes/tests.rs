@@ -50,7 +50,7 @@ fn each_line_is_a_mobile_node() {
         .iter()
         .map(|remote| match remote.authentication {
             crate::model::Authentication::Psk(id) => loaded.secrets[&id].expose(),
-            crate::model::Authentication::Manual => panic!("a pre-shared key"),
+            _ => panic!("a pre-shared key"),
         })
         .collect();
     assert_eq!(keys, [b"first hush key".as_slice(), b"second#hush"]);
@@ -175,7 +175,7 @@ fn ten_thousand_nodes_have_reqids_of_their_own_that_others_do_not_change() {
     let left = reqids(&fewer.config);
     assert!(left.iter().filter(|(key, pair)| numbers.get(*key) != Some(*pair)).count() <= 2 * 16);
     let secrets =
-        |config: &Config| config.remotes.iter().map(|remote| (remote.name.clone(), remote.authentication)).collect::<BTreeMap<_, _>>();
+        |config: &Config| config.remotes.iter().map(|remote| (remote.name.clone(), remote.authentication.clone())).collect::<BTreeMap<_, _>>();
     let (before, after) = (secrets(&all.config), secrets(&fewer.config));
     assert!(after.iter().filter(|(name, proof)| before.get(*name) != Some(*proof)).count() <= 2);
 }
