@@ -339,7 +339,11 @@ fn alt_name(name: &AnyRef<'_>) -> AltName {
     let known = match number {
         1 => text().map(AltName::Email),
         2 => text().map(AltName::Dns),
-        7 => <[u8; 4]>::try_from(octets).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok().map(AltName::Address),
+        7 => <[u8; 4]>::try_from(octets)
+            .map(IpAddr::from)
+            .or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))
+            .ok()
+            .map(AltName::Address),
         _ => None,
     };
     known.unwrap_or(AltName::Other(number))

@@ -322,7 +322,13 @@ pub fn home_agent(profile: HomeAgentProfile) -> Config {
 /// Adds the records of a mobile node; the profile's settings are left alone.
 pub(crate) fn add_mobile_node(config: &mut Config, profile: &MobileNodeProfile) {
     let terms = &profile.terms;
-    let mut remote = remote(terms, &profile.name, profile.identity.clone(), profile.home_agent_identity.clone(), authentication(profile.secret, profile.proofs.as_ref()));
+    let mut remote = remote(
+        terms,
+        &profile.name,
+        profile.identity.clone(),
+        profile.home_agent_identity.clone(),
+        authentication(profile.secret, profile.proofs.as_ref()),
+    );
     remote.role = MobilityRole::MobileNode { home_address: profile.home_address };
     remote.remote_address = Some(profile.home_agent);
     remote.allowed_from = vec![IpNet::from(profile.home_agent)];
@@ -374,7 +380,8 @@ pub(crate) fn add_home_agent(config: &mut Config, profile: &HomeAgentProfile) {
         add_block(config, block)
     });
     for node in &profile.mobile_nodes {
-        let mut remote = remote(terms, &node.name, profile.identity.clone(), node.identity.clone(), authentication(node.secret, node.proofs.as_ref()));
+        let mut remote =
+            remote(terms, &node.name, profile.identity.clone(), node.identity.clone(), authentication(node.secret, node.proofs.as_ref()));
         remote.role = MobilityRole::HomeAgent { home_address: node.home_address };
         remote.local_address = Some(profile.home_agent);
         remote.line = node.line;

@@ -10,6 +10,9 @@ fn read(text: &str) -> Result<Loaded, String> {
         Some("nodes") => nodes().into_bytes(),
         // A key of an SA by hand: as many digits as the example's algorithms need.
         Some("key") => b"0f".repeat(48),
+        Some("pem") if path.ends_with("mn.pem") => include_bytes!("certificates/mn.pem").to_vec(),
+        Some("pem") => include_bytes!("certificates/root.pem").to_vec(),
+        Some("private") => include_bytes!("certificates/mn.key").to_vec(),
         _ => b"key".to_vec(),
     };
     let key = |path: &str| Ok(Secret::from(content(path)));
@@ -27,11 +30,11 @@ fn nodes() -> String {
 
 #[test]
 fn the_examples_load() {
-    assert_eq!(examples().count(), 5);
+    assert_eq!(examples().count(), 6);
     assert_eq!(nodes().lines().count(), 3);
     // The one of an SA alone has no policy.
     let with_policies = examples().filter(|example| !read(example).unwrap().config.policies.is_empty());
-    assert_eq!(with_policies.count(), 4);
+    assert_eq!(with_policies.count(), 5);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use watari_policies::algorithm::{Cipher, Group, Integrity, Prf};
 use watari_policies::secret::Secret;
 
 use crate::provider::check_lengths;
-use crate::{CipherAlgorithm, CryptoError, IntegrityAlgorithm, KePrivate, KeyExchange, PrfAlgorithm, Provider, RustCryptoProvider, Signatures};
+use crate::{
+    CipherAlgorithm, CryptoError, IntegrityAlgorithm, KePrivate, KeyExchange, PrfAlgorithm, Provider, RustCryptoProvider, Signatures,
+};
 
 /// INSECURE: primitives that only look like cryptography. For simulation, fuzzing and replay.
 #[derive(Clone, Copy, Debug, Default)]

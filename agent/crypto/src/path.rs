@@ -196,7 +196,8 @@ fn in_force(certificate: &Certificate, now: Duration) -> Result<(), PathError> {
 
 /// A moment as date and time of day in UTC.
 fn moment(since_epoch: Duration) -> String {
-    DateTime::from_unix_duration(since_epoch).map_or_else(|_| format!("{} s since 1970", since_epoch.as_secs()), |moment| moment.to_string())
+    DateTime::from_unix_duration(since_epoch)
+        .map_or_else(|_| format!("{} s since 1970", since_epoch.as_secs()), |moment| moment.to_string())
 }
 
 struct Search<'a> {

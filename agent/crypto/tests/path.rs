@@ -1,6 +1,7 @@
 //! Path validation with certificates that OpenSSL made: what leads to a trusted CA, and every reason why something does not.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::slice;
 use std::time::Duration;
 
 use watari_crypto::path::{PathError, validate};
@@ -38,10 +39,10 @@ fn check(authorities: &[Certificate], sent: &[Certificate]) -> Result<(), PathEr
 #[test]
 fn direct_and_by_way_of_another_ca() {
     let root = pem!("root");
-    assert_eq!(check(&[root.clone()], &[pem!("mn")]), Ok(()));
-    assert_eq!(check(&[root.clone()], &[pem!("mn384"), pem!("middle")]), Ok(()), "ECDSA with SHA-384 by a P-256 key");
+    assert_eq!(check(slice::from_ref(&root), &[pem!("mn")]), Ok(()));
+    assert_eq!(check(slice::from_ref(&root), &[pem!("mn384"), pem!("middle")]), Ok(()), "ECDSA with SHA-384 by a P-256 key");
     // The root may come along, and so may what has nothing to do with it.
-    assert_eq!(check(&[root.clone()], &[pem!("mn384"), pem!("rsaroot"), root.clone(), pem!("middle")]), Ok(()));
+    assert_eq!(check(slice::from_ref(&root), &[pem!("mn384"), pem!("rsaroot"), root.clone(), pem!("middle")]), Ok(()));
     assert_eq!(check(&[pem!("middle")], &[pem!("mn384")]), Ok(()), "a CA need not be a root to be trusted");
     assert_eq!(check(&[root], &[pem!("bare")]), Ok(()), "without keyUsage and extKeyUsage");
     for signed in [pem!("ha"), pem!("hapss")] {
@@ -77,7 +78,10 @@ fn time_is_looked_at_in_every_certificate() {
     let at = |seconds| check_at(&trust(&[pem!("root")]), &[pem!("mn384"), pem!("middle")], "mn.example", Duration::from_secs(seconds));
     assert_eq!((at(1_577_836_800), at(4_733_510_400)), (Ok(()), Ok(())), "the first and the last second count");
     let early = at(1_577_836_799).unwrap_err().to_string();
-    assert_eq!(early, "the certificate of CN=mn,O=Watari tests is not valid before 2020-01-01T00:00:00Z, and it is 2019-12-31T23:59:59Z here");
+    assert_eq!(
+        early,
+        "the certificate of CN=mn,O=Watari tests is not valid before 2020-01-01T00:00:00Z, and it is 2019-12-31T23:59:59Z here"
+    );
     let late = at(4_733_510_401).unwrap_err().to_string();
     assert_eq!(late, "the certificate of CN=mn,O=Watari tests expired at 2120-01-01T00:00:00Z, and it is 2120-01-01T00:00:01Z here");
 }
@@ -142,7 +146,7 @@ fn every_altered_bit_is_noticed() {
     for at in 0..mn.der().len() {
         let mut octets = mn.der().to_vec();
         octets[at] ^= 1;
-        assert!(validate(&RustCryptoProvider, &trust(&[root.clone()]), &[octets], &identity, NOW).is_err(), "octet {at}");
+        assert!(validate(&RustCryptoProvider, &trust(slice::from_ref(&root)), &[octets], &identity, NOW).is_err(), "octet {at}");
     }
     // Of a CA in between as well.
     let middle = pem!("middle");
@@ -150,7 +154,7 @@ fn every_altered_bit_is_noticed() {
         let mut octets = middle.der().to_vec();
         octets[at] ^= 1;
         let sent = [pem!("mn384").der().to_vec(), octets];
-        assert!(validate(&RustCryptoProvider, &trust(&[root.clone()]), &sent, &identity, NOW).is_err(), "octet {at}");
+        assert!(validate(&RustCryptoProvider, &trust(slice::from_ref(&root)), &sent, &identity, NOW).is_err(), "octet {at}");
     }
 }
 

@@ -83,7 +83,9 @@ fn algorithm_identifiers_are_those_of_rfc_7427() {
     }
     // Without NULL it is taken too; SHA-1, RSASSA-PSS by default (SHA-1) and what is unknown are not.
     assert_eq!(Scheme::from_identifier(&hex("300b06092a864886f70d01010b")), Ok(Scheme::RsaPkcs1(Hash::Sha256)));
-    for refused in ["300d06092a864886f70d0101050500", "300906072a8648ce3d0401", "300d06092a864886f70d01010a3000", "300506032b6570", "3000", ""] {
+    for refused in
+        ["300d06092a864886f70d0101050500", "300906072a8648ce3d0401", "300d06092a864886f70d01010a3000", "300506032b6570", "3000", ""]
+    {
         assert!(matches!(Scheme::from_identifier(&hex(refused)), Err(SignatureError::Algorithm(_))), "{refused}");
     }
 }
@@ -128,9 +130,21 @@ fn signatures_of_openssl_are_verified() {
     let (ha, _) = pair!("ha.pem", "ha.key");
     let signatures = RustCryptoProvider.signatures().unwrap();
     let known = [
-        (&mn, Scheme::Ecdsa(Hash::Sha256), "3045022100d76027c97d7c2c4ca14f9ed7df2ef927ee4e0c62c37ec94033643a74ff45f22a022051459d5443be26a02ceaf25b17a3ce5770d8816ee8b88ef3395b32675aaea28a"),
-        (&ha, Scheme::RsaPkcs1(Hash::Sha384), "c8ce07f54e7c9e5fe0c3a0d27dfc4020533a91d382abd35aed0abce85e997dab58b1d5a42a6c0cc52c8142998e693f1a6005eb46dc5ec04faf55b851ed22f69218b47dc268f6bb665d820c949232d0b5f921dac095fdb7a036eed6fa6011fc6db823989c503e3ee6651a5c207542d9459b606fb4cbcd4dbab604c8ddf2cda6bb55624ae968a4b55d2e9f0efc3da0f0da83b584c3f6b9242b6d852eb7f1f1efeb00bdd03f18da0e0d21515821878d1f77636e9314c5830a9d724831c532f664ad3f27ade06948692c80cdddd29fbbcbf338559d2c19e8a7c73d9ffecfee416a4a4a2e9015d08a70960f5b4223b3e206dd5aefb316950c93b2e6ea883d98a82e75"),
-        (&ha, Scheme::RsaPss(Hash::Sha256, 32), "94bd6acfa1634c7f3932a8ffe5ca06ae33b7f195eb38c22dfdee517eebe7d2aa3aa52ba59780fbbf00920b67d70340edb2c80b5c70361d24f622ce193ed39e09dd7cc7a87a9a7789c21ad515f4d537cd1d9b6bf1af2a753b8c92790828a1a7c18aade7507384bd05000d7a62c0cd5638de700e6a3899a7cb892e1220f1e493a420d8367091895f99e3ecdb18baa3084babf4f7afbbbedf3c56e62fb0f4652aae8c95aff7ac41d5ba45091cad7b536bdf8606bceeb4aba43bdb4c54936f6f9c3b236d4e5e12d2687569f72a4c301ee614e19fa980dddea15f4a29cabff35f5808ccc02fd5b10d3a1118d2c026f14e759d093385f9a53e16440f00ece4393035c7"),
+        (
+            &mn,
+            Scheme::Ecdsa(Hash::Sha256),
+            "3045022100d76027c97d7c2c4ca14f9ed7df2ef927ee4e0c62c37ec94033643a74ff45f22a022051459d5443be26a02ceaf25b17a3ce5770d8816ee8b88ef3395b32675aaea28a",
+        ),
+        (
+            &ha,
+            Scheme::RsaPkcs1(Hash::Sha384),
+            "c8ce07f54e7c9e5fe0c3a0d27dfc4020533a91d382abd35aed0abce85e997dab58b1d5a42a6c0cc52c8142998e693f1a6005eb46dc5ec04faf55b851ed22f69218b47dc268f6bb665d820c949232d0b5f921dac095fdb7a036eed6fa6011fc6db823989c503e3ee6651a5c207542d9459b606fb4cbcd4dbab604c8ddf2cda6bb55624ae968a4b55d2e9f0efc3da0f0da83b584c3f6b9242b6d852eb7f1f1efeb00bdd03f18da0e0d21515821878d1f77636e9314c5830a9d724831c532f664ad3f27ade06948692c80cdddd29fbbcbf338559d2c19e8a7c73d9ffecfee416a4a4a2e9015d08a70960f5b4223b3e206dd5aefb316950c93b2e6ea883d98a82e75",
+        ),
+        (
+            &ha,
+            Scheme::RsaPss(Hash::Sha256, 32),
+            "94bd6acfa1634c7f3932a8ffe5ca06ae33b7f195eb38c22dfdee517eebe7d2aa3aa52ba59780fbbf00920b67d70340edb2c80b5c70361d24f622ce193ed39e09dd7cc7a87a9a7789c21ad515f4d537cd1d9b6bf1af2a753b8c92790828a1a7c18aade7507384bd05000d7a62c0cd5638de700e6a3899a7cb892e1220f1e493a420d8367091895f99e3ecdb18baa3084babf4f7afbbbedf3c56e62fb0f4652aae8c95aff7ac41d5ba45091cad7b536bdf8606bceeb4aba43bdb4c54936f6f9c3b236d4e5e12d2687569f72a4c301ee614e19fa980dddea15f4a29cabff35f5808ccc02fd5b10d3a1118d2c026f14e759d093385f9a53e16440f00ece4393035c7",
+        ),
     ];
     for (certificate, scheme, signature) in known {
         let content = certificate.content();

@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use watari_kernel::Now;
-use watari_policies::model::{Authentication, Endpoints};
+use watari_policies::model::Endpoints;
 use watari_policies::{
-    Action, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, MobilityRole, Policy, PolicyId, Remote, RemoteId, SecretId,
+    Action, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, MobilityRole, Policy, PolicyId, Remote, RemoteId,
 };
 use watari_sa::{Owner, Target};
 

@@ -3,9 +3,9 @@
 
 use watari_crypto::auth_signature::{accepted_hashes, choose, is_signature};
 use watari_crypto::digest::sha1;
+use watari_policies::Remote;
 use watari_policies::certificate::{Credential, OwnProof, PeerProof, Trust};
 use watari_policies::model::Authentication;
-use watari_policies::Remote;
 use watari_sa::{PeerClaim, Work};
 use watari_wire::ikev2::{AuthMethod, CertEncoding, Message, NotifyType, Payload};
 
@@ -61,7 +61,8 @@ pub(crate) fn accepted_by(init: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn signature_work(own: &Credential, init: &[u8], octets: Vec<u8>, seed: watari_policies::Secret) -> Result<Work, String> {
     let Some(certificate) = own.chain.first() else { return Err("there is no certificate of ours".to_owned()) };
     let kind = certificate.content().key.clone();
-    let (method, scheme) = choose(&kind, accepted_by(init).as_deref()).map_err(|why| format!("nothing to sign with for this peer: {why}"))?;
+    let (method, scheme) =
+        choose(&kind, accepted_by(init).as_deref()).map_err(|why| format!("nothing to sign with for this peer: {why}"))?;
     Ok(Work::Sign { key: own.key, kind, method, scheme, octets, seed })
 }
 

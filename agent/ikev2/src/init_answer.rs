@@ -7,8 +7,8 @@ use watari_policies::algorithm::{Group, IkeSuite};
 use watari_sa::{Cause, Context, Datagram, IkeId, Path, Work, WorkDone, negotiate};
 use watari_wire::ikev2::{ExchangeType, Flags, Header, Message, NotifyType, Payload, ProtocolId};
 
-use crate::init::{NONCE_LEN, initial_keys, nonce_fits, sa_spis};
 use crate::certificates;
+use crate::init::{NONCE_LEN, initial_keys, nonce_fits, sa_spis};
 use crate::nat;
 use crate::outbox::WorkFor;
 use crate::payloads::{Payloads, notify_with};

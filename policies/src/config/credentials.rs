@@ -159,7 +159,10 @@ fn own(
             && below.content().issuer != above.content().subject
         {
             report
-                .error(place.clone(), format!("the certificates are in no order: after {below} comes {above}, its issuer is {}", below.content().issuer_text))
+                .error(
+                    place.clone(),
+                    format!("the certificates are in no order: after {below} comes {above}, its issuer is {}", below.content().issuer_text),
+                )
                 .help("put your own certificate first, then each CA after the certificate that it issued");
         }
     }
@@ -238,7 +241,13 @@ fn pinned(
         && !certificate.proves(peer)
     {
         report
-            .error(value.span(), format!("this certificate of {certificate} can never prove the identity {peer}: its SubjectAltName holds {}", certificate.names_text()))
+            .error(
+                value.span(),
+                format!(
+                    "this certificate of {certificate} can never prove the identity {peer}: its SubjectAltName holds {}",
+                    certificate.names_text()
+                ),
+            )
             .help("write an identity that stands in the certificate");
     }
     Some((path, certificate))
@@ -270,8 +279,9 @@ fn can_stand_in_a_certificate(report: &mut Report<'_>, span: Span, identity: &Id
 
 /// Path and content of a file that is named by `value`.
 fn open(report: &mut Report<'_>, secrets: &Secrets<'_>, value: &Value<'_>) -> Option<(String, crate::Secret)> {
-    if value.get_ref().as_str().is_some_and(|text| text.trim_start().starts_with("-----BEGIN")) {
-        report.error(value.span(), "the text of a file stands where its path is needed").help("write for example \"/etc/watari/mn.key\"");
+    // What is no path may be a key: it is not repeated.
+    if value.get_ref().as_str().is_some_and(|text| !text.starts_with('/')) {
+        report.error(value.span(), "this is not the absolute path of a file").help("write for example \"/etc/watari/mn.key\"");
         return None;
     }
     let path = values::path(report, value)?;

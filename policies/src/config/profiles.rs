@@ -15,11 +15,11 @@ use super::movements::{self, Side};
 use super::nodes::{self, Surroundings};
 use super::values::{self, LifetimeOf};
 use super::{Draft, RemotePlace, Secrets};
+use crate::certificate::Proofs;
+use crate::model::Authentication;
 use crate::profile::{
     BindingSelector, HomeAgentProfile, MobileNodeProfile, Protected, Reqids, ServedNode, Terms, add_home_agent, add_mobile_node,
 };
-use crate::certificate::Proofs;
-use crate::model::Authentication;
 use crate::{AddressRange, Ask, Identity, Installer, MobilityRole, SecretId};
 
 /// Words for the owner of kernel policies.

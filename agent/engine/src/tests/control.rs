@@ -210,7 +210,7 @@ fn reload_leaves_what_did_not_change_alone() {
         remote.authentication = Authentication::Psk(SecretId(number));
     }
     assert_eq!(reload(&mut bench, renumbered), [], "another peer's secret came before theirs in the file");
-    let numbers: Vec<_> = bench.agent.core.config.remotes.iter().map(|remote| remote.authentication).collect();
+    let numbers: Vec<_> = bench.agent.core.config.remotes.iter().map(|remote| remote.authentication.clone()).collect();
     assert_eq!(numbers, [7, 8, 9].map(|number| Authentication::Psk(SecretId(number))), "the new numbers count");
     assert_eq!(reload(&mut bench, home_agent_config(3)), [], "and the old ones again");
     let mut changed = home_agent_config(3);

@@ -125,6 +125,8 @@ pub struct Host {
     pub places: Places,
     pub capability: Capability,
     pub kernel: Kernel,
+    /// Wall time at the start of virtual time, since the Unix epoch.
+    pub born: Duration,
     pub secrets: BTreeMap<SecretId, Secret>,
     pub events: Vec<KeyingEvent>,
     /// Work is held back while set.
@@ -139,7 +141,7 @@ pub struct Host {
 macro_rules! context {
     ($host:expr, $now:expr) => {
         Context {
-            now: Now { boot: $now, wall: $now },
+            now: Now { boot: $now, wall: $host.born + $now },
             config: &$host.config,
             children: &mut $host.children,
             rng: &mut $host.rng,
@@ -307,6 +309,7 @@ fn make_host(policies: Vec<Policy>, remote: Remote, seed: u8, places: Places) ->
         places,
         capability: Capability::default(),
         kernel: Kernel::default(),
+        born: Duration::from_secs(1_780_000_000),
         secrets: BTreeMap::from([(SecretId(1), Secret::from(&b"test-psk-123"[..]))]),
         events: Vec::new(),
         hold_work: false,

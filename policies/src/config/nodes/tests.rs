@@ -174,8 +174,9 @@ fn ten_thousand_nodes_have_reqids_of_their_own_that_others_do_not_change() {
     let fewer = good(fleet(10_000).split_once('\n').unwrap().1);
     let left = reqids(&fewer.config);
     assert!(left.iter().filter(|(key, pair)| numbers.get(*key) != Some(*pair)).count() <= 2 * 16);
-    let secrets =
-        |config: &Config| config.remotes.iter().map(|remote| (remote.name.clone(), remote.authentication.clone())).collect::<BTreeMap<_, _>>();
+    let secrets = |config: &Config| {
+        config.remotes.iter().map(|remote| (remote.name.clone(), remote.authentication.clone())).collect::<BTreeMap<_, _>>()
+    };
     let (before, after) = (secrets(&all.config), secrets(&fewer.config));
     assert!(after.iter().filter(|(name, proof)| before.get(*name) != Some(*proof)).count() <= 2);
 }
