@@ -235,7 +235,7 @@ pub fn load(text: &str, file_name: &str, source: &dyn SecretSource) -> Result<Lo
     survey(root.get_ref(), &mut hidden, &mut named);
     let mut secrets = Secrets { source, named, next: 0, values: BTreeMap::new(), origins: BTreeMap::new() };
     let draft = read_tables(&mut report, root.get_ref(), &mut secrets);
-    checks::check(&mut report, &draft);
+    checks::check(&mut report, &draft, &secrets.values);
     let complete = !report.has_errors();
     let complaints = report.finish(file_name, &hidden);
     if !complete {

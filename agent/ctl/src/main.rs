@@ -131,7 +131,7 @@ fn run(control: &Path, command: Verb) -> Result<(), Trouble> {
         Verb::Check { file, expand, json, .. } => check::file(&file.unwrap_or_default(), expand, json),
         Verb::Status { json } => status::show(control, json),
         Verb::Up { name } => steer(control, "initiate", &name, false),
-        Verb::Down { name } => steer(control, "terminate", &name, false),
+        Verb::Down { name } => down(steer(control, "terminate", &name, false)),
         Verb::Rekey { name, ike } => steer(control, "rekey", &name, ike),
         Verb::Mobility { home_address, care_of_address, k, status } => {
             let k = if k { "yes" } else { "no" };
@@ -162,6 +162,17 @@ fn steer(control: &Path, command: &str, name: &str, ike_only: bool) -> Result<()
             Err(Trouble::Refused(format!("there is no policy or remote `{name}`; `watari status` shows them")))
         }
         done => done,
+    }
+}
+
+/// What is down already is no failure, as what is up already is none.
+fn down(ended: Result<(), Trouble>) -> Result<(), Trouble> {
+    match ended {
+        Err(Trouble::Refused(why)) if why == watari_engine::DOWN_ALREADY => {
+            println!("{why}");
+            Ok(())
+        }
+        ended => ended,
     }
 }
 

@@ -6,13 +6,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slog::{Logger, debug, o};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::broadcast;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{RwLock, broadcast};
 use watari_engine::vici::{Packet, Section, Value};
 use watari_engine::{Command, Event, Reply};
 
@@ -22,6 +23,9 @@ use crate::events::control_event;
 const EVENT_BACKLOG: usize = 1024;
 /// Pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a daemon that ends waits for a caller to take its answer.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A command and where its answer goes.
 pub(crate) struct Request {
@@ -36,6 +40,8 @@ pub(crate) struct Control {
     path: PathBuf,
     requests: UnboundedReceiver<Request>,
     events: broadcast::Sender<(String, Section)>,
+    /// Held for reading by every connection whose command is not answered yet.
+    answering: Arc<RwLock<()>>,
 }
 
 impl Control {
@@ -52,8 +58,10 @@ impl Control {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         let (sender, requests) = unbounded_channel();
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        tokio::spawn(accept(listener, sender, events.clone(), log.new(o!("part" => "control"))));
-        Ok(Self { path: path.to_owned(), requests, events })
+        let answering = Arc::new(RwLock::new(()));
+        let shared = Shared { requests: sender, events: events.clone(), answering: Arc::clone(&answering) };
+        tokio::spawn(accept(listener, shared, log.new(o!("part" => "control"))));
+        Ok(Self { path: path.to_owned(), requests, events, answering })
     }
 
     /// The next command.
@@ -71,14 +79,23 @@ impl Control {
         }
     }
 
-    /// Removes the socket.
-    pub(crate) fn close(&self) {
+    /// Removes the socket and waits until every answer that was given is written.
+    pub(crate) async fn close(&self) {
         // It may have been removed by hand.
         let _ = fs::remove_file(&self.path);
+        // A caller that takes nothing is not waited for any longer.
+        let _ = tokio::time::timeout(FLUSH_PATIENCE, self.answering.write()).await;
     }
 }
 
-async fn accept(listener: UnixListener, requests: UnboundedSender<Request>, events: broadcast::Sender<(String, Section)>, log: Logger) {
+/// What connections share.
+struct Shared {
+    requests: UnboundedSender<Request>,
+    events: broadcast::Sender<(String, Section)>,
+    answering: Arc<RwLock<()>>,
+}
+
+async fn accept(listener: UnixListener, shared: Shared, log: Logger) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -89,7 +106,13 @@ async fn accept(listener: UnixListener, requests: UnboundedSender<Request>, even
                 continue;
             }
         };
-        let connection = Connection { stream, requests: requests.clone(), events: events.subscribe(), registered: BTreeSet::new() };
+        let connection = Connection {
+            stream,
+            requests: shared.requests.clone(),
+            events: shared.events.subscribe(),
+            answering: Arc::clone(&shared.answering),
+            registered: BTreeSet::new(),
+        };
         let log = log.clone();
         tokio::spawn(async move {
             if let Err(error) = connection.serve().await {
@@ -103,6 +126,7 @@ struct Connection {
     stream: UnixStream,
     requests: UnboundedSender<Request>,
     events: broadcast::Receiver<(String, Section)>,
+    answering: Arc<RwLock<()>>,
     registered: BTreeSet<String>,
 }
 
@@ -141,6 +165,8 @@ impl Connection {
     }
 
     async fn command(&mut self, name: String, arguments: Section) -> io::Result<()> {
+        let answering = Arc::clone(&self.answering);
+        let _unanswered = answering.read().await;
         let (replies, mut answers) = unbounded_channel();
         let command = if name == "watari-status" { Command::Status } else { Command::Vici { name, arguments } };
         if self.requests.send(Request { command, replies }).is_err() {
@@ -213,8 +239,26 @@ mod tests {
         let row = Packet::Event { name: "list-sa".to_owned(), content: Section::new().with("state", "ESTABLISHED") };
         assert_eq!(packet(&mut client).await, row, "and no row of an event that nobody registered for");
         assert_eq!(packet(&mut client).await, Packet::Response(Section::new().with("success", "yes")));
-        control.close();
+        control.close().await;
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_written_before_the_daemon_ends() {
+        let path = socket("flush");
+        let mut control = Control::listen(&path, &Logger::root(Discard, o!())).unwrap();
+        let mut client = UnixStream::connect(&path).await.unwrap();
+        let asked = Packet::Request { name: "watari-stop".to_owned(), arguments: Section::new() };
+        client.write_all(&asked.encode_frame().unwrap()).await.unwrap();
+        let request = control.request().await.unwrap();
+        request.replies.send(Reply::End(Section::new().with("success", "yes"))).unwrap();
+        control.close().await;
+        // Nothing of the daemon runs from here on.
+        let mut client = client.into_std().unwrap();
+        client.set_nonblocking(false).unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut length = [0; 4];
+        std::io::Read::read_exact(&mut client, &mut length).unwrap();
     }
 
     #[tokio::test]
@@ -229,7 +273,7 @@ mod tests {
         good.write_all(&asked.encode_frame().unwrap()).await.unwrap();
         let request = control.request().await.unwrap();
         assert!(matches!(request.command, Command::Status));
-        control.close();
+        control.close().await;
     }
 
     #[tokio::test]
@@ -239,7 +283,7 @@ mod tests {
         let first = Control::listen(&path, &log).unwrap();
         let refused = Control::listen(&path, &log).err().unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
-        first.close();
+        first.close().await;
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(Control::listen(&path, &log).is_ok(), "nobody listens on the file that is left");
         fs::remove_file(&path).unwrap();

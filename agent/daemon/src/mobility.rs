@@ -1,5 +1,5 @@
 //! The protected Mobility Header sockets: one for each reqid that the agent names, admitting only what came in an ESP SA of that reqid.
-//! A socket that cannot be opened is said once in words; everything is then as with `key_mobility = "assume"`.
+//! A socket that cannot be opened is said once in words; K is then taken to be set, and MIGRATE is believed.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -91,7 +91,7 @@ fn complaint(missing: usize, wanted: usize, error: &io::Error) -> String {
     };
     format!(
         "binding messages of {missing} of {wanted} sockets cannot be seen ({error}{remedy}): for them K is taken to be set and every \
-         MIGRATE is believed, as with key_mobility = \"assume\""
+         MIGRATE is believed; what closes that hole are any-type policies, `IPsecPolicy Mh` in mip6d.conf and binding_selector = \"any\" here"
     )
 }
 
@@ -122,6 +122,7 @@ mod tests {
     fn the_complaint_says_what_failed_and_what_helps() {
         let of = |errno: i32| complaint(3, 9000, &io::Error::from_raw_os_error(errno));
         let (refused, full, other) = (of(1), of(24), of(92));
+        assert!(refused.contains("any-type policies"), "{refused}");
         assert!(refused.contains("3 of 9000") && refused.contains("CAP_NET_RAW"), "{refused}");
         assert!(full.contains("os error 24") && full.contains("LimitNOFILE") && !full.contains("CAP_"), "{full}");
         assert!(other.contains("os error 92") && !other.contains("CAP_"), "{other}");

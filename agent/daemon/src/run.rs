@@ -148,7 +148,9 @@ impl Daemon {
             }
             self.settle();
         }
-        self.control.close();
+        // Whoever still waits for an SA to come or go gets no answer any more.
+        self.callers.clear();
+        self.control.close().await;
         Ok(())
     }
 

@@ -138,7 +138,8 @@ impl Agent {
         let (ike, children) = self.targets(arguments);
         let count = ike.len().saturating_add(children.len());
         if count == 0 {
-            return self.end(id, failure("no SA of this name or number; `list-sas` shows them"));
+            let known = !self.named_policies(arguments).is_empty();
+            return self.end(id, failure(if known { DOWN_ALREADY } else { "no SA of this name or number; `list-sas` shows them" }));
         }
         for target in ike.iter().map(|ike| Target::Ike(*ike)).chain(children.iter().map(|child| Target::Child(*child))) {
             self.close(target);
@@ -311,6 +312,9 @@ fn read_registration(arguments: &Section) -> Result<(IpAddr, IpAddr, Evidence), 
 fn describe(cause: Cause, detail: &str) -> String {
     if detail.is_empty() { format!("{cause} {}", cause.help) } else { format!("{cause} {detail} {}", cause.help) }
 }
+
+/// Why nothing can be ended of what stands in the configuration.
+pub const DOWN_ALREADY: &str = "already down: no SA of it stands";
 
 fn terminated(count: usize) -> Section {
     Section::new().with("success", "yes").with("matches", count).with("terminated", count)

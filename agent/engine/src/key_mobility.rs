@@ -24,6 +24,8 @@ use crate::verification::TOLD;
 const FRESH: Duration = Duration::from_secs(30);
 /// Within this time a lower sequence number is an older message that was overtaken.
 const OVERTAKEN: Duration = Duration::from_secs(10);
+/// How many sockets are opened for typed policies alone: the operator has not asked for them, and each costs a descriptor.
+const MOST_UNASKED: usize = 256;
 /// Care-of addresses remembered for each peer.
 const CARE_OF_ADDRESSES: usize = 4;
 
@@ -85,6 +87,8 @@ struct Peer {
     home_address: IpAddr,
     movements: Movements,
     policies: Vec<(PolicyId, Reqid)>,
+    /// Whether a policy for its binding messages names their type, so that the kernel may let others' pass without IPsec.
+    typed: bool,
 }
 
 /// What was last seen or told about one care-of address.
@@ -121,6 +125,8 @@ pub(crate) struct Mobility {
     wanted: BTreeSet<Listen>,
     open: BTreeSet<Listen>,
     seen_spd: u64,
+    /// Whether it was said that movements behind typed policies are not verified.
+    unverified: bool,
     notes: BTreeMap<RemoteId, VecDeque<Note>>,
     bindings: BTreeMap<RemoteId, Binding>,
     followed: BTreeMap<RemoteId, Followed>,
@@ -141,16 +147,17 @@ impl Mobility {
             if !home_address.is_unspecified() {
                 by_home.entry(home_address).or_default().push(id);
             }
-            peers.insert(id, Peer { role, home_address, movements: remote.movements, policies: Vec::new() });
+            peers.insert(id, Peer { role, home_address, movements: remote.movements, policies: Vec::new(), typed: false });
         }
         for (policy, id) in config.policies.iter().zip((0u32..).map(PolicyId)) {
             if let Some(peer) = peers.get_mut(&policy.remote)
                 && is_for_bindings(policy, peer.role)
             {
                 peer.policies.push((id, policy.reqid_in));
+                peer.typed |= inbound_selectors(policy).any(|selector| covers(&selector, peer.role) && selector.sport.mask != 0);
             }
         }
-        let listens = peers.values().any(|peer| peer.movements.listens());
+        let listens = peers.values().any(Peer::listens);
         let mut new = Self { peers, by_home, listens, ..before };
         let peers = &new.peers;
         new.notes.retain(|remote, _| peers.contains_key(remote));
@@ -186,7 +193,7 @@ impl Mobility {
     /// Whether nothing is believed of this peer's movements that no protected binding update stands behind.
     fn verifies(&self, peer: &Peer) -> bool {
         let open = |reqid: Reqid| self.open.contains(&Listen { role: Role::HomeAgent, reqid });
-        peer.role == Role::HomeAgent && peer.movements.listens() && peer.policies.iter().any(|(_, reqid)| open(*reqid))
+        peer.role == Role::HomeAgent && peer.listens() && peer.policies.iter().any(|(_, reqid)| open(*reqid))
     }
 
     fn note(&self, now: Now, remote: RemoteId, care_of: IpAddr) -> Option<&Note> {
@@ -232,6 +239,17 @@ impl Mobility {
 }
 
 impl Peer {
+    /// Whether protected binding messages of this peer are listened to: because the operator says so, or because typed policies let a
+    /// binding update in clear pass, and nothing else shows whether one stood behind a MIGRATE. K is looked at only where the operator says.
+    fn listens(&self) -> bool {
+        self.movements.listens() || self.unasked()
+    }
+
+    /// Whether nobody but the typed policies asks for it.
+    fn unasked(&self) -> bool {
+        !self.movements.listens() && self.typed && matches!(self.role, Role::HomeAgent)
+    }
+
     /// The end of a pair of addresses that moves.
     const fn care_of(&self, addresses: KmAddress) -> IpAddr {
         match self.role {
@@ -363,10 +381,19 @@ impl Core {
             return;
         }
         self.mobility.seen_spd = self.spd.changes();
-        let peers = self.mobility.peers.values().filter(|peer| peer.movements.listens());
-        let sockets =
-            peers.flat_map(|peer| peer.policies.iter().map(|(policy, reqid)| (*policy, Listen { role: peer.role, reqid: *reqid })));
-        let wanted: BTreeSet<Listen> = sockets.filter(|(policy, _)| self.spd.present(*policy)).map(|(_, socket)| socket).collect();
+        let sockets = |unasked: bool| -> BTreeSet<Listen> {
+            let peers = self.mobility.peers.values().filter(|peer| peer.listens() && peer.unasked() == unasked);
+            let sockets =
+                peers.flat_map(|peer| peer.policies.iter().map(|(policy, reqid)| (*policy, Listen { role: peer.role, reqid: *reqid })));
+            sockets.filter(|(policy, _)| self.spd.present(*policy)).map(|(_, socket)| socket).collect()
+        };
+        let (mut wanted, unasked) = (sockets(false), sockets(true));
+        if unasked.len() <= MOST_UNASKED {
+            wanted.extend(unasked);
+        } else if !std::mem::replace(&mut self.mobility.unverified, true) {
+            let detail = format!("{} reqids would each need a socket", unasked.len());
+            self.tell(Event::Notice { cause: Cause::MOVEMENTS_UNVERIFIED, detail });
+        }
         if wanted != self.mobility.wanted {
             self.mobility.open.retain(|socket| wanted.contains(socket));
             self.mobility.wanted.clone_from(&wanted);
@@ -403,7 +430,7 @@ impl Agent {
         let fits = |remote: &&RemoteId| {
             let Some(peer) = mobility.peers.get(remote) else { return false };
             let socket = peer.role == heard.socket.role && peer.policies.iter().any(|(_, reqid)| *reqid == heard.socket.reqid);
-            socket && peer.movements.listens() && self.core.is_home_agent_of(**remote, heard)
+            socket && peer.listens() && self.core.is_home_agent_of(**remote, heard)
         };
         let remotes: Vec<_> = mobility.by_home.get(&home).into_iter().flatten().filter(fits).copied().collect();
         for remote in remotes {

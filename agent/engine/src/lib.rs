@@ -33,6 +33,7 @@ pub mod vici;
 mod whereabouts;
 
 pub use agent::{Agent, AgentOptions};
+pub use control::DOWN_ALREADY;
 pub use event::{Event, Reply};
 pub use io::{Command, CommandId, Input, Output};
 pub use key_mobility::{Heard, Listen, MobilityInput};

@@ -50,6 +50,7 @@ causes! {
     MOVEMENT_DOUBTED "IKE-V01" "A MIGRATE is not believed: no protected binding update stands behind it." "Most likely a binding update without IPsec slipped past a policy for a Mobility Header type: use `IPsecPolicy Mh` in mip6d.conf and `binding_selector = \"any\"`, an any-type policy, which closes this hole.";
     MOVEMENT_REFUTED "IKE-V02" "A movement was forged or is over: the peer answers where it was." "IKE stays there, but the kernel's tunnels may lead elsewhere: use any-type policies for the Mobility Header (`IPsecPolicy Mh` in mip6d.conf).";
     MOVEMENT_UNDECIDED "IKE-V03" "Where a peer is could not be learnt: it answered neither where it was nor where MIGRATE said." "IKE stays where it was; whatever it asks next shows whether the peer lives.";
+    MOVEMENTS_UNVERIFIED "IKE-V04" "Policies for a Mobility Header type let binding updates without IPsec pass, and every MIGRATE is believed." "Use any-type policies (`binding_selector = \"any\"`, `IPsecPolicy Mh` in mip6d.conf), which close the hole, or `key_mobility = \"observe\"`.";
     HOME_ADDRESS "IKE-B01" "No home address was assigned." "On the home agent look at `pool`, `home_prefix` and `autoconfiguration`; on the mobile node at `home_address`.";
     UNEXPECTED "IKE-M03" "A message does not fit the state of its exchange and was dropped." "Nothing was changed.";
 }

@@ -9,10 +9,13 @@ use crate::algorithm::Cipher;
 use crate::model::{Authentication, Endpoints};
 use crate::profile::Protected;
 use crate::selector::{ICMPV6, MOBILITY_HEADER};
-use crate::{Action, AddressRange, Installer, Ipsec, KernelInterface, MobilityRole, Mode, Policy, Ports, Remote, Reqid, TrafficItem};
+use crate::{
+    Action, AddressRange, Installer, KernelInterface, MobilityRole, Mode, Policy, Ports, Remote, RemoteId, Reqid, Secret, SecretId,
+    TrafficItem,
+};
 
 /// Checks a draft; every complaint goes to the report.
-pub(super) fn check(report: &mut Report<'_>, draft: &Draft) {
+pub(super) fn check(report: &mut Report<'_>, draft: &Draft, secrets: &BTreeMap<SecretId, Secret>) {
     names(report, draft);
     for (remote, place) in draft.config.remotes.iter().zip(&draft.places.remotes) {
         addresses(report, remote, place);
@@ -20,10 +23,11 @@ pub(super) fn check(report: &mut Report<'_>, draft: &Draft) {
     mobile_nodes(report, draft);
     by_hand(report, draft);
     repeated_spis(report, draft);
+    repeated_keys(report, draft, secrets);
     for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies) {
         let sound = traffic(report, policy, draft.config.in_force(policy), span);
         if sound && policy.action == Action::Protect {
-            ciphers(report, policy, draft.config.ipsec(policy.ipsec), span);
+            ciphers(report, draft, policy, span);
             if draft.config.in_force(policy) {
                 authorisation(report, draft, policy, span);
             }
@@ -180,18 +184,66 @@ fn repeated_spis(report: &mut Report<'_>, draft: &Draft) {
     unique(report, outbound.into_iter(), message, help);
 }
 
+/// Keys configured by hand on a home agent that two mobile nodes share.
+fn repeated_keys(report: &mut Report<'_>, draft: &Draft, secrets: &BTreeMap<SecretId, Secret>) {
+    type Key<'a> = (Option<&'a [u8]>, Option<SecretId>);
+    let mut seen: BTreeMap<Key<'_>, (RemoteId, &Span)> = BTreeMap::new();
+    for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies) {
+        let node = draft.config.remote(policy.remote).is_some_and(|remote| matches!(remote.role, MobilityRole::HomeAgent { .. }));
+        let Some(manual) = draft.config.manual(policy).filter(|_| node) else { continue };
+        for id in [manual.outbound.key, manual.inbound.key] {
+            let octets = secrets.get(&id).map(Secret::expose);
+            let (owner, first) = *seen.entry((octets, octets.is_none().then_some(id))).or_insert((policy.remote, span));
+            //= rfc6275#5.1
+            //# secrets configured by hand are unique for different mobile nodes
+            if owner != policy.remote {
+                report
+                    .error(span.clone(), "two mobile nodes have one key")
+                    .related(first.clone(), "the other one")
+                    .help("who has it can speak for both (RFC 6275 5.1): give each node keys of its own, from a good random source");
+                break;
+            }
+        }
+    }
+}
+
 /// Whether an item holds messages of return routability or only such.
 fn is_home_test(item: &TrafficItem) -> bool {
     let type_of = |message_type| TrafficItem::mh_type(item.range, message_type);
     item.protocol == MOBILITY_HEADER && (item.covers(&type_of(1)) || item.covers(&type_of(3)))
 }
 
-fn ciphers(report: &mut Report<'_>, policy: &Policy, ipsec: Option<&Ipsec>, span: &Span) {
-    let Some(ipsec) = ipsec else { return };
+/// Whether a tunnel for everything carries return routability of its mobile node along, because no policy before it does.
+fn carries_home_test(draft: &Draft, policy: &Policy) -> bool {
+    let Some(remote) = draft.config.remote(policy.remote).filter(|remote| remote.role != MobilityRole::None) else { return false };
+    // A home address that is assigned later may be any of the range.
+    let home = remote.role.home_address().filter(|home| !home.is_unspecified());
+    let node = match remote.role {
+        MobilityRole::HomeAgent { .. } => &policy.traffic.remote,
+        _ => &policy.traffic.local,
+    };
+    let all = node.iter().any(|item| item.protocol == 0 && home.is_none_or(|home| item.range.contains(home)));
+    let before = |other: &Policy| {
+        let tunnel = other.action == Action::Protect && other.mode == Mode::Tunnel && other.priority < policy.priority;
+        tunnel && other.remote == policy.remote && other.traffic.local.iter().chain(&other.traffic.remote).any(is_home_test)
+    };
+    all && !draft.config.policies.iter().any(before)
+}
+
+fn ciphers(report: &mut Report<'_>, draft: &Draft, policy: &Policy, span: &Span) {
+    let Some(ipsec) = draft.config.ipsec(policy.ipsec) else { return };
     let home_test = policy.mode == Mode::Tunnel && policy.traffic.local.iter().chain(&policy.traffic.remote).any(is_home_test);
     //= rfc4877#4.3
     //# Home Test Init and Home Test travel through the tunnel with a cipher that is not null.
-    if home_test && ipsec.proposals.iter().any(|proposal| proposal.ciphers.contains(&Cipher::NULL)) {
+    let null = policy.mode == Mode::Tunnel && ipsec.proposals.iter().any(|proposal| proposal.ciphers.contains(&Cipher::NULL));
+    if null && !home_test && carries_home_test(draft, policy) {
+        //= rfc4877#5
+        //# one SA for all traffic has the confidentiality that return routability needs
+        report
+            .error(span.clone(), format!("policy \"{}\" carries return routability messages along but offers the null cipher", policy.name))
+            .help("offer only real ciphers, or give return routability a tunnel policy of its own before this one: who reads these messages can forge a binding");
+    }
+    if home_test && null {
         report
             .error(span.clone(), format!("policy \"{}\" carries return routability messages but offers the null cipher", policy.name))
             .help("who reads these messages can forge a binding (RFC 4877 4.3): offer only real ciphers, for example aes128gcm16");

@@ -252,6 +252,54 @@ policy = "binding"
         assert!(complaint(&same).contains("inbound SPI 0x1002"), "two records name one SA");
     }
 
+    /// A home agent with two mobile nodes keyed by hand; the second one's keys are these.
+    fn two_nodes(out: &str, inward: &str) -> String {
+        let node = |name: &str, home: &str, spis: (u32, u32), (out, inward): (&str, &str)| {
+            format!(
+                r#"
+[sa.{name}]
+proposal = "aes128-sha256"
+out = {{ spi = {}, key = "{out}" }}
+in = {{ spi = {}, key = "{inward}" }}
+
+[ipsec.{name}]
+sa = "{name}"
+
+[remote.{name}]
+keying = "manual"
+local_address = "2001:db8:1::1"
+role = "home-agent"
+home_address = "{home}"
+
+[policy.{name}]
+mode = "transport"
+installed_by = "mip6d"
+ipsec = "{name}"
+remote = "{name}"
+
+[selector.{name}]
+local = "2001:db8:1::1 mobility-header"
+remote = "{home} mobility-header"
+policy = "{name}"
+"#,
+                spis.0, spis.1
+            )
+        };
+        let first = ["11", "22"].map(|digits| digits.repeat(48));
+        let one = node("one", "2001:db8:1::a", (0x1001, 0x1002), (&first[0], &first[1]));
+        format!("{one}{}", node("two", "2001:db8:1::b", (0x1003, 0x1004), (&out.repeat(48), &inward.repeat(48))))
+    }
+
+    #[test]
+    fn two_mobile_nodes_never_share_a_key() {
+        let fits = |text: String| load(&text, "x.toml", &files).map(|_| ()).map_err(|complaints| complaints.to_string());
+        assert_eq!(fits(two_nodes("33", "44")), Ok(()));
+        for (out, inward) in [("11", "44"), ("33", "22"), ("22", "33")] {
+            let said = complaint(&two_nodes(out, inward));
+            assert!(said.contains("two mobile nodes have one key") && !said.contains("1111"), "{said}");
+        }
+    }
+
     #[test]
     fn a_remote_keyed_by_hand_negotiates_nothing() {
         let negotiated = RECORDS.replace("ipsec = \"by-hand\"\n", "");

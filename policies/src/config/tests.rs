@@ -402,6 +402,8 @@ fn proposals_that_contradict_themselves() {
     let home_test = MOBILE_NODE.replace("payload", "return-routability");
     assert_eq!(good(&home_test).config.policies[1].mode, Mode::Tunnel);
     one_error(&format!("{home_test}esp = [\"aes128gcm16\", \"null-sha256\"]\n"), 1, &["offers the null cipher", "RFC 4877 4.3"]);
+    // Where one tunnel carries everything, return routability is in it too.
+    one_error(&with("esp = [\"aes128gcm16\", \"null-sha256\"]"), 1, &["carries return routability messages along", "null cipher"]);
     one_error(&RECORDS.replace("protocol = \"esp\"", "protocol = \"ah\""), 5, &["AH is not available", "null cipher"]);
 }
 
@@ -412,7 +414,10 @@ fn times_that_cannot_be() {
     one_error(&with("child_lifetime = { soft = \"10m\" }"), 10, &["the lifetime has no \"hard\""]);
     one_error(&with("ike_lifetime = { hard = \"10m\", jitter = \"1h\" }"), 10, &["jitter is not shorter"]);
     one_error(&with("ike_lifetime = 3600"), 10, &["has no unit", "3600s"]);
-    one_error(&with("ike_lifetime = \"0s\""), 10, &["is no time"]);
+    one_error(&with("ike_lifetime = \"0s\""), 10, &["a time of zero", "for example \"30s\""]);
+    one_error(&with("liveness = 0"), 10, &["a time of zero", "write \"off\" for never"]);
+    one_error(&with("liveness = \"0s\""), 10, &["a time of zero", "write \"off\" for never"]);
+    one_error(&with("ike_lifetime = { hard = \"10m\", jitter = 0 }"), 10, &["a time of zero", "write \"0s\" for none"]);
     one_error(&with("ike_lifetime = \"99999999999999999999h\""), 10, &["is no time"]);
     one_error(&with("retransmit = { initial = \"1m\", cap = \"2s\" }"), 10, &["longer than the longest one"]);
     one_error(&with("retransmit = { factor = 0.5 }"), 10, &["out of range"]);

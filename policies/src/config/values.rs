@@ -215,6 +215,20 @@ pub(super) fn choice<T: Copy>(report: &mut Report<'_>, value: &Value<'_>, words:
 
 /// A time of at least a millisecond, such as `1h30m`, `45s` or `500ms`.
 pub(super) fn duration(report: &mut Report<'_>, value: &Value<'_>) -> Option<Duration> {
+    time(report, value, "write a time, for example \"30s\"")
+}
+
+/// A time that is not zero; `instead` says what to write where zero was meant.
+fn time(report: &mut Report<'_>, value: &Value<'_>, instead: &str) -> Option<Duration> {
+    let zero = match value.get_ref() {
+        DeValue::Integer(integer) => u64::from_str_radix(integer.as_str(), integer.radix()) == Ok(0),
+        DeValue::String(text) => !text.trim().is_empty() && parse_duration(text) == Some(Duration::ZERO),
+        _ => false,
+    };
+    if zero {
+        report.error(value.span(), "a time of zero is not allowed here").help(instead);
+        return None;
+    }
     if let DeValue::Integer(integer) = value.get_ref() {
         report
             .error(value.span(), format!("the time {integer} has no unit"))
@@ -270,7 +284,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
 pub(super) fn duration_or_off(report: &mut Report<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
     match value.get_ref() {
         DeValue::String(text) if text == "off" => Some(None),
-        _ => duration(report, value).map(Some),
+        _ => time(report, value, "write \"off\" for never, or a time, for example \"60s\"").map(Some),
     }
 }
 
@@ -292,7 +306,7 @@ pub(super) fn lifetime(of: LifetimeOf) -> impl Fn(&mut Report<'_>, &Value<'_>) -
 fn lifetime_table(report: &mut Report<'_>, mut section: Section<'_>, of: LifetimeOf) -> Option<Lifetime> {
     let zero_or_time = |report: &mut Report<'_>, value: &Value<'_>| match value.get_ref() {
         DeValue::String(text) if text == "0s" => Some(Duration::ZERO),
-        _ => duration(report, value),
+        _ => time(report, value, "write \"0s\" for none"),
     };
     let any_number = |report: &mut Report<'_>, value: &Value<'_>| number(report, value, 0, i64::MAX.unsigned_abs());
     let hard = section.required(report, "hard", "hard = \"1h\"", duration);

@@ -33,8 +33,15 @@ fn ike_stays_with_the_mobile_node() {
 }
 
 #[test]
-fn where_nobody_listens_ike_follows_the_forgery_and_the_scenario_says_so() {
+fn typed_policies_are_verified_without_being_asked() {
     let (report, timeline) = run(&Scenario { movements: Movements::default(), ..forged() });
+    assert!(report.passed, "{:?}\n{timeline}", report.reasons);
+    assert!(timeline.contains("IKE-V02"), "{timeline}");
+}
+
+#[test]
+fn where_nobody_listens_ike_follows_the_forgery_and_the_scenario_says_so() {
+    let (report, timeline) = run(&Scenario { movements: Movements::default(), blind: true, ..forged() });
     assert!(!report.passed);
     let reasons = report.reasons.join("\n");
     assert!(reasons.contains("0 movements doubted"), "{reasons}\n{timeline}");

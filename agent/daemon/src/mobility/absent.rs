@@ -16,8 +16,8 @@ impl MobilitySockets {
         if !wanted.is_empty() && !self.complained {
             self.complained = true;
             warn(
-                "binding messages cannot be seen on this system: K is taken to be set and every MIGRATE is believed, \
-                  as with key_mobility = \"assume\""
+                "binding messages cannot be seen on this system: K is taken to be set and every MIGRATE is believed; what closes that \
+                  hole are any-type policies for the Mobility Header: binding_selector = \"any\""
                     .to_owned(),
             );
         }

@@ -188,6 +188,15 @@ fn terminate_waits_for_the_end() {
     bench.event(20, KeyingEvent::IkeDown { ike: IkeId(1), remote: None, cause: Cause::OPERATOR, detail: String::new() });
     assert_eq!(success(&replies(&mut bench)), Some("yes"));
     assert_eq!(success(&vici(&mut bench, 30, "terminate", Section::new().with("child-id", 4711))), Some("no"));
+    // Twice is told from a name that nobody has: for VICI both fail, as with strongSwan, and `watari down` is content with the first.
+    let mut bench = Bench::started(home_agent_config(1), Vec::new(), Vec::new());
+    let why = |bench: &mut Bench, arguments| match vici(bench, 40, "terminate", arguments).as_slice() {
+        [Reply::End(section)] => section.text("errmsg").map(str::to_owned),
+        other => panic!("{other:?}"),
+    };
+    let name = bench.agent.core.config.remotes[0].name.clone();
+    assert_eq!(why(&mut bench, Section::new().with("ike", name)).as_deref(), Some(crate::DOWN_ALREADY));
+    assert!(why(&mut bench, Section::new().with("ike", "nobody")).is_some_and(|why| why.contains("of this name")));
 }
 
 #[test]

@@ -9,7 +9,9 @@ mod hostile;
 mod key_mobility;
 mod manual;
 mod movement;
+mod rereading;
 mod routing;
+mod timing;
 mod verification;
 
 use std::collections::VecDeque;

@@ -237,3 +237,51 @@ fn a_handshake_whose_source_address_was_changed_on_the_way_is_no_proof() {
     bench.event(1500, KeyingEvent::IkeUp { ike: IkeId(2), remote: RemoteId(0), path, identity: "mn.example".parse().expect("identity") });
     assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
 }
+
+/// A home agent with typed policies for binding messages and settings that ask for nothing, its only mobile node bound at COA1.
+fn typed(movements: Movements) -> Bench {
+    let mut profile = HomeAgentProfile { mobile_nodes: vec![ServedNode::default()], ..HomeAgentProfile::default() };
+    profile.terms.movements = movements;
+    profile.terms.binding_selector = watari_policies::profile::BindingSelector::Typed;
+    let config = home_agent(profile);
+    let mut policies = home_agent_policies(COA1);
+    policies.retain(|entry| entry.selector.protocol != MOBILITY_HEADER);
+    let transport = |reqid| Template::esp(Mode::Transport, Reqid(reqid), ends("::", "::"));
+    let binding = config.policies.iter().find(|policy| policy.mode == Mode::Transport).expect("binding").traffic.clone();
+    for (direction, reqid, index) in [(Direction::Out, 2, 1), (Direction::In, 1, 2)] {
+        for selector in binding.kernel_selectors(direction, true).policies {
+            policies.push(entry(selector, direction, index, transport(reqid)));
+        }
+    }
+    let mut bench = Bench::started(config, policies, Vec::new());
+    bench.ike(1, 0, HA, COA1);
+    bench.child(12, PAYLOAD, 0x12, Mode::Tunnel, ends(HA, COA1));
+    bench
+}
+
+#[test]
+fn behind_typed_policies_movements_are_verified_without_being_asked() {
+    let mut bench = typed(Movements::default());
+    assert!(bench.outputs.iter().any(|output| matches!(output, Output::Listen(sockets) if *sockets == [BU_SOCKET])), "{:?}", bench.outputs);
+    bench.listen();
+    bench.update(100, 1, COA1, true);
+    bench.burst(101, home_burst(HOA, COA1));
+    bench.asked();
+    bench.told();
+    bench.burst(1000, home_burst(COA1, CN));
+    assert_eq!(bench.asked(), [Asked::Prove(IkeId(1), km(HA, CN))]);
+    assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
+    bench.event(1100, refuted(COA1));
+    // K is not looked at: it is as if it were 1.
+    bench.update(2000, 2, COA2, false);
+    bench.burst(2005, home_burst(CN, COA2));
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(HA, COA2))]);
+    // Where the socket cannot be opened, MIGRATE is believed.
+    let mut bench = typed(Movements::default());
+    bench.input(900, Input::Mobility(MobilityInput::Listening { socket: BU_SOCKET, open: false }));
+    bench.burst(1000, home_burst(COA1, CN));
+    assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(HA, CN))]);
+    // A policy for the whole Mobility Header leaves no hole, and nothing to listen to.
+    let bench = home_agent_with(Movements::default());
+    assert!(!bench.outputs.iter().any(|output| matches!(output, Output::Listen(_))));
+}
