@@ -273,6 +273,7 @@ mod tests {
         good.write_all(&asked.encode_frame().unwrap()).await.unwrap();
         let request = control.request().await.unwrap();
         assert!(matches!(request.command, Command::Status));
+        drop(request);
         control.close().await;
     }
 
