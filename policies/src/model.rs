@@ -184,17 +184,22 @@ impl Authentication {
     /// The same proofs, whatever numbers their secrets have.
     #[must_use]
     pub fn without_numbers(&self) -> Self {
-        const NONE: SecretId = SecretId(0);
+        self.renumbered(|_| SecretId(0))
+    }
+
+    /// The same proofs with other numbers for their secrets.
+    #[must_use]
+    pub fn renumbered(&self, number: impl Fn(SecretId) -> SecretId) -> Self {
         match self {
-            Self::Psk(_) => Self::Psk(NONE),
+            Self::Psk(secret) => Self::Psk(number(*secret)),
             Self::Manual => Self::Manual,
             Self::Each(proofs) => {
                 let ours = match &proofs.ours {
-                    OwnProof::Psk(_) => OwnProof::Psk(NONE),
-                    OwnProof::Certificate(own) => OwnProof::Certificate(Arc::new(Credential { key: NONE, ..(**own).clone() })),
+                    OwnProof::Psk(secret) => OwnProof::Psk(number(*secret)),
+                    OwnProof::Certificate(own) => OwnProof::Certificate(Arc::new(Credential { key: number(own.key), ..(**own).clone() })),
                 };
                 let theirs = match &proofs.theirs {
-                    PeerProof::Psk(_) => PeerProof::Psk(NONE),
+                    PeerProof::Psk(secret) => PeerProof::Psk(number(*secret)),
                     trust @ PeerProof::Certificate(_) => trust.clone(),
                 };
                 Self::Each(Arc::new(Proofs { ours, theirs }))

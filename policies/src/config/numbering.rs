@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Loaded;
-use crate::model::Authentication;
 use crate::{Secret, SecretId};
 
 /// Numbers below are for secrets that the file itself numbers.
@@ -49,11 +48,10 @@ impl Loaded {
         }
         let origins = std::mem::take(&mut self.origins);
         self.origins = origins.into_iter().map(|(id, origin)| (numbers.get(&id).copied().unwrap_or(id), origin)).collect();
-        let follow = |id: &mut SecretId| *id = numbers.get(id).copied().unwrap_or(*id);
+        let now = |id: SecretId| numbers.get(&id).copied().unwrap_or(id);
+        let follow = |id: &mut SecretId| *id = now(*id);
         for remote in &mut self.config.remotes {
-            if let Authentication::Psk(id) = &mut remote.authentication {
-                follow(id);
-            }
+            remote.authentication = remote.authentication.renumbered(now);
         }
         for manual in self.config.ipsecs.iter_mut().filter_map(|ipsec| ipsec.manual.as_mut()) {
             follow(&mut manual.outbound.key);
