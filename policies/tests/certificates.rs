@@ -225,3 +225,20 @@ policy = "net"
     let complaints = load(&by_hand, "watari.toml", &file).unwrap_err().to_string();
     assert!(complaints.contains("\"certificate\" has no effect here"), "{complaints}");
 }
+
+#[test]
+fn a_reload_renumbers_private_keys_with_the_shared_ones() {
+    // What stood under the same numbers before was something else: both secrets move, and the remotes with them.
+    let mut loaded = good(HOME_AGENT);
+    let before = loaded.secrets.keys().map(|id| (*id, Secret::from(&b"of another configuration"[..]))).collect();
+    let old: Vec<SecretId> = loaded.secrets.keys().copied().collect();
+    loaded.renumber(&before);
+    let [first, second, third] = loaded.config.remotes.as_slice() else { panic!() };
+    let (Some(OwnProof::Certificate(own)), Authentication::Psk(shared)) = (first.authentication.ours(), &second.authentication) else {
+        panic!()
+    };
+    assert!(!old.contains(&own.key) && !old.contains(shared));
+    assert_eq!(loaded.secrets[shared].expose(), b"hush");
+    assert!(loaded.secrets[&own.key].len() > 1000, "an RSAPrivateKey of 2048 bits");
+    assert_eq!(first.authentication.ours(), third.authentication.ours());
+}
