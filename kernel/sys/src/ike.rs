@@ -81,6 +81,7 @@ impl IkeSocket {
         if ipv6 {
             socket.set_only_v6(true)?;
             option::set_int(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            prefer_care_of_address(&socket)?;
         } else {
             ask_for_destination_v4(&socket)?;
         }
@@ -161,6 +162,25 @@ fn ask_for_destination_v4(socket: &Socket) -> io::Result<()> {
 fn ask_for_destination_v4(socket: &Socket) -> io::Result<()> {
     option::set_int(socket, libc::IPPROTO_IP, libc::IP_RECVDSTADDR, 1)?;
     option::set_int(socket, libc::IPPROTO_IP, libc::IP_RECVIF, 1)
+}
+
+//= rfc4877#4.4
+//# the mobile node uses its care-of address as source of IKE
+/// Where the kernel chooses the source, a care-of address goes before a home address (RFC 5014; Linux with Mobile IPv6 built in does the
+/// opposite by itself).
+#[cfg(target_os = "linux")]
+fn prefer_care_of_address(socket: &Socket) -> io::Result<()> {
+    /// IPV6_ADDR_PREFERENCES and IPV6_PREFER_SRC_COA of the uapi header linux/in6.h.
+    const ADDRESS_PREFERENCES: i32 = 72;
+    const CARE_OF: i32 = 4;
+    option::set_int(socket, libc::IPPROTO_IPV6, ADDRESS_PREFERENCES, CARE_OF)
+}
+
+/// FreeBSD knows no home addresses.
+#[cfg(target_os = "freebsd")]
+#[allow(clippy::unnecessary_wraps)]
+const fn prefer_care_of_address(_: &Socket) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]
