@@ -71,6 +71,8 @@ pub struct MobileNode {
     settings: MobileSettings,
     agenda: Agenda<Timer>,
     place: Place,
+    /// Whether there is a link: what was still in a queue when it went is not looked at, least of all to let data flow.
+    linked: bool,
     /// The address just attached to, and whether its link is home.
     candidate: Option<(IpAddr, bool)>,
     started_once: bool,
@@ -94,6 +96,7 @@ impl MobileNode {
             settings,
             agenda: Agenda { outputs: std::collections::VecDeque::new(), timers: Vec::new() },
             place: Place::Nowhere,
+            linked: false,
             candidate: None,
             started_once: false,
             tunnels_at: None,
@@ -118,10 +121,12 @@ impl MobileNode {
         match input {
             Input::Start => self.start(),
             Input::Attached { address, home } => {
+                self.linked = true;
                 self.candidate = Some((address, home));
                 self.agenda.set(now.saturating_add(self.settings.decision), Timer::Decide);
             }
             Input::Detached(address) => {
+                self.linked = false;
                 if self.candidate.is_some_and(|(candidate, _)| candidate == address) {
                     self.candidate = None;
                     self.agenda.clear(&Timer::Decide);
@@ -131,7 +136,8 @@ impl MobileNode {
                     self.block(true);
                 }
             }
-            Input::Packet(packet) => self.packet(now, &packet),
+            Input::Packet(packet) if self.linked => self.packet(now, &packet),
+            Input::Packet(_) => {}
             Input::Timeout => {
                 while let Some(timer) = self.agenda.due(now) {
                     self.timer(now, timer);
