@@ -32,7 +32,11 @@ pub(crate) fn log_event(log: &Logger, event: &Event) {
             "to" => format!("{} - {}", new.local, new.remote), "ike_sas" => ike.len(), "child_sas" => children.len(), "heard_on" => ?source),
         Event::MigrateIdle { why } => debug!(log, "MIGRATE changes nothing"; "why" => why),
         Event::Notice { cause, detail } => warn!(log, "{}", cause.sentence; "code" => cause.code, "detail" => detail, "help" => cause.help),
-        Event::Reconciled { differences } => warn!(log, "state was read again after lost events"; "differences" => differences.join("; ")),
+        Event::Reconciled { lost: true, differences } => {
+            warn!(log, "state was read again after lost events"; "differences" => differences.join("; "))
+        }
+        Event::Reconciled { lost: false, differences } if differences.is_empty() => debug!(log, "state was read again, nothing differs"),
+        Event::Reconciled { lost: false, differences } => info!(log, "state was read again"; "differences" => differences.join("; ")),
         Event::Adopted(children) => info!(log, "SAs found in the kernel were taken over"; "child_sas" => children.len()),
         Event::HomeAddress { remote, address, held } => {
             info!(log, "{}", if *held { "home address assigned" } else { "home address released" };

@@ -87,8 +87,10 @@ pub enum Event {
     },
     /// SAs found in the kernel at start-up were taken over.
     Adopted(Vec<ChildId>),
-    /// State was read again after lost events.
+    /// State was read again.
     Reconciled {
+        /// Whether events had been lost; else there was another reason, as policies that the other daemon is to have made.
+        lost: bool,
         /// Differences found and mended, in words.
         differences: Vec<String>,
     },

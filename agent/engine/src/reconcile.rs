@@ -36,7 +36,7 @@ impl Agent {
         let moves = self.core.moves;
         let mut differences = self.refresh_policies(now, policies, moves);
         differences.extend(self.compare(now, sas, moves));
-        self.core.tell(Event::Reconciled { differences });
+        self.core.tell(Event::Reconciled { lost: true, differences });
         self.core.read_again_if_unsettled(now, moves);
     }
 
@@ -44,7 +44,7 @@ impl Agent {
     pub(crate) fn compare_sas(&mut self, now: Now, sas: &[SaInfo], moves: u64) {
         let mut differences = std::mem::take(&mut self.core.differences);
         differences.extend(self.compare(now, sas, moves));
-        self.core.tell(Event::Reconciled { differences });
+        self.core.tell(Event::Reconciled { lost: false, differences });
         self.core.read_again_if_unsettled(now, moves);
     }
 

@@ -150,7 +150,7 @@ pub fn words(event: &Event, names: &Names) -> Option<Words> {
         Event::Adopted(children) if !children.is_empty() => {
             plain(format!("{} SA pairs found in the kernel serve until replaced", children.len()))
         }
-        Event::Reconciled { differences } if !differences.is_empty() => plain(format!("state read again: {}", differences.join("; "))),
+        Event::Reconciled { differences, .. } if !differences.is_empty() => plain(format!("state read again: {}", differences.join("; "))),
         Event::Notice { cause, detail: why } => detail(format!("{cause} {why}")),
         Event::MigrateIdle { why } => detail(format!("MIGRATE changes nothing: {why}")),
         Event::Relocated { remote, new, by, .. } => {

@@ -18,10 +18,10 @@ fn lost_events_are_made_good_from_templates() {
     assert_eq!(bench.asked(), [Asked::Retarget(IkeId(1), km(COA2, HA))]);
     assert_eq!(bench.child_at(12), (ends(HA, COA2), ends(COA2, HA)));
     let told = bench.told();
-    let Some(Event::Reconciled { differences }) = told.last() else { panic!("{told:?}") };
+    let Some(Event::Reconciled { differences, .. }) = told.last() else { panic!("{told:?}") };
     assert_eq!(differences.len(), 3, "{differences:?}");
     bench.kernel(6000, KernelEvent::Resynchronised { policies: mobile_node_policies(COA2), sas });
-    assert_eq!(bench.told(), [Event::Reconciled { differences: vec![] }], "the second time all is well");
+    assert_eq!(bench.told(), [Event::Reconciled { lost: true, differences: vec![] }], "the second time all is well");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_missed_deregistration_leaves_no_stale_care_of_address() {
     assert_eq!(bench.asked(), [], "its IKE SA stays where it was heard last");
     let told = bench.told();
     assert!(
-        matches!(told.last(), Some(Event::Reconciled { differences }) if differences.iter().any(|text| text.contains("forgotten"))),
+        matches!(told.last(), Some(Event::Reconciled { differences, .. }) if differences.iter().any(|text| text.contains("forgotten"))),
         "{told:?}"
     );
     // It registers from where it was before: news again.
