@@ -1,4 +1,4 @@
-//! Home addresses that are assigned at run time: named SPD entries of RFC 4301 4.4.1.1, filled once the identity is authenticated (RFC 4877 7, 9).
+//! Home addresses, and inner addresses of road warriors, that are assigned at run time: named SPD entries of RFC 4301 4.4.1.1, filled once the identity is authenticated (RFC 4877 7, 9).
 //! Invariant: the policies of such a remote keep their ids for ever; while no address is assigned nothing is in force for it.
 
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::profile::{Protected, Terms};
-use crate::{AddressRange, Config, MobilityRole, Policy, PolicyId, Remote, RemoteId, Traffic};
+use crate::{AddressRange, Config, MobilityRole, Policy, PolicyId, Remote, RemoteId, Traffic, TrafficItem};
 
 /// Index of a block in `Config::blocks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,9 +17,11 @@ pub struct BlockId(pub u32);
 pub struct Block {
     /// What both ends configure alike.
     pub terms: Terms,
-    /// Address of the home agent: ours, or on a mobile node the peer's.
+    /// Address of the home agent or gateway: ours, or on the end that moves the peer's.
     pub home_agent: IpAddr,
-    /// On a home agent: the prefix of the home link, within which every home address lies.
+    /// Behind a gateway: what its tunnels lead to; empty for everything, and under Mobile IPv6.
+    pub networks: Vec<IpNet>,
+    /// On a home agent: the prefix of the home link, within which every home address lies. On a gateway: one that holds the pool.
     pub home_prefix: Option<IpNet>,
     /// On a home agent: the addresses it hands out of its own accord; `None` for the whole prefix.
     pub pool: Option<AddressRange>,
@@ -50,8 +52,11 @@ pub struct Assigned {
 impl Block {
     /// The traffic of a policy for this home address, seen from the side of `role`.
     fn traffic(&self, what: Protected, home_address: IpAddr, role: MobilityRole) -> Traffic {
-        let traffic = what.traffic(home_address, self.home_agent, self.terms.binding_selector);
-        if matches!(role, MobilityRole::HomeAgent { .. }) { traffic.reversed() } else { traffic }
+        let mut traffic = what.traffic(home_address, self.home_agent, self.terms.binding_selector);
+        if !self.networks.is_empty() {
+            traffic.remote = self.networks.iter().map(|network| TrafficItem::any(AddressRange::from(*network))).collect();
+        }
+        if role.assigns() { traffic.reversed() } else { traffic }
     }
 }
 
@@ -86,7 +91,7 @@ impl Config {
     fn shape(&mut self, id: RemoteId, home_address: IpAddr, policies: &[PolicyId]) -> bool {
         let Some(remote) = self.remotes.get_mut(id.0 as usize) else { return false };
         let Some(block) = remote.assigned.and_then(|assigned| self.blocks.get(assigned.block.0 as usize)) else { return false };
-        remote.role = remote.role.with_home_address(home_address);
+        remote.role = remote.role.with_address(home_address);
         let role = remote.role;
         for policy in policies {
             let Some(policy) = self.policies.get_mut(policy.0 as usize).filter(|policy| policy.remote == id) else { continue };
@@ -94,7 +99,7 @@ impl Config {
                 policy.traffic = block.traffic(what, home_address, role);
             }
         }
-        if let MobilityRole::HomeAgent { .. } = role {
+        if role.assigns() {
             //= rfc4877#9
             //# after the assignment there is a temporary PAD entry that links the identity with the home address
             let held = (!home_address.is_unspecified()).then(|| IpNet::from(home_address));

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::{Config, Secret, SecretId};
 
+mod access;
 mod checks;
 mod credentials;
 mod diagnostics;
@@ -253,13 +254,7 @@ fn read_tables<'a>(report: &mut Report<'_>, root: &'a DeTable<'a>, secrets: &mut
     }
     records::read(report, &mut root, secrets, &mut draft);
     profiles::read(report, &mut root, secrets, &mut draft);
-    for profile in ["road_warrior", "gateway"] {
-        if let Some(entry) = root.entry(profile) {
-            report
-                .error(entry.key.span(), format!("the profile \"{profile}\" does not exist in this version"))
-                .help("write [remote.NAME], [policy.NAME] and [selector.NAME] instead");
-        }
-    }
+    access::read(report, &mut root, secrets, &mut draft);
     root.finish(report);
     draft
 }

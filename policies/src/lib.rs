@@ -1,6 +1,7 @@
 //! What the operator wants: selectors, policies, remotes, authorisation, algorithm names, secrets.
 //! Plain values with typed ids; a loaded `Config` cannot dangle. Depends on none of our crates.
 
+pub mod access;
 pub mod algorithm;
 pub mod assigned;
 pub mod certificate;

@@ -80,6 +80,16 @@ pub enum MobilityRole {
         /// The mobile node's home address. Unspecified until it is assigned.
         home_address: IpAddr,
     },
+    /// No Mobile IPv6: this host has a tunnel to a gateway, wherever it is itself.
+    RoadWarrior {
+        /// Our address inside the tunnel: never a source of IKE. Unspecified until it is assigned.
+        inner_address: IpAddr,
+    },
+    /// No Mobile IPv6: this host is the gateway; the remote may call from anywhere.
+    Gateway {
+        /// The client's address inside the tunnel. Unspecified until it is assigned.
+        inner_address: IpAddr,
+    },
 }
 
 impl MobilityRole {
@@ -94,13 +104,40 @@ impl MobilityRole {
         }
     }
 
-    /// The same role with another home address.
+    /// The address that stays with the moving end, if it is known: home address under Mobile IPv6, else the one inside the tunnel.
+    pub const fn lasting_address(self) -> Option<IpAddr> {
+        match self {
+            Self::RoadWarrior { inner_address: address } | Self::Gateway { inner_address: address } if !address.is_unspecified() => {
+                Some(address)
+            }
+            _ => self.home_address(),
+        }
+    }
+
+    /// Whether Mobile IPv6 governs where the peer is: never learnt from the peer itself.
+    pub const fn is_mobile_ipv6(self) -> bool {
+        matches!(self, Self::MobileNode { .. } | Self::HomeAgent { .. })
+    }
+
+    /// Whether this end gives lasting addresses to the other.
+    pub const fn assigns(self) -> bool {
+        matches!(self, Self::HomeAgent { .. } | Self::Gateway { .. })
+    }
+
+    /// Whether this end is the one that moves, and may be given a lasting address.
+    pub const fn moves(self) -> bool {
+        matches!(self, Self::MobileNode { .. } | Self::RoadWarrior { .. })
+    }
+
+    /// The same role with another lasting address.
     #[must_use]
-    pub const fn with_home_address(self, home_address: IpAddr) -> Self {
+    pub const fn with_address(self, address: IpAddr) -> Self {
         match self {
             Self::None => Self::None,
-            Self::MobileNode { .. } => Self::MobileNode { home_address },
-            Self::HomeAgent { .. } => Self::HomeAgent { home_address },
+            Self::MobileNode { .. } => Self::MobileNode { home_address: address },
+            Self::HomeAgent { .. } => Self::HomeAgent { home_address: address },
+            Self::RoadWarrior { .. } => Self::RoadWarrior { inner_address: address },
+            Self::Gateway { .. } => Self::Gateway { inner_address: address },
         }
     }
 }
@@ -248,9 +285,9 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Whether its home address is assigned at run time and not known yet.
+    /// Whether its lasting address is assigned at run time and not known yet.
     pub const fn awaits_home_address(&self) -> bool {
-        self.assigned.is_some() && self.role.home_address().is_none()
+        self.assigned.is_some() && self.role.lasting_address().is_none()
     }
 }
 

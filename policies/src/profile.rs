@@ -337,6 +337,7 @@ pub(crate) fn add_mobile_node(config: &mut Config, profile: &MobileNodeProfile) 
         let block = Block {
             terms: terms.clone(),
             home_agent: profile.home_agent,
+            networks: Vec::new(),
             home_prefix: None,
             pool: None,
             autoconfiguration: false,
@@ -372,6 +373,7 @@ pub(crate) fn add_home_agent(config: &mut Config, profile: &HomeAgentProfile) {
         let block = Block {
             terms: terms.clone(),
             home_agent: profile.home_agent,
+            networks: Vec::new(),
             home_prefix: profile.home_prefix,
             pool: profile.pool,
             autoconfiguration: profile.autoconfiguration,
@@ -429,7 +431,13 @@ fn authentication(secret: SecretId, proofs: Option<&Arc<Proofs>>) -> Authenticat
     proofs.map_or(Authentication::Psk(secret), |proofs| Authentication::Each(Arc::clone(proofs)))
 }
 
-fn remote(terms: &Terms, name: &str, local_identity: Identity, remote_identity: Identity, authentication: Authentication) -> Remote {
+pub(crate) fn remote(
+    terms: &Terms,
+    name: &str,
+    local_identity: Identity,
+    remote_identity: Identity,
+    authentication: Authentication,
+) -> Remote {
     Remote {
         name: name.to_owned(),
         local_address: None,
@@ -472,19 +480,19 @@ fn policy(what: Protected, terms: &Terms, traffic: Traffic, (reqid_out, reqid_in
     }
 }
 
-fn add_remote(config: &mut Config, remote: Remote) -> RemoteId {
+pub(crate) fn add_remote(config: &mut Config, remote: Remote) -> RemoteId {
     let id = RemoteId(u32::try_from(config.remotes.len()).unwrap_or(u32::MAX));
     config.remotes.push(remote);
     id
 }
 
-fn add_block(config: &mut Config, block: Block) -> BlockId {
+pub(crate) fn add_block(config: &mut Config, block: Block) -> BlockId {
     let id = BlockId(u32::try_from(config.blocks.len()).unwrap_or(u32::MAX));
     config.blocks.push(block);
     id
 }
 
-fn add_ipsec(config: &mut Config, terms: &Terms, name: &str) -> IpsecId {
+pub(crate) fn add_ipsec(config: &mut Config, terms: &Terms, name: &str) -> IpsecId {
     let id = IpsecId(u32::try_from(config.ipsecs.len()).unwrap_or(u32::MAX));
     config.ipsecs.push(Ipsec {
         name: name.to_owned(),

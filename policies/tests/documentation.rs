@@ -8,6 +8,7 @@ const PAGE: &str = include_str!("../../docs/configuration.md");
 fn read(text: &str) -> Result<Loaded, String> {
     let content = |path: &str| match path.rsplit(['/', '.']).next() {
         Some("nodes") => nodes().into_bytes(),
+        Some("clients") => b"laptop.example assign key".to_vec(),
         // A key of an SA by hand: as many digits as the example's algorithms need.
         Some("key") => b"0f".repeat(48),
         Some("pem") if path.ends_with("mn.pem") => include_bytes!("certificates/mn.pem").to_vec(),
@@ -30,11 +31,11 @@ fn nodes() -> String {
 
 #[test]
 fn the_examples_load() {
-    assert_eq!(examples().count(), 6);
+    assert_eq!(examples().count(), 8);
     assert_eq!(nodes().lines().count(), 3);
     // The one of an SA alone has no policy.
     let with_policies = examples().filter(|example| !read(example).unwrap().config.policies.is_empty());
-    assert_eq!(with_policies.count(), 5);
+    assert_eq!(with_policies.count(), 7);
 }
 
 #[test]

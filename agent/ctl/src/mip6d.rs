@@ -69,7 +69,7 @@ fn policies_of(config: &Config, ours: &str) -> (BTreeMap<About, Found>, Vec<Stri
     for policy in config.policies.iter().filter(|policy| policy.installer == Installer::Other && config.in_force(policy)) {
         let Some(remote) = config.remote(policy.remote) else { continue };
         let (node, home, agent) = match remote.role {
-            MobilityRole::None => continue,
+            MobilityRole::None | MobilityRole::RoadWarrior { .. } | MobilityRole::Gateway { .. } => continue,
             MobilityRole::MobileNode { home_address } => (true, home_address, remote.remote_address),
             MobilityRole::HomeAgent { home_address } => (false, home_address, remote.local_address),
         };

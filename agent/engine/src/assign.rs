@@ -1,7 +1,7 @@
 //! Home addresses at run time: who gets which, and what comes into force and goes with it (RFC 4877 7.2.1 and 9, RFC 5026 5.3).
 //! Invariant: an address belongs to one remote at a time; what an assignment costs does not depend on how many remotes there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const IDENTIFIER: u8 = 64;
 pub(crate) struct Homes {
     /// Whose each address is; `None` for a home agent's own.
     taken: BTreeMap<Ipv6Addr, Option<RemoteId>>,
+    /// Addresses that a node has left for another one while SAs for them are still there: nobody else gets them before these are gone.
+    left: BTreeMap<Ipv6Addr, (RemoteId, BTreeSet<ChildId>)>,
     /// On a mobile node: the home prefix as the home agent told it.
     prefixes: BTreeMap<RemoteId, Ipv6Net>,
     /// On a mobile node: how many addresses it formed, and found taken, before this one.
@@ -36,17 +38,29 @@ impl Homes {
     /// What a configuration says; what a mobile node was told is kept for the remotes that stay.
     pub(crate) fn new(config: &Config, before: Self) -> Self {
         let mut taken = BTreeMap::new();
-        let ours = |remote: &Remote| matches!(remote.role, MobilityRole::HomeAgent { .. }) && !is_retired(remote);
+        let ours = |remote: &Remote| remote.role.assigns() && !is_retired(remote);
         for (id, remote) in (0u32..).zip(&config.remotes).filter(|(_, remote)| ours(remote)) {
             let own = config.block_of(remote).map(|block| block.home_agent).or(remote.local_address);
             taken.extend(own.and_then(v6).map(|own| (own, None)));
-            taken.extend(remote.role.home_address().and_then(v6).map(|home| (home, Some(RemoteId(id)))));
+            taken.extend(remote.role.lasting_address().and_then(v6).map(|home| (home, Some(RemoteId(id)))));
         }
+        let mut left = before.left;
+        left.retain(|address, (id, _)| *taken.entry(*address).or_insert(Some(*id)) == Some(*id));
         let stays = |id: &RemoteId| config.remote(*id).is_some_and(|remote| !is_retired(remote));
         let (mut prefixes, mut formed) = (before.prefixes, before.formed);
+        // A record that changed has another id, but the address it carries on with was formed in the same prefix.
+        for (id, remote) in
+            (0u32..).map(RemoteId).zip(&config.remotes).filter(|(_, remote)| remote.role.moves() && remote.assigned.is_some())
+        {
+            let Some(home) = remote.role.lasting_address().and_then(v6).filter(|_| !prefixes.contains_key(&id)) else { continue };
+            if let Some((old, prefix)) = prefixes.iter().find(|(_, prefix)| prefix.contains(&home)).map(|(old, prefix)| (*old, *prefix)) {
+                prefixes.insert(id, prefix);
+                formed.get(&old).copied().map(|tries| formed.insert(id, tries));
+            }
+        }
         prefixes.retain(|id, _| stays(id));
         formed.retain(|id, _| stays(id));
-        Self { taken, prefixes, formed }
+        Self { taken, left, prefixes, formed }
     }
 
     /// Claims an address for a remote; whether nobody else has it.
@@ -88,7 +102,7 @@ enum Decision {
 
 impl Core {
     fn decide(&self, id: RemoteId, remote: &Remote, block: &Block, prefix: Ipv6Net, wish: Wish) -> Decision {
-        let held = remote.role.home_address().and_then(v6);
+        let held = remote.role.lasting_address().and_then(v6);
         let any = || held.or_else(|| self.any_home(id, remote, block, prefix));
         let fits = |address| self.may_have(id, block, prefix, address);
         let given = |address: Option<Ipv6Addr>| address.map_or(Decision::Nothing(Denial::PoolExhausted), Decision::Has);
@@ -138,7 +152,7 @@ impl Core {
     /// Puts a home address into force for a remote, or takes it out of force with `None`.
     fn set_home(&mut self, id: RemoteId, home: Option<Ipv6Addr>) {
         let policies = self.lookup.policies_of(id).to_vec();
-        let Some(old) = self.config.remote(id).map(|remote| remote.role.home_address()) else { return };
+        let Some(old) = self.config.remote(id).map(|remote| remote.role.lasting_address()) else { return };
         let new = home.map(IpAddr::V6);
         if old == new {
             return;
@@ -147,7 +161,8 @@ impl Core {
             self.uninstall(&policies);
             self.lookup.forget(&self.config, &policies);
             if let Some(old) = v6(old).filter(|old| self.homes.taken.get(old) == Some(&Some(id))) {
-                self.homes.taken.remove(&old);
+                let children = policies.iter().flat_map(|policy| self.children.of_policy(*policy)).map(|child| child.id);
+                self.homes.left.insert(old, (id, children.collect()));
             }
         }
         let filled = match new {
@@ -159,8 +174,10 @@ impl Core {
         }
         if let Some(home) = home {
             self.homes.taken.insert(home, Some(id));
+            self.homes.left.remove(&home);
             self.lookup.learn(&self.config, &policies);
         }
+        self.free_left();
         self.places.rehome(&self.config, id, &policies);
         self.mobility.rehome(id, new.unwrap_or(MobilityRole::UNKNOWN));
         let (home_address, held) = match (new, old) {
@@ -169,6 +186,19 @@ impl Core {
             (None, None) => return,
         };
         self.tell(Event::HomeAddress { remote: id, address: home_address, held });
+    }
+
+    /// Frees the addresses that a node has left and for which it has no SA any more.
+    fn free_left(&mut self) {
+        let Homes { left, taken, .. } = &mut self.homes;
+        left.retain(|address, (holder, children)| {
+            children.retain(|child| self.children.get(*child).is_some());
+            let stays = !children.is_empty();
+            if !stays && taken.get(address) == Some(&Some(*holder)) {
+                taken.remove(address);
+            }
+            stays
+        });
     }
 
     /// Takes our policies of some records out of the kernel, by the selectors they have now.
@@ -221,13 +251,13 @@ impl Assign for Core {
         let Some(remote) = self.config.remote(id) else { return refused };
         let Some(block) = self.config.block_of(remote) else { return refused };
         match (remote.role, wish) {
-            (MobilityRole::MobileNode { .. }, Wish::Given(held)) => self.given(id, held.addr(), held),
-            (MobilityRole::MobileNode { .. }, Wish::GivenPrefix(prefix)) => {
-                let home = remote.role.home_address().and_then(v6).filter(|home| prefix.contains(home));
+            (role, Wish::Given(held)) if role.moves() => self.given(id, held.addr(), held),
+            (role, Wish::GivenPrefix(prefix)) if role.moves() => {
+                let home = remote.role.lasting_address().and_then(v6).filter(|home| prefix.contains(home));
                 let home = home.unwrap_or_else(|| self.form_home(id, remote, prefix));
                 self.given(id, home, prefix)
             }
-            (MobilityRole::HomeAgent { .. }, _) => {
+            (role, _) if role.assigns() => {
                 let Some(IpNet::V6(prefix)) = block.home_prefix else { return refused };
                 let with_length = |home| Ipv6Net::new(home, prefix.prefix_len());
                 match self.decide(id, remote, block, prefix, wish) {
@@ -256,7 +286,7 @@ impl Assign for Core {
 impl Agent {
     /// A protocol wants a home address decided on. What served an earlier address of the remote is closed.
     pub(crate) fn home_wish(&mut self, now: Now, ike: IkeId, remote: RemoteId, wish: Wish) {
-        let before = self.core.config.remote(remote).and_then(|remote| remote.role.home_address());
+        let before = self.core.config.remote(remote).and_then(|remote| remote.role.lasting_address());
         let old = self.children_of(remote);
         let assignment = self.core.assign(remote, wish);
         if let Assignment::Refused(denial) = assignment {
@@ -276,7 +306,7 @@ impl Agent {
     /// Follows a change of a remote's home address: policies come into the kernel, SAs for the old address go.
     fn home_changed(&mut self, now: Now, remote: RemoteId, before: Option<IpAddr>, old: Vec<ChildId>) {
         let Some(record) = self.core.config.remote(remote) else { return };
-        let after = record.role.home_address();
+        let after = record.role.lasting_address();
         if after == before || after.is_none() {
             return;
         }
@@ -300,9 +330,10 @@ impl Agent {
     //= rfc7296#2.19
     //# an assigned address persists at least until the IKE SA is deleted
     pub(crate) fn home_may_go(&mut self, remote: RemoteId) {
+        self.core.free_left();
         let Some(record) = self.core.config.remote(remote) else { return };
-        let lent = record.assigned.is_some() && matches!(record.role, MobilityRole::HomeAgent { .. });
-        if !lent || record.role.home_address().is_none() {
+        let lent = record.assigned.is_some() && record.role.assigns();
+        if !lent || record.role.lasting_address().is_none() {
             return;
         }
         if self.keying.ike_sas_of(remote).is_empty() && self.children_of(remote).is_empty() {
@@ -329,9 +360,7 @@ impl Agent {
     pub(crate) fn home_taken(&mut self, now: Now, arguments: &Section) -> Result<String, String> {
         let wanted = arguments.text("home-address").ok_or("\"home-address\" is missing")?;
         let address: IpAddr = wanted.parse().map_err(|_| format!("\"{wanted}\" is no address"))?;
-        let ours = |remote: &Remote| {
-            matches!(remote.role, MobilityRole::MobileNode { home_address } if home_address == address) && !is_retired(remote)
-        };
+        let ours = |remote: &Remote| remote.role.moves() && remote.role.lasting_address() == Some(address) && !is_retired(remote);
         let found = (0u32..).zip(&self.core.config.remotes).find(|(_, remote)| ours(remote));
         let (id, record) = found.ok_or_else(|| format!("{address} is no home address of this host"))?;
         let id = RemoteId(id);

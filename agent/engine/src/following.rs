@@ -1,16 +1,17 @@
 //! Movement that no MIGRATE tells of: new end points in a tunnel's template (SHISA without MIGRATE), and address events of this host.
 //! Invariant: a template of the Mobile IPv6 daemon is believed like a MIGRATE without addresses for key management; address events are
-//! followed only where the configuration says so, only by a mobile node, and never to its home address.
+//! followed only where the configuration says so or by a road warrior, never by the end that stays, and never to the lasting address.
 
 use std::net::IpAddr;
 
 use watari_kernel::{Endpoints, KmAddress, Migrate, MigrateStep, Now, PolicyEntry};
 use watari_mip6::{Outcome, plan_migration};
-use watari_policies::{Installer, MobilityRole, Mode, MovementSource, PolicyId, RemoteId};
+use watari_policies::{Installer, MobilityRole, Mode, MovementSource, PolicyId, Remote, RemoteId};
 
 use crate::agent::Agent;
 use crate::core::Core;
 use crate::movement::{View, ike_sas_of};
+use crate::reload::is_retired;
 
 /// Who says that this host has moved, where it says so itself.
 const OURSELVES: &str = "this host's own addresses";
@@ -38,7 +39,13 @@ impl Agent {
     pub(crate) fn follow_addresses(&mut self, now: Now) {
         for (remote, new) in self.core.followers() {
             let mut at = ike_sas_of(self.keying.as_ref(), remote).into_iter().map(|(_, at)| at);
-            let Some(at) = self.core.places.remembered(remote).or_else(|| at.next_back()) else { continue };
+            let Some(at) = self.core.places.remembered(remote).or_else(|| at.next_back()) else {
+                // A road warrior had no address to begin from.
+                for policy in self.core.lookup.policies_of(remote).to_vec() {
+                    self.start_policy(policy);
+                }
+                continue;
+            };
             // What is only tentative was told by somebody who knows, and will be usable.
             if at.local != new.local && !at.local.is_unspecified() && !self.core.places.exists(at.local) {
                 self.accept(now, remote, KmAddress { local: new.local, remote: at.remote }, OURSELVES);
@@ -55,14 +62,15 @@ impl Core {
         match self.config.remote(policy.remote).map(|remote| remote.role) {
             Some(MobilityRole::MobileNode { home_address }) => away(tunnel.src, home_address),
             Some(MobilityRole::HomeAgent { home_address }) => away(tunnel.dst, home_address),
-            Some(MobilityRole::None) | None => false,
+            Some(MobilityRole::None | MobilityRole::RoadWarrior { .. } | MobilityRole::Gateway { .. }) | None => false,
         }
     }
 
-    /// Home agents of this mobile node that are followed to by address events, and the addresses that would be chosen now.
+    /// Home agents of this mobile node, and gateways of this road warrior, that are followed to by address events, and the addresses that would be chosen now.
     fn followers(&self) -> Vec<(RemoteId, KmAddress)> {
         let remotes = (0u32..).map(RemoteId).zip(&self.config.remotes);
-        let follows = remotes.filter(|(_, remote)| remote.movements.source == MovementSource::Addresses);
+        let road_warrior = |remote: &Remote| matches!(remote.role, MobilityRole::RoadWarrior { .. }) && !is_retired(remote);
+        let follows = remotes.filter(|(_, remote)| remote.movements.source == MovementSource::Addresses || road_warrior(remote));
         follows.filter_map(|(id, _)| self.places.chosen(id).map(|new| (id, new))).collect()
     }
 }

@@ -98,7 +98,8 @@ impl Core {
 
     /// Outbound end points of a policy's template; `None` as long as the peer's end is not known.
     fn template_endpoints(&self, id: PolicyId, policy: &Policy) -> Option<Endpoints> {
-        let ike = self.places.ike_addresses(policy.remote);
+        // A host without address protects what it cannot send yet all the same.
+        let ike = self.places.ike_addresses(policy.remote).or_else(|| self.places.called_at(policy.remote));
         if policy.mode == Mode::Transport || policy.action != Action::Protect {
             return ike.map(|ike| Endpoints { src: ike.local, dst: ike.remote }).or_else(|| self.places.hosts(id));
         }

@@ -142,7 +142,7 @@ impl Mobility {
             let (role, home_address) = match remote.role {
                 MobilityRole::MobileNode { home_address } => (Role::MobileNode, home_address),
                 MobilityRole::HomeAgent { home_address } => (Role::HomeAgent, home_address),
-                MobilityRole::None => continue,
+                MobilityRole::None | MobilityRole::RoadWarrior { .. } | MobilityRole::Gateway { .. } => continue,
             };
             if !home_address.is_unspecified() {
                 by_home.entry(home_address).or_default().push(id);
@@ -311,6 +311,11 @@ impl Core {
 
     /// What the IKE SAs of a peer do that moved to these addresses.
     pub(crate) fn decision(&self, now: Now, remote: RemoteId, addresses: KmAddress) -> Decision {
+        //= rfc7296#2.23
+        //# a gateway that sees no NAT does not follow the addresses of a client: without MOBIKE a new IKE SA tells where it is now
+        if self.config.remote(remote).is_some_and(|remote| matches!(remote.role, MobilityRole::RoadWarrior { .. })) {
+            return Decision::Discard(Connections::WithHomeAgent);
+        }
         self.known(now, remote, addresses).map_or(Decision::Follow, |known| decide(&known))
     }
 
@@ -494,15 +499,20 @@ impl Agent {
         if there.is_empty() {
             return;
         }
-        let name = self.core.config.remote(remote).map_or("a peer", |remote| remote.name.as_str());
-        let detail = format!("{} with {name}", if there.len() == 1 { "one IKE SA".to_owned() } else { format!("{} IKE SAs", there.len()) });
-        self.core.tell(Event::Notice { cause: Cause::KEY_MOBILITY_OFF, detail });
+        let record = self.core.config.remote(remote);
+        let road_warrior = record.is_some_and(|remote| matches!(remote.role, MobilityRole::RoadWarrior { .. }));
+        if !road_warrior {
+            let name = record.map_or("a peer", |remote| remote.name.as_str());
+            let detail =
+                format!("{} with {name}", if there.len() == 1 { "one IKE SA".to_owned() } else { format!("{} IKE SAs", there.len()) });
+            self.core.tell(Event::Notice { cause: Cause::KEY_MOBILITY_OFF, detail });
+        }
         for ike in there {
             self.keying_call(now, |keying, context| keying.forget(context, ike));
         }
         //= rfc6275#11.7.3
         //# the mobile node may begin a new key management connection; the home agent waits for it
-        if self.core.mobility.peers.get(&remote).is_some_and(|peer| peer.role == Role::MobileNode) {
+        if road_warrior || self.core.mobility.peers.get(&remote).is_some_and(|peer| peer.role == Role::MobileNode) {
             self.want_replacements();
         }
         // Nobody tells of the end of what was forgotten.

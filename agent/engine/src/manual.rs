@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use watari_kernel::{Endpoints, KernelRequest, Now, SaId, SaKeys, SaLifetime, SaParameters, Spi};
 use watari_policies::model::{Endpoints as Source, ManualHalf};
-use watari_policies::{Direction, MobilityRole, Policy, PolicyId, SecretId};
+use watari_policies::{Direction, Policy, PolicyId, SecretId};
 use watari_sa::{Cause, ChildId, ChildSa, ChildState, KeyingEvent, Owner, SaHalf, Work, WorkDone, WorkId, sa_selector};
 
 use crate::Event;
@@ -173,7 +173,7 @@ impl Core {
     }
 
     fn manual_half(&self, policy: &Policy, direction: Direction, half: ManualHalf, (ends, keys): (Endpoints, SaKeys)) -> SaParameters {
-        let mobile = self.config.remote(policy.remote).is_some_and(|remote| remote.role != MobilityRole::None);
+        let mobile = self.config.remote(policy.remote).is_some_and(|remote| remote.role.is_mobile_ipv6());
         let visible = self.capability.inbound_mh_type != Some(false);
         let protocol = self.config.ipsec(policy.ipsec).map_or(watari_policies::Protocol::Esp, |ipsec| ipsec.protocol);
         SaParameters {

@@ -146,7 +146,7 @@ impl Agent {
                 states.insert((info.dst, info.src), care_of);
             }
         }
-        let governed = (0u32..).zip(&self.core.config.remotes).filter(|(_, remote)| remote.role != MobilityRole::None);
+        let governed = (0u32..).zip(&self.core.config.remotes).filter(|(_, remote)| remote.role.is_mobile_ipv6());
         let governed: Vec<_> = governed.map(|(id, _)| RemoteId(id)).collect();
         let mut differences = Vec::new();
         for remote in governed.into_iter().filter(|remote| self.core.believable(now, *remote, asked_at)).collect::<Vec<_>>() {
@@ -253,7 +253,7 @@ impl Core {
         let (home, fixed) = match record.role {
             MobilityRole::MobileNode { home_address } => (home_address, record.remote_address?),
             MobilityRole::HomeAgent { home_address } => (home_address, record.local_address?),
-            MobilityRole::None => return None,
+            MobilityRole::None | MobilityRole::RoadWarrior { .. } | MobilityRole::Gateway { .. } => return None,
         };
         let care_of = *states.get(&(home, fixed))?;
         Some(match record.role {

@@ -1,5 +1,6 @@
 //! A new configuration takes the place of the old one while the agent runs.
-//! Invariant: ids keep their meaning. What did not change keeps its id and its SAs; what went leaves a retired record behind that
+//! Invariant: ids keep their meaning. What did not change, or only in how SAs are made (proposals, lifetimes, timers), keeps its id and its
+//! SAs, and the next negotiation goes by the new parameters; what went leaves a retired record behind that
 //! matches nothing, until nothing names its id any more and a new record takes its place.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -7,10 +8,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use watari_kernel::Now;
-use watari_policies::model::Endpoints;
-use watari_policies::{
-    Action, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, MobilityRole, Policy, PolicyId, Remote, RemoteId,
-};
+use watari_policies::model::{Endpoints, Retransmit};
+use watari_policies::profile::Terms;
+use watari_policies::{Action, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, Lifetime, Policy, PolicyId, Remote, RemoteId};
 use watari_sa::{Owner, Target};
 
 use crate::agent::{Agent, sensible};
@@ -155,7 +155,7 @@ pub(crate) fn is_retired(remote: &Remote) -> bool {
 fn carry_homes(old: &Config, new: &mut Config) {
     let holders = old.remotes.iter().filter(|remote| remote.assigned.is_some());
     let held: BTreeMap<&Identity, (&Remote, std::net::IpAddr)> =
-        holders.filter_map(|remote| Some((&remote.remote_identity, (remote, remote.role.home_address()?)))).collect();
+        holders.filter_map(|remote| Some((&remote.remote_identity, (remote, remote.role.lasting_address()?)))).collect();
     let lookup = Lookup::new(new);
     let carried: Vec<_> = (0u32..)
         .zip(&new.remotes)
@@ -163,12 +163,12 @@ fn carry_homes(old: &Config, new: &mut Config) {
             let (before, home) = held.get(&remote.remote_identity)?;
             let (was, is) = (old.block_of(before)?, new.block_of(remote)?);
             let role = std::mem::discriminant(&remote.role) == std::mem::discriminant(&before.role);
-            (role && watari_policies::Block { line: is.line, ..was.clone() } == *is).then_some((RemoteId(id), *home))
+            (role && shape_of_block(was) == shape_of_block(is)).then_some((RemoteId(id), *home))
         })
         .collect();
     let mut homes = Homes::new(new, Homes::default());
     // A mobile node's own home address stands in several remotes at will.
-    let lent = |config: &Config, id| config.remote(id).is_some_and(|remote| matches!(remote.role, MobilityRole::HomeAgent { .. }));
+    let lent = |config: &Config, id| config.remote(id).is_some_and(|remote| remote.role.assigns());
     for (remote, home) in carried {
         if lent(new, remote) && !homes.claim(remote, home) {
             continue;
@@ -186,25 +186,27 @@ struct Merged {
 /// Where the records of the new configuration go.
 fn merge(old: &Config, new: Config, vacant: &Vacant) -> Merged {
     let mut config = Config { pad: new.pad, settings: new.settings, ..old.clone() };
-    let ipsecs = place(&mut config.ipsecs, new.ipsecs, Ipsec::clone, |_| false, &vacant.ipsecs);
-    let strip = |block: &Block| Block { line: 0, ..block.clone() };
+    let ipsecs = place(&mut config.ipsecs, new.ipsecs, shape_of_ipsec, |_| false, &vacant.ipsecs);
     let named: BTreeSet<u32> = old.remotes.iter().filter_map(|remote| Some(remote.assigned?.block.0)).collect();
     let unused = (0u32..).zip(&old.blocks).map(|(id, _)| id).filter(|id| !named.contains(id)).collect();
-    let blocks = place(&mut config.blocks, new.blocks, strip, |_| false, &unused);
+    let blocks = place(&mut config.blocks, new.blocks, shape_of_block, |_| false, &unused);
     let mut remotes = new.remotes;
     for assigned in remotes.iter_mut().filter_map(|remote| remote.assigned.as_mut()) {
         assigned.block = BlockId(blocks.ids.get(assigned.block.0 as usize).copied().unwrap_or(u32::MAX));
     }
-    // The number of a secret depends on what else stands in the file: a remote is the same under another, and takes it over.
-    let strip = |remote: &Remote| Remote { line: 0, authentication: remote.authentication.without_numbers(), ..remote.clone() };
-    let remotes = place(&mut config.remotes, remotes, strip, |remote| remote.name == RETIRED, &vacant.remotes);
+    let remotes = place(&mut config.remotes, remotes, shape_of_remote, |remote| remote.name == RETIRED, &vacant.remotes);
     let of = |ids: &[u32], id: u32| ids.get(id as usize).copied().unwrap_or(u32::MAX);
     let policies = new.policies.into_iter().map(|policy| Policy {
         remote: RemoteId(of(&remotes.ids, policy.remote.0)),
         ipsec: IpsecId(of(&ipsecs.ids, policy.ipsec.0)),
         ..policy
     });
-    let strip = |policy: &Policy| Policy { line: 0, ..policy.clone() };
+    // Which record the parameters stand in says as little as they do; SAs by hand are what is in force.
+    let by_hand: BTreeSet<u32> = (0u32..).zip(&config.ipsecs).filter(|(_, ipsec)| ipsec.manual.is_some()).map(|(id, _)| id).collect();
+    let strip = |policy: &Policy| {
+        let ipsec = if by_hand.contains(&policy.ipsec.0) { policy.ipsec } else { IpsecId(u32::MAX) };
+        Policy { line: 0, ipsec, ..policy.clone() }
+    };
     let policies = place(&mut config.policies, policies.collect(), strip, |policy| policy.name == RETIRED, &vacant.policies);
     for remote in &remotes.gone {
         if let Some(remote) = config.remotes.get_mut(*remote as usize) {
@@ -217,6 +219,38 @@ fn merge(old: &Config, new: Config, vacant: &Vacant) -> Merged {
         }
     }
     Merged { config, remotes, policies }
+}
+
+/// A remote without what only the next negotiation, or the next timer, looks at.
+fn shape_of_remote(remote: &Remote) -> Remote {
+    let life = Lifetime::of(Duration::ZERO);
+    Remote {
+        line: 0,
+        // The number of a secret depends on what else stands in the file: a remote is the same under another, and takes it over.
+        authentication: remote.authentication.without_numbers(),
+        proposals: Vec::new(),
+        lifetime: life,
+        retransmit: Retransmit::default(),
+        liveness: None,
+        initial_contact: true,
+        start: false,
+        ..remote.clone()
+    }
+}
+
+/// An ipsec record without what only the next negotiation looks at; what stands by hand is in force as it is written.
+fn shape_of_ipsec(ipsec: &Ipsec) -> Ipsec {
+    if ipsec.manual.is_some() {
+        return ipsec.clone();
+    }
+    Ipsec { proposals: Vec::new(), lifetime: Lifetime::of(Duration::ZERO), replay_window: 0, dormant: None, ..ipsec.clone() }
+}
+
+/// A block without what says nothing of addresses and traffic.
+fn shape_of_block(block: &Block) -> Block {
+    let Terms { protect, binding_selector, installer, .. } = &block.terms;
+    let terms = Terms { protect: protect.clone(), binding_selector: *binding_selector, installer: *installer, ..Terms::default() };
+    Block { line: 0, terms, ..block.clone() }
 }
 
 #[derive(Debug, Default)]

@@ -395,9 +395,11 @@ impl Agent {
                 watari_policies::MobilityRole::None => "none",
                 watari_policies::MobilityRole::MobileNode { .. } => "mobile node",
                 watari_policies::MobilityRole::HomeAgent { .. } => "home agent",
+                watari_policies::MobilityRole::RoadWarrior { .. } => "road warrior",
+                watari_policies::MobilityRole::Gateway { .. } => "gateway",
             }
             .to_owned(),
-            home_address: remote.role.home_address().map(|address| address.to_string()),
+            home_address: remote.role.lasting_address().map(|address| address.to_string()),
             remembered: self.core.places.remembered(id).map(Pair::from),
             last_move: movement,
             doubt: self.core.mobility.doubts.get(id).map(DoubtedMove::from),

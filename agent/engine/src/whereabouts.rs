@@ -45,7 +45,7 @@ impl Places {
     /// What the configuration says; addresses and memories of `before` are kept for records that kept their ids.
     pub(crate) fn new(config: &Config, before: Self, changed: &Changed) -> Self {
         // A remote whose record changed gets a new id, but the node behind it has not moved.
-        let homes = before.remotes.iter().filter_map(|place| Some((place.role.home_address()?, place.remembered?)));
+        let homes = before.remotes.iter().filter_map(|place| Some((place.role.lasting_address()?, place.remembered?)));
         let homes: BTreeMap<IpAddr, KmAddress> = homes.collect();
         let remotes = (0u32..).zip(&config.remotes).map(|(id, remote)| RemotePlace {
             local: remote.local_address,
@@ -54,7 +54,7 @@ impl Places {
             left_from: None,
             remembered: match before.remotes.get(id as usize).filter(|_| !changed.remotes.contains(&id)) {
                 Some(place) => place.remembered,
-                None => remote.role.home_address().and_then(|home| homes.get(&home).copied()),
+                None => remote.role.lasting_address().and_then(|home| homes.get(&home).copied()),
             },
         });
         let known = |id: u32| before.policies.get(id as usize).filter(|_| !changed.policies.contains(&id));
@@ -189,10 +189,16 @@ impl Places {
         self.addresses.values()
     }
 
+    /// Where a remote is called whose configuration says it, from wherever this host is.
+    pub(crate) fn called_at(&self, remote: RemoteId) -> Option<KmAddress> {
+        let peer = self.remotes.get(remote.0 as usize)?.remote?;
+        Some(KmAddress { local: unspecified_like(peer), remote: peer })
+    }
+
     /// Addresses for IKE of a mobile node as they are chosen when nobody has told any.
     pub(crate) fn chosen(&self, remote: RemoteId) -> Option<KmAddress> {
         let place = self.remotes.get(remote.0 as usize)?;
-        let (MobilityRole::MobileNode { home_address }, Some(peer)) = (place.role, place.remote) else { return None };
+        let (Some(home_address), Some(peer)) = (moving(place.role), place.remote) else { return None };
         let told = place.local.filter(|local| *local != home_address);
         Some(KmAddress { local: told.or_else(|| self.care_of(place, home_address, peer))?, remote: peer })
     }
@@ -219,6 +225,14 @@ impl Places {
     }
 }
 
+/// The lasting address of this host, if it is the end that moves: never a source of IKE while away.
+const fn moving(role: MobilityRole) -> Option<IpAddr> {
+    match role {
+        MobilityRole::MobileNode { home_address: address } | MobilityRole::RoadWarrior { inner_address: address } => Some(address),
+        _ => None,
+    }
+}
+
 /// The hosts at both ends of the first traffic item, if each is a single address.
 fn hosts(policy: &watari_policies::Policy) -> Option<Endpoints> {
     let (local, remote) = (policy.traffic.local.first()?.range, policy.traffic.remote.first()?.range);
@@ -239,12 +253,16 @@ impl Whereabouts for Places {
             return Some(addresses);
         }
         let peer = place.remote?;
-        let local = match (place.local, place.role) {
-            (Some(local), MobilityRole::MobileNode { home_address }) if local == home_address => self.care_of(place, home_address, peer),
+        let local = match (place.local, moving(place.role)) {
+            (Some(local), Some(home_address)) if local == home_address => self.care_of(place, home_address, peer),
             (Some(local), _) => Some(local),
-            (None, MobilityRole::MobileNode { home_address }) => self.care_of(place, home_address, peer),
-            (None, _) => None,
+            (None, Some(home_address)) => self.care_of(place, home_address, peer),
+            (None, None) => None,
         };
+        // What the kernel would choose for a road warrior may be the address inside the tunnel.
+        if local.is_none() && matches!(place.role, MobilityRole::RoadWarrior { .. }) {
+            return None;
+        }
         Some(KmAddress { local: local.unwrap_or(unspecified_like(peer)), remote: peer })
     }
 

@@ -4,7 +4,7 @@
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
-use watari_policies::{Ask, MobilityRole, Remote};
+use watari_policies::{Ask, Remote};
 use watari_sa::{Assignment, Denial, Wish};
 use watari_wire::ikev2::{CfgAttribute, CfgAttributeType, CfgType, Configuration, NotifyType, Payload};
 
@@ -88,7 +88,8 @@ pub(crate) fn answer(assignment: Assignment, asked: bool) -> (Vec<Payload>, bool
 /// The answer for a remote whose home address stands in the configuration.
 pub(crate) fn fixed(remote: &Remote) -> Option<Assignment> {
     match remote.role {
-        MobilityRole::HomeAgent { home_address: std::net::IpAddr::V6(address) } if remote.assigned.is_none() => {
+        role if role.assigns() && remote.assigned.is_none() => {
+            let Some(std::net::IpAddr::V6(address)) = role.lasting_address() else { return None };
             Ipv6Net::new(address, USUAL_PREFIX).ok().map(Assignment::Address)
         }
         _ => None,
@@ -113,7 +114,7 @@ fn home_prefix(prefix: Ipv6Net) -> CfgAttribute {
 /// What we ask our home agent for. An address that we hold is asked for again.
 pub(crate) fn request(remote: &Remote) -> Option<Payload> {
     let ask = remote.assigned?.ask?;
-    let attribute = match (remote.role.home_address(), ask) {
+    let attribute = match (remote.role.lasting_address(), ask) {
         (Some(std::net::IpAddr::V6(held)), _) => hint(held),
         (_, Ask::Address(Some(std::net::IpAddr::V6(wanted)))) => hint(wanted),
         (_, Ask::Address(_)) => CfgAttribute::empty(CfgAttributeType::INTERNAL_IP6_ADDRESS),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use watari_policies::RemoteId;
+use watari_policies::{MobilityRole, RemoteId};
 use watari_sa::{Cause, ChildId, ChildState, Context, IkeId, Owner, Trigger, Want};
 
 use crate::Ikev2;
@@ -65,9 +65,15 @@ impl Ikev2 {
         self.remove(context, ike);
         self.forgotten.remember(spi, now, until);
         let Some(remote) = remote else { return };
-        //= rfc7296#2.4
-        //# INITIAL_CONTACT would cost the child SAs that still work: this side has lost nothing, and does not say that it has
-        self.contacted.insert(remote);
+        if context.config.remote(remote).is_some_and(|remote| matches!(remote.role, MobilityRole::RoadWarrior { .. })) {
+            //= rfc7296#2.4
+            //# the child SAs of a road warrior end at an address that is gone: the next IKE SA is the only one, and INITIAL_CONTACT says so
+            self.contacted.remove(&remote);
+        } else {
+            //= rfc7296#2.4
+            //# INITIAL_CONTACT would cost the child SAs that still work: this side has lost nothing, and does not say that it has
+            self.contacted.insert(remote);
+        }
         self.forgotten.heirless.entry(remote).or_default().extend(wants);
     }
 

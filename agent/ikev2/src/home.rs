@@ -1,7 +1,7 @@
 //! Home addresses within the exchanges: when the engine is asked, and how the exchange goes on when it has answered (RFC 4877 9, RFC 5026 5.3).
 //! Invariant: nobody is asked before the peer has proved who it is, and a child SA waits until the policies say the address.
 
-use watari_policies::{MobilityRole, Remote};
+use watari_policies::Remote;
 use watari_sa::{Assignment, Cause, Context, Denial, IkeId, KeyingEvent, Trigger, Want, Wish};
 use watari_wire::ikev2::{NotifyType, Payload};
 
@@ -33,7 +33,7 @@ pub(crate) enum Home {
 
 /// Whether we are the home agent of a remote whose home address is assigned at run time.
 fn we_assign(remote: &Remote) -> bool {
-    remote.assigned.is_some() && matches!(remote.role, MobilityRole::HomeAgent { .. })
+    remote.assigned.is_some() && remote.role.assigns()
 }
 
 impl Ikev2 {
@@ -93,7 +93,7 @@ impl Ikev2 {
         if !we_assign(remote) {
             return Ok(false);
         }
-        let held = remote.role.home_address();
+        let held = remote.role.lasting_address();
         let requested = configuration::wish(payloads);
         let formed = configuration::formed(payloads).filter(|formed| held != Some((*formed).into()));
         let Some(wish) = requested.or(formed.map(Wish::Formed)) else {
@@ -152,7 +152,7 @@ impl Ikev2 {
                 false
             }
             // An address that we hold already needs no word.
-            None if remote.role.home_address().is_some() => true,
+            None if remote.role.lasting_address().is_some() => true,
             None => {
                 self.homes.insert(ike, Home::Decided { payloads: Vec::new(), child: false });
                 true

@@ -3,7 +3,7 @@
 
 use watari_crypto::ChildKeys;
 use watari_kernel::{Endpoints, KernelError, KernelReply, KernelRequest, SaId, SaParameters, Spi};
-use watari_policies::{Direction, MobilityRole, RemoteId};
+use watari_policies::{Direction, RemoteId};
 use watari_sa::{Agreed, Cause, ChildId, ChildSa, ChildState, Context, KeyingEvent, Owner, SaHalf, lifetimes, sa_selector};
 use watari_wire::ikev2::{ExchangeType, Notify, NotifyType};
 
@@ -358,7 +358,7 @@ fn spi_in_use() -> KernelError {
 }
 
 fn governed(context: &Context<'_>, remote: RemoteId) -> bool {
-    context.config.remote(remote).is_some_and(|remote| remote.role != MobilityRole::None)
+    context.config.remote(remote).is_some_and(|remote| remote.role.is_mobile_ipv6())
 }
 
 /// The inbound SA with the selector that the kernel can check.

@@ -77,10 +77,19 @@ fn addresses(report: &mut Report<'_>, remote: &Remote, place: &RemotePlace) {
     }
     let home_agent = match remote.role {
         MobilityRole::None => None,
-        MobilityRole::MobileNode { .. } => remote.remote_address,
-        MobilityRole::HomeAgent { .. } => remote.local_address,
+        MobilityRole::MobileNode { .. } | MobilityRole::RoadWarrior { .. } => remote.remote_address,
+        MobilityRole::HomeAgent { .. } | MobilityRole::Gateway { .. } => remote.local_address,
     };
-    let Some((home_address, home_agent)) = remote.role.home_address().zip(home_agent) else { return };
+    let Some((home_address, home_agent)) = remote.role.lasting_address().zip(home_agent) else { return };
+    if !remote.role.is_mobile_ipv6() {
+        if home_address == home_agent {
+            report
+                .error(place.or_header(&place.home_address), format!("the address inside the tunnel is the gateway's own, {home_agent}"))
+                .related(place.or_header(&place.home_agent), "the gateway")
+                .help("write another address, one that is routed to the gateway");
+        }
+        return;
+    }
     if home_agent.is_ipv4() {
         report
             .error(place.or_header(&place.home_agent), format!("the home address {home_address} is IPv6, the home agent {home_agent} IPv4"))
@@ -96,17 +105,21 @@ fn addresses(report: &mut Report<'_>, remote: &Remote, place: &RemotePlace) {
 
 /// Mobile nodes of a home agent that cannot be told apart.
 fn mobile_nodes(report: &mut Report<'_>, draft: &Draft) {
-    let nodes = || {
-        let remotes = draft.config.remotes.iter().zip(&draft.places.remotes);
-        remotes.filter(|(remote, _)| matches!(remote.role, MobilityRole::HomeAgent { .. }))
-    };
-    let known = |(remote, place): (&Remote, &RemotePlace)| Some((remote.role.home_address()?, place.or_header(&place.home_address)));
-    let addresses: Vec<_> = nodes().filter_map(known).collect();
-    let message = |address: &std::net::IpAddr| format!("two mobile nodes have the home address {address}");
-    unique(report, addresses.iter().map(|(address, span)| (*address, span)), message, "each mobile node has a home address of its own");
-    let identities: Vec<_> = nodes().map(|(remote, place)| (&remote.remote_identity, place.or_header(&place.identity))).collect();
-    let message = |identity: &&crate::Identity| format!("two mobile nodes have the identity {identity}");
-    unique(report, identities.iter().map(|(identity, span)| (*identity, span)), message, "each mobile node has an identity of its own");
+    for (mobile, peers, address_of) in [(true, "mobile node", "home address"), (false, "client", "address")] {
+        let nodes = || {
+            let remotes = draft.config.remotes.iter().zip(&draft.places.remotes);
+            remotes.filter(move |(remote, _)| remote.role.assigns() && remote.role.is_mobile_ipv6() == mobile)
+        };
+        let known = |(remote, place): (&Remote, &RemotePlace)| Some((remote.role.lasting_address()?, place.or_header(&place.home_address)));
+        let addresses: Vec<_> = nodes().filter_map(known).collect();
+        let message = |address: &std::net::IpAddr| format!("two {peers}s have the {address_of} {address}");
+        let help = format!("each {peers} has an address of its own");
+        unique(report, addresses.iter().map(|(address, span)| (*address, span)), message, &help);
+        let identities: Vec<_> = nodes().map(|(remote, place)| (&remote.remote_identity, place.or_header(&place.identity))).collect();
+        let message = |identity: &&crate::Identity| format!("two {peers}s have the identity {identity}");
+        let help = format!("each {peers} has an identity of its own");
+        unique(report, identities.iter().map(|(identity, span)| (*identity, span)), message, &help);
+    }
 }
 
 /// Whether a packet can have the traffic of a policy; complains if not, or if the policy's mode cannot carry it.

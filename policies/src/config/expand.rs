@@ -116,6 +116,8 @@ fn remote(out: &mut String, config: &Config, remote: &Remote, origins: &BTreeMap
         MobilityRole::None => {}
         MobilityRole::MobileNode { home_address } => writeln!(out, "role = \"mobile-node\"\nhome_address = {}", Text(home_address))?,
         MobilityRole::HomeAgent { home_address } => writeln!(out, "role = \"home-agent\"\nhome_address = {}", Text(home_address))?,
+        MobilityRole::RoadWarrior { inner_address } => writeln!(out, "role = \"road-warrior\"\ninner_address = {}", Text(inner_address))?,
+        MobilityRole::Gateway { inner_address } => writeln!(out, "role = \"gateway\"\ninner_address = {}", Text(inner_address))?,
     }
     if remote.authentication == Authentication::Manual {
         return Ok(());

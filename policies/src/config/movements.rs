@@ -54,7 +54,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &mut Section<'_>, side: Sid
 
 /// Writes the keys that have an effect.
 pub(super) fn write(out: &mut String, movements: &Movements, role: MobilityRole) -> fmt::Result {
-    if role == MobilityRole::None {
+    if !role.is_mobile_ipv6() {
         return Ok(());
     }
     writeln!(out, "key_mobility = \"{}\"", movements.key_mobility.name())?;

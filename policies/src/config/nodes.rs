@@ -1,4 +1,4 @@
-//! The file that `mobile_nodes_file` names: one mobile node per line, `identity  home-address-or-assign  key`.
+//! The file that `mobile_nodes_file` or `clients_file` names: one peer per line, `identity  address-or-assign  key`.
 //! Invariant: nothing of the file is ever printed but the numbers of its lines, since any word of a broken line may be a key.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +16,37 @@ use crate::{Identity, Installer, MobilityRole, Reqid, Secret};
 /// Most complaints about one file.
 const MOST_COMPLAINTS: usize = 20;
 
+/// What the peers of a file are called.
+pub(super) struct Words {
+    /// The key that names the file.
+    key: &'static str,
+    peer: &'static str,
+    address: &'static str,
+    /// The table of a peer that does not stand in the file.
+    table: &'static str,
+    /// Who serves them.
+    server: &'static str,
+    /// Where addresses come from that are assigned.
+    source: &'static str,
+}
+
+/// Mobile nodes of a home agent.
+pub(super) const MOBILE_NODES: &Words = &Words {
+    key: "mobile_nodes_file",
+    peer: "mobile node",
+    address: "home address",
+    table: "[[home_agent.mobile_node]]",
+    server: "home agent",
+    source: "home_prefix",
+};
+
+/// Clients of a gateway.
+pub(super) const CLIENTS: &Words =
+    &Words { key: "clients_file", peer: "client", address: "address", table: "[[gateway.client]]", server: "gateway", source: "pool" };
+
 /// What the lines of the file must fit.
 pub(super) struct Surroundings<'a> {
+    pub(super) words: &'static Words,
     pub(super) home_agent: Option<IpAddr>,
     pub(super) home_prefix: Option<IpNet>,
     pub(super) terms: Option<&'a Terms>,
@@ -34,10 +63,12 @@ pub(super) fn read(
     secrets: &mut Secrets<'_>,
     around: &Surroundings<'_>,
 ) -> Option<Read<Vec<ServedNode>>> {
-    let entry = section.entry("mobile_nodes_file")?;
+    let words = around.words;
+    let entry = section.entry(words.key)?;
     let span = entry.value.span();
-    let help = "the file has a line \"identity home-address key\" for each mobile node, and must be readable for the agent";
-    let (path, content) = secrets.open(report, entry.value, help)?;
+    let help =
+        format!("the file has a line \"identity {} key\" for each {}, and must be readable for the agent", words.address, words.peer);
+    let (path, content) = secrets.open(report, entry.value, &help)?;
     let mut reader = Reader::new(around, report.line(span.start));
     for (line, number) in content.expose().split(|octet| *octet == b'\n').zip(1u32..) {
         match reader.line(line, number) {
@@ -95,21 +126,22 @@ impl<'a> Reader<'a> {
             None => return Err("the second word is neither an IPv6 address nor \"assign\"".to_owned()),
         };
         if key.is_empty() {
-            return Err("there is no key after the home address".to_owned());
+            return Err(format!("there is no key after the {}", self.around.words.address));
         }
         self.address_fits(address)?;
         let name = identity.to_string();
         if let Some(why) = values::bad_name(&name, values::LONGEST_NAME) {
             return Err(format!("the identity cannot serve as a name: {why}"));
         }
-        let place = |first: u32| if first == 0 { "a [[home_agent.mobile_node]]".to_owned() } else { format!("line {first}") };
+        let table = self.around.words.table;
+        let place = |first: u32| if first == 0 { format!("a {table}") } else { format!("line {first}") };
         if let Some(first) = self.identities.insert(identity.clone(), number) {
             return Err(format!("the identity is that of {} already", place(first)));
         }
         if !address.is_unspecified()
             && let Some(first) = self.addresses.insert(address, number)
         {
-            return Err(format!("the home address is that of {} already", place(first)));
+            return Err(format!("the {} is that of {} already", self.around.words.address, place(first)));
         }
         let reqids = self.reqids.as_mut().map(|numbers| numbers.allot(identity.fingerprint())).unwrap_or_default();
         let node = ServedNode { name, home_address: address, identity, reqids, line: self.line_of_key, ..ServedNode::default() };
@@ -117,18 +149,21 @@ impl<'a> Reader<'a> {
     }
 
     fn address_fits(&self, address: IpAddr) -> Result<(), String> {
+        let Words { address: called, server, source, .. } = self.around.words;
         if address.is_unspecified() {
             let prefix = self.around.home_prefix.is_some();
-            return if prefix { Ok(()) } else { Err("its home address cannot be assigned without \"home_prefix\"".to_owned()) };
+            return if prefix { Ok(()) } else { Err(format!("its {called} cannot be assigned without \"{source}\"")) };
         }
         if let Some(why) = values::no_home_address(address) {
-            return Err(format!("the home address cannot be used: {why}"));
+            return Err(format!("the {called} cannot be used: {why}"));
         }
         if self.around.home_agent == Some(address) {
-            return Err("the home address is the home agent's own".to_owned());
+            return Err(format!("the {called} is the {server}'s own"));
         }
         match self.around.home_prefix {
-            Some(prefix) if !prefix.contains(&address) => Err(format!("the home address is not in the home prefix, {prefix}")),
+            Some(prefix) if !prefix.contains(&address) && *source == "home_prefix" => {
+                Err(format!("the home address is not in the home prefix, {prefix}"))
+            }
             _ => Ok(()),
         }
     }
@@ -161,7 +196,7 @@ fn text(word: &[u8]) -> Option<&str> {
 }
 
 /// Allots reqids that no other node has. A node's numbers come from its identity, so that they do not change when others come and go.
-struct Numbers {
+pub(super) struct Numbers {
     kinds: Vec<Protected>,
     taken: BTreeSet<u32>,
     slots: BTreeSet<u32>,
@@ -177,14 +212,14 @@ impl Numbers {
     /// Low places that are tried for one node.
     const LOW_TRIES: u64 = 8;
 
-    fn new(terms: &Terms, around: &Surroundings<'_>) -> Self {
+    pub(super) fn new(terms: &Terms, around: &Surroundings<'_>) -> Self {
         let reqids = terms.protect.values().chain(around.tables.iter().flat_map(|node| node.reqids.values()));
         let written = reqids.flat_map(|pair| [pair.to_home_agent.0, pair.to_mobile_node.0]);
         let taken = written.chain(around.reqids.iter().copied()).collect();
         Self { kinds: terms.protect.keys().copied().collect(), taken, slots: BTreeSet::new() }
     }
 
-    fn allot(&mut self, fingerprint: u64) -> BTreeMap<Protected, Reqids> {
+    pub(super) fn allot(&mut self, fingerprint: u64) -> BTreeMap<Protected, Reqids> {
         let place = |(first, end): (u32, u32), step: u64| {
             let room = u64::from(end.saturating_sub(first)).max(1);
             first.saturating_add(u32::try_from(fingerprint.wrapping_add(step).checked_rem(room).unwrap_or_default()).unwrap_or_default())

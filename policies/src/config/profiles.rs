@@ -50,7 +50,7 @@ pub(super) fn read<'a>(report: &mut Report<'_>, root: &mut Section<'a>, secrets:
 }
 
 /// The tables that stand under a key: one, or a list of them.
-fn sections<'a>(report: &mut Report<'_>, parent: &mut Section<'a>, key: &'static str, title: &str) -> Vec<Section<'a>> {
+pub(super) fn sections<'a>(report: &mut Report<'_>, parent: &mut Section<'a>, key: &'static str, title: &str) -> Vec<Section<'a>> {
     let Some(entry) = parent.entry(key) else { return Vec::new() };
     match entry.value.get_ref() {
         DeValue::Array(elements) => elements.iter().filter_map(|element| Section::of(report, format!("[{title}]"), element)).collect(),
@@ -160,7 +160,7 @@ fn ask(report: &mut Report<'_>, section: &mut Section<'_>, home: Option<Home>) -
 }
 
 /// Notes where the records just added come from.
-fn mark(draft: &mut Draft, span: &super::Span) {
+pub(super) fn mark(draft: &mut Draft, span: &super::Span) {
     draft.places.policies.resize(draft.config.policies.len(), span.clone());
     draft.places.ipsecs.resize(draft.config.ipsecs.len(), span.clone());
 }
@@ -175,6 +175,7 @@ fn home_agent(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut 
     let mut served = tables(report, section, secrets, (terms.as_ref(), &common), pool.prefix);
     let reqids = draft.config.policies.iter().flat_map(|policy| [policy.reqid_in.0, policy.reqid_out.0]).collect();
     let around = Surroundings {
+        words: nodes::MOBILE_NODES,
         home_agent: address.as_ref().map(|read| read.value),
         home_prefix: pool.prefix,
         terms: terms.as_ref(),

@@ -225,13 +225,21 @@ fn ipsec(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, sas: &m
     })
 }
 
-const ROLES: &[(&str, Role)] = &[("none", Role::None), ("mobile-node", Role::MobileNode), ("home-agent", Role::HomeAgent)];
+const ROLES: &[(&str, Role)] = &[
+    ("none", Role::None),
+    ("mobile-node", Role::MobileNode),
+    ("home-agent", Role::HomeAgent),
+    ("road-warrior", Role::RoadWarrior),
+    ("gateway", Role::Gateway),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     None,
     MobileNode,
     HomeAgent,
+    RoadWarrior,
+    Gateway,
 }
 
 /// Who both ends are and how they prove it.
@@ -301,7 +309,7 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
         (Some(Proof { authentication: Authentication::Manual, .. }), _) => {
             Side::Neither("this remote is keyed by hand, which clears the K bit")
         }
-        (_, Role::None) => Side::Neither("the remote has no mobility role"),
+        (_, Role::None | Role::RoadWarrior | Role::Gateway) => Side::Neither("the remote has no mobility role"),
         (_, Role::MobileNode) => Side::MobileNode,
         (_, Role::HomeAgent) => Side::HomeAgent,
     };
@@ -316,7 +324,7 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
     }
     let (home_address, home_span) = home_address?;
     let Proof { identity, remote_identity, authentication } = proof?;
-    let home_agent = if role == Role::MobileNode { remote_address.as_ref() } else { local_address.as_ref() };
+    let home_agent = if matches!(role, Role::MobileNode | Role::RoadWarrior) { remote_address.as_ref() } else { local_address.as_ref() };
     let place = RemotePlace {
         header: section.span.clone(),
         home_address: home_span,
@@ -349,19 +357,32 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
 const fn usual_liveness(role: Role) -> Option<Duration> {
     match role {
         Role::HomeAgent => None,
-        Role::None | Role::MobileNode => Some(Duration::from_secs(60)),
+        Role::None | Role::MobileNode | Role::RoadWarrior | Role::Gateway => Some(Duration::from_secs(60)),
     }
 }
 
 /// The role with the home address it needs, and where the home address stands.
 fn home_address(report: &mut Report<'_>, section: &mut Section<'_>, role: Role) -> Option<(MobilityRole, Option<Span>)> {
-    if role == Role::None {
+    let mobile = matches!(role, Role::MobileNode | Role::HomeAgent);
+    if !mobile {
         section.without_effect(report, "home_address", "the remote has no mobility role; write role = \"mobile-node\" or \"home-agent\"");
+    }
+    if mobile || role == Role::None {
+        section.without_effect(report, "inner_address", "write role = \"road-warrior\" or \"gateway\"");
+    }
+    let (key, example) = if mobile { ("home_address", "2001:db8:1::abcd") } else { ("inner_address", "2001:db8:1::77") };
+    if role == Role::None {
         return Some((MobilityRole::None, None));
     }
-    let read = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", values::unicast_v6)?;
-    let home_address = read.value;
-    let role = if role == Role::MobileNode { MobilityRole::MobileNode { home_address } } else { MobilityRole::HomeAgent { home_address } };
+    let read = section.required(report, key, &format!("{key} = \"{example}\""), values::unicast_v6)?;
+    let address = read.value;
+    let role = match role {
+        Role::None => MobilityRole::None,
+        Role::MobileNode => MobilityRole::MobileNode { home_address: address },
+        Role::HomeAgent => MobilityRole::HomeAgent { home_address: address },
+        Role::RoadWarrior => MobilityRole::RoadWarrior { inner_address: address },
+        Role::Gateway => MobilityRole::Gateway { inner_address: address },
+    };
     Some((role, Some(read.span)))
 }
 
@@ -445,7 +466,7 @@ const ENDPOINTS: &[(&str, Endpoints)] = &[("selector", Endpoints::Selector), ("i
 
 /// Reads `endpoints`; what is usual depends on mode and role.
 fn endpoints(report: &mut Report<'_>, section: &mut Section<'_>, mode: Option<Mode>, role: MobilityRole) -> Option<Endpoints> {
-    let mobile = role != MobilityRole::None;
+    let mobile = role.is_mobile_ipv6();
     let Some(entry) = section.entry("endpoints") else {
         return Some(match mode? {
             Mode::Transport if mobile => Endpoints::Selector,

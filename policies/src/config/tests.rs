@@ -378,7 +378,7 @@ fn options_without_effect_are_errors() {
 fn unknown_names_come_with_suggestions() {
     edited("\"payload\"]", "\"payloads\"]", 7, &["did you mean \"payload\"?"]);
     one_error(&MOBILE_NODE.replace("[mobile_node]", "[mobile_nod]"), 1, &["knows no key \"mobile_nod\"", "did you mean \"mobile_node\"?"]);
-    one_error(&format!("{MOBILE_NODE}[gateway]\n"), 10, &["\"gateway\" does not exist in this version"]);
+    one_error(&format!("{MOBILE_NODE}[gatewa]\n"), 10, &["knows no key \"gatewa\"", "did you mean \"gateway\"?"]);
     one_error(
         &RECORDS.replace("remote = \"gateway\"\n\n[policy.plain]", "remote = \"gatway\"\n\n[policy.plain]"),
         38,

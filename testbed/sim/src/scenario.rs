@@ -14,6 +14,7 @@ use watari_policies::profile::{
 };
 use watari_policies::{Config, Identity, Lifetime, MovementSource, Movements, Reqid, Secret, SecretId};
 
+use crate::access::Access;
 use crate::by_hand;
 use crate::signalling::home::HomeSettings;
 use crate::signalling::mobile::MobileSettings;
@@ -246,6 +247,15 @@ pub enum Action {
         /// The mobile node.
         node: &'static str,
     },
+    /// An operator brings up everything that a mobile node has with its home agent, or one policy of it.
+    Negotiate {
+        /// The mobile node.
+        node: &'static str,
+        /// Name of the policy; `None` for all.
+        policy: Option<&'static str>,
+    },
+    /// The key-management daemon of the home agent reads its configuration again, which has changed as the scenario says.
+    Reload,
     /// The whole host goes down and boots again after a while: nothing remains.
     RestartHost {
         /// Where.
@@ -317,6 +327,26 @@ impl Expectation {
     };
 }
 
+/// What an agent must have said: so many lines at least, each with all the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Where.
+    pub host: &'static str,
+    /// Words of one line, in any order.
+    pub words: &'static [&'static str],
+    /// Least number of such lines.
+    pub least: usize,
+}
+
+impl Told {
+    /// How many of these lines are too few, in words.
+    pub fn missing<'a>(&self, lines: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> {
+        let fits = |(host, line): &(&str, &str)| *host == self.host && self.words.iter().all(|word| line.contains(word));
+        let found = lines.filter(fits).count();
+        (found < self.least).then(|| format!("{} said {:?} {found} times, {} expected", self.host, self.words, self.least))
+    }
+}
+
 /// Where a scenario can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunsOn {
@@ -350,6 +380,12 @@ pub struct Scenario {
     pub spare_address: bool,
     /// Whether mobile nodes follow their own addresses where the daemon does not tell everything (SHISA).
     pub follows_addresses: bool,
+    /// No Mobile IPv6 anywhere: mobile nodes are road warriors, the home agent is their gateway.
+    pub access: Option<Access>,
+    /// A mobile node that asks for SAs for another one's home address as if it were a network of its own, and that other one.
+    pub claims: Option<(&'static str, &'static str)>,
+    /// What must be in the logs.
+    pub told: Vec<Told>,
     /// Whether SAs are keyed by hand, without IKE.
     pub by_hand: bool,
     /// Whether there is a network behind each mobile node.
@@ -410,6 +446,9 @@ impl Scenario {
             acquire_tells_packet: true,
             spare_address: false,
             follows_addresses: true,
+            access: None,
+            claims: None,
+            told: Vec::new(),
             by_hand: false,
             networks: false,
             protect: vec![Protected::Binding, Protected::Payload],
@@ -464,7 +503,7 @@ impl Scenario {
         }
     }
 
-    fn terms(&self, binding: BindingSelector) -> Terms {
+    pub(crate) fn terms(&self, binding: BindingSelector) -> Terms {
         let ike = IkeProposal::parse("aes128gcm16-prfsha256-x25519").into_iter().collect();
         let esp = ChildProposal::parse(self.esp()).into_iter().collect();
         Terms {
@@ -480,12 +519,15 @@ impl Scenario {
         }
     }
 
-    fn identity(name: &str) -> Identity {
+    pub(crate) fn identity(name: &str) -> Identity {
         Identity::Fqdn(format!("{name}.example"))
     }
 
     /// The agent's configuration on a mobile node; its remote is called `home-agent`.
     pub fn mobile_config(&self, plan: &MobilePlan) -> Config {
+        if self.access.is_some() {
+            return self.road_warrior_config(plan);
+        }
         // The other settings are the home agent's.
         let movements = Movements { key_mobility: self.movements.key_mobility, source: self.node_source(), ..Movements::default() };
         let terms = Terms { protect: self.reqids(plan), liveness: Some(self.liveness), movements, ..self.terms(self.binding) };
@@ -495,7 +537,7 @@ impl Scenario {
             identity: Self::identity(plan.name),
             home_agent_identity: Self::identity(HA),
             secret: SecretId(u32::from(plan.number)),
-            networks: self.networks_of(plan),
+            networks: self.networks_of(plan).into_iter().chain(self.claimed_by(plan).map(IpNet::from)).collect(),
             terms,
             ..MobileNodeProfile::default()
         });
@@ -511,6 +553,12 @@ impl Scenario {
             Personality::Shisa(_) if self.follows_addresses => MovementSource::Addresses,
             Personality::Mip6d | Personality::Shisa(_) => MovementSource::Kernel,
         }
+    }
+
+    /// The home address of another node that this one asks for.
+    pub fn claimed_by(&self, plan: &MobilePlan) -> Option<IpAddr> {
+        let (_, other) = self.claims.filter(|(who, _)| *who == plan.name)?;
+        self.mobile_node(other).map(MobilePlan::home_address)
     }
 
     fn networks_of(&self, plan: &MobilePlan) -> Vec<IpNet> {
@@ -537,6 +585,9 @@ impl Scenario {
 
     /// The agent's configuration on the home agent; its remotes are called like the mobile nodes.
     pub fn home_config(&self) -> Config {
+        if self.access.is_some() {
+            return self.gateway_config(false);
+        }
         let served = |plan: &MobilePlan| ServedNode {
             name: plan.name.to_owned(),
             home_address: plan.home_address(),
@@ -560,12 +611,17 @@ impl Scenario {
         config
     }
 
+    /// The agent's configuration on the home agent as it is when it is read again.
+    pub fn home_config_again(&self) -> Config {
+        if self.access.is_some() { self.gateway_config(true) } else { self.home_config() }
+    }
+
     /// The secrets of every pair; each mobile node knows only its own.
     pub fn secrets(&self) -> BTreeMap<SecretId, Secret> {
         let secret = |plan: &MobilePlan| (SecretId(u32::from(plan.number)), Secret::new(format!("secret of {}", plan.name).into_bytes()));
         let shared = self.mobile_nodes.iter().map(secret);
         let by_hand = self.mobile_nodes.iter().filter(|_| self.by_hand).flat_map(|plan| by_hand::keys(plan.number));
-        shared.chain(by_hand).collect()
+        shared.chain(by_hand).chain(self.wrong_keys()).collect()
     }
 
     fn agreement(&self, plan: &MobilePlan, binding: BindingSelector, moves_keys: bool) -> Agreement {

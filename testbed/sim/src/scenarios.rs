@@ -6,7 +6,8 @@ use watari_kernel::mirror::Rebound;
 use watari_policies::profile::{BindingSelector, Protected};
 use watari_policies::{KeyMobility, Lifetime, MovementSource, Movements};
 
-use crate::scenario::{Action, Conditions, Exchange, Expectation, HA, Link, MobilePlan, PingTarget, Rekeyed, RunsOn, Scenario};
+use crate::access::Access;
+use crate::scenario::{Action, Conditions, Exchange, Expectation, HA, Link, MobilePlan, PingTarget, Rekeyed, RunsOn, Scenario, Told};
 use crate::signalling::Personality;
 
 /// Time between two pings.
@@ -63,6 +64,8 @@ pub fn all() -> Vec<Scenario> {
         manual_keying(),
         nemo(),
         payload_classes(),
+        proxy(),
+        road_warrior(),
     ]
 }
 
@@ -467,6 +470,59 @@ fn payload_classes() -> Scenario {
     };
     let scenario = scenario.then(6_000, ping(PingTarget::HomeAgent)).then(10_000, go(Link::F2)).then(16_000, go(Link::F3));
     lasting(scenario, 24, Expectation { children: 4, home_tests: 2, ..answered(100) })
+}
+
+fn proxy() -> Scenario {
+    let sentence =
+        "SAs for the home address keyed from the care-of address; a node that asks for another one's home address is refused by name.";
+    let other = MobilePlan { name: "mn2", number: 1, reqid_offset: 100, boots_on: Link::F2 };
+    let refused = Told { host: HA, words: &["mn2.example asks for {2001:db8:1::abcd", "may hold 2001:db8:1::abce/128"], least: 1 };
+    let told = Told { host: "mn2", words: &["TS_UNACCEPTABLE"], least: 1 };
+    let scenario = Scenario {
+        mobile_nodes: vec![MobilePlan::first(Link::F1), other],
+        claims: Some(("mn2", "mn")),
+        told: vec![refused, told],
+        ..Scenario::new("proxy", sentence)
+    };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(5_050, Action::Ping { node: "mn2", target: PingTarget::HomeAgent, every: PING })
+        .then(9_000, Action::Negotiate { node: "mn2", policy: Some("network") })
+        .then(12_000, Action::Negotiate { node: "mn2", policy: Some("network") });
+    lasting(scenario, 18, Expectation { ike_sa_init: 2, ..answered(200) })
+}
+
+fn road_warrior() -> Scenario {
+    let sentence =
+        "No Mobile IPv6: clients with keys of their own call a gateway from unknown addresses, one moves, one has the wrong key.";
+    let client = |name, number: u16, boots_on| MobilePlan { name, number, reqid_offset: u32::from(number) * 100, boots_on };
+    let soon = Lifetime { soft: Duration::from_secs(9), jitter: Duration::from_millis(200), ..Lifetime::of(Duration::from_secs(20)) };
+    let access = Access { assigned: &["mn2"], wrong_key: &["mn3"], reloaded: Some(("mn", soon)) };
+    let scenario = Scenario {
+        mobile_nodes: vec![client("mn", 0, Link::F1), client("mn2", 1, Link::F2), client("mn3", 2, Link::F3)],
+        protect: vec![Protected::Payload],
+        told: vec![
+            Told { host: HA, words: &["the proof is wrong: the pre-shared keys differ"], least: 1 },
+            Told { host: "mn3", words: &["AUTHENTICATION_FAILED from ha.example to us, mn3.example"], least: 1 },
+            // The operator's renewal, and that of the new lifetime after it; none before.
+            Told { host: HA, words: &["replaces"], least: 2 },
+        ],
+        access: Some(access),
+        ..Scenario::new("road-warrior", sentence)
+    };
+    let ping = |node, target| Action::Ping { node, target, every: PING };
+    let scenario = scenario
+        .then(5_000, ping("mn", PingTarget::Correspondent))
+        .then(5_050, ping("mn2", PingTarget::Correspondent))
+        .then(6_000, ping("mn2", PingTarget::FromCorrespondent))
+        .then(7_000, Action::Negotiate { node: "mn3", policy: None })
+        .then(9_000, Action::Move { node: "mn", to: Link::F3 })
+        .then(14_000, Action::Reload)
+        .then(15_000, Action::Rekey { host: "mn", what: Rekeyed::Child(Protected::Payload) });
+    // Two clients, one of them again from its second address, and the one with the wrong key.
+    let expect = Expectation { ike_sa_init: 4, reauthentications: 1, children: 1, may_lose_sas: true, ..answered(480) };
+    // Long after one renewal and long before the next.
+    lasting(scenario, 29, expect)
 }
 
 fn duplicates() -> Scenario {

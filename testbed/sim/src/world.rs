@@ -1,6 +1,7 @@
 //! Hosts, links and virtual time: runs one scenario with one seed.
 //! Invariant: events are taken in order of time, then of creation; nothing else decides an order, so that a run can be repeated.
 
+mod access;
 mod agents;
 mod attempts;
 mod host;
@@ -274,6 +275,8 @@ impl<'a> World<'a> {
             Action::Rekey { host, what } => self.rekey(host, what),
             Action::Ping { node, target, every } => self.start_flow(node, target, every),
             Action::ForgeUpdate { node } => self.forge_update(node),
+            Action::Negotiate { node, policy } => self.negotiate(node, policy),
+            Action::Reload => self.reload(),
             Action::RestartDaemon { host, down } => {
                 if let Some(host) = self.host_named(host).filter(|host| self.hosts.get(*host).is_some_and(|host| host.agent.is_some())) {
                     self.say(host, Happening::DaemonKilled);
@@ -325,7 +328,7 @@ impl<'a> World<'a> {
         };
         let link = this.last_link.or(home);
         let moves = this.moves;
-        if this.node.is_some() {
+        if !matches!(this.role, Role::Correspondent) {
             self.signal(host, signalling::Input::Start);
             self.start_agent(host);
         }

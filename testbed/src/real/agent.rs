@@ -1,5 +1,7 @@
 //! watarid on one host of a scenario: its configuration out of the scenario, its life and death, its status, its log.
 
+mod access;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,6 +55,12 @@ impl Agent {
     pub(super) fn blind(self, blind: bool) -> Self {
         let wrapper = if blind { "setpriv --bounding-set=-net_raw " } else { "" };
         Self { wrapper, ..self }
+    }
+
+    /// Writes another configuration and has it read.
+    pub(super) fn reload(&self, guest: &Guest, configuration: &str) -> Result<()> {
+        guest.write(&format!("{}.toml", self.host.name), configuration)?;
+        self.tell(&["reload"])
     }
 
     /// Starts it and waits until its control socket answers.
@@ -184,9 +192,12 @@ fn networks(networks: &[IpNet]) -> String {
 }
 
 fn secret(scenario: &Scenario, plan: &MobilePlan) -> String {
+    secret_text(scenario, watari_policies::SecretId(u32::from(plan.number)))
+}
+
+fn secret_text(scenario: &Scenario, id: watari_policies::SecretId) -> String {
     let secrets = scenario.secrets();
-    let own = secrets.get(&watari_policies::SecretId(u32::from(plan.number))).map(Secret::expose).unwrap_or_default();
-    String::from_utf8_lossy(own).into_owned()
+    String::from_utf8_lossy(secrets.get(&id).map(Secret::expose).unwrap_or_default()).into_owned()
 }
 
 /// How the agent of a host talks to its kernel.
@@ -207,10 +218,15 @@ fn movements(scenario: &Scenario, home_agent: bool) -> String {
 
 /// The configuration file of a mobile node.
 pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> String {
+    if scenario.access.is_some() {
+        return access::road_warrior(scenario, plan);
+    }
     if scenario.by_hand {
         return by_hand::configuration(scenario, plan.name, scenario.mobile_config(plan));
     }
     let agreement = scenario.mobile_signalling(plan).agreement;
+    let claimed = scenario.claimed_by(plan).map(IpNet::from);
+    let behind: Vec<IpNet> = agreement.networks.iter().copied().chain(claimed).collect();
     format!(
         "{}[mobile_node]\nhome_address = \"{}\"\nhome_agent = \"{HOME_AGENT}\"\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
          psk = \"{}\"\nliveness = \"{}\"\n{}{}{}{}",
@@ -220,14 +236,22 @@ pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> St
         secret(scenario, plan),
         millis(scenario.liveness),
         reqids(&agreement.protect),
-        networks(&agreement.networks),
+        networks(&behind),
         terms(scenario, scenario.binding),
         movements(scenario, false),
     )
 }
 
+/// The configuration file of the home agent when it is read again.
+pub(super) fn home_configuration_again(scenario: &Scenario) -> String {
+    if scenario.access.is_some() { access::gateway(scenario, true) } else { home_configuration(scenario) }
+}
+
 /// The configuration file of the home agent.
 pub(super) fn home_configuration(scenario: &Scenario) -> String {
+    if scenario.access.is_some() {
+        return access::gateway(scenario, false);
+    }
     if scenario.by_hand {
         return by_hand::configuration(scenario, HA, scenario.home_config());
     }
@@ -301,6 +325,8 @@ mod tests {
                 assert_eq!(essence(file), essence(scenario.mobile_config(plan)), "{}", scenario.name);
             }
             assert_eq!(essence(loaded(&home_configuration(&scenario))), essence(scenario.home_config()), "{}", scenario.name);
+            let again = loaded(&home_configuration_again(&scenario));
+            assert_eq!(essence(again), essence(scenario.home_config_again()), "{}", scenario.name);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The scenarios and the kernel acts on a real Linux kernel: guests are booted here, run their part and give back facts and captures,
 //! which are judged here.
 
+mod access;
 pub(crate) mod acts;
 mod agent;
 pub(crate) mod backend;

@@ -30,6 +30,9 @@ pub(super) struct Network<'a> {
     /// The correspondent node.
     pub(super) correspondent: Namespace,
     impairment: Impairment,
+    /// Whether there is no Mobile IPv6, and who is assigned an address then.
+    access: bool,
+    assigned: Vec<&'static str>,
 }
 
 fn prefixed(link: Link, host: &str) -> String {
@@ -118,7 +121,9 @@ impl<'a> Network<'a> {
         for number in 1..=3 {
             guest.impair_towards(&router, &format!("eth{number}"), &impairment)?;
         }
-        Ok(Self { guest, home_agent, correspondent: guest.namespace(CN)?, impairment })
+        let assigned = scenario.mobile_nodes.iter().filter(|plan| scenario.is_assigned(plan)).map(|plan| plan.name).collect();
+        let access = scenario.access.is_some();
+        Ok(Self { guest, home_agent, correspondent: guest.namespace(CN)?, impairment, access, assigned })
     }
 
     /// Makes a mobile node, nowhere yet. Its home address exists from the start, on the tunnel interface.
@@ -127,6 +132,12 @@ impl<'a> Network<'a> {
         self.guest.attach(&node, INTERFACE, None)?;
         // The kernel's own autoconfiguration would only add addresses and routes that no scenario knows.
         node.sysctl(&format!("net.ipv6.conf.{INTERFACE}.accept_ra"), "0")?;
+        if self.access {
+            if !self.assigned.contains(&plan.name) {
+                self.place_inner_address(&node, plan.home_address())?;
+            }
+            return Ok(node);
+        }
         node.ip_batch(&format!(
             "link add {TUNNEL} type ip6tnl mode ip6ip6 remote {HOME_AGENT} local ::\nlink set {TUNNEL} up\n\
              addr add {}/128 dev {TUNNEL} nodad home\n",
@@ -139,6 +150,11 @@ impl<'a> Network<'a> {
             ))?;
         }
         Ok(node)
+    }
+
+    /// Gives a road warrior its address inside the tunnel, on an interface that is no link.
+    pub(super) fn place_inner_address(&self, node: &Namespace, address: IpAddr) -> Result<()> {
+        node.ip_batch(&format!("addr replace {address}/128 dev lo nodad\n"))
     }
 
     /// Takes a mobile node's carrier away at once, without starting a program.

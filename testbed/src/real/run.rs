@@ -61,13 +61,15 @@ pub(super) struct Mobile {
     pub(super) plan: MobilePlan,
     link: Option<Link>,
     last_link: Link,
-    moves: u32,
+    pub(super) moves: u32,
     ears: Sniffer,
     ambush: Option<(u8, Link)>,
     /// Just booted: applications run once the Mobile IPv6 daemon has found out where it is.
-    idle: bool,
+    pub(super) idle: bool,
+    /// Whether its address is still to be assigned.
+    pub(super) awaits_address: bool,
     /// Since when everything ought to work.
-    window: Option<Duration>,
+    pub(super) window: Option<Duration>,
     windows: Vec<(Duration, Duration)>,
 }
 
@@ -88,8 +90,8 @@ pub(super) struct Host {
 /// A scenario under way.
 pub(super) struct Runner<'a> {
     pub(super) scenario: &'a Scenario,
-    guest: &'a Guest,
-    network: Network<'a>,
+    pub(super) guest: &'a Guest,
+    pub(super) network: Network<'a>,
     begin: Instant,
     /// The home agent, then the mobile nodes.
     pub(super) hosts: Vec<Host>,
@@ -152,6 +154,7 @@ impl<'a> Runner<'a> {
                 ears: space.enter(Sniffer::open)??,
                 ambush: None,
                 idle: true,
+                awaits_address: scenario.is_assigned(plan),
                 window: None,
                 windows: Vec::new(),
             };
@@ -283,6 +286,8 @@ impl<'a> Runner<'a> {
             }
             Action::Ping { node, target, every } => self.ping(node, target, every)?,
             Action::ForgeUpdate { node } => self.forge(node)?,
+            Action::Negotiate { node, policy } => self.negotiate(node, policy)?,
+            Action::Reload => self.reload()?,
             Action::RestartDaemon { host, down } => {
                 let host = known(host)?;
                 self.say(host, Happening::DaemonKilled);
@@ -421,11 +426,15 @@ impl<'a> Runner<'a> {
         let address = mobile.plan.care_of(link);
         self.network.attach(&host.space, &mobile.plan, link)?;
         self.say(index, Happening::Attached { link, address });
+        self.open_window(index, self.now());
         self.signal(index, Input::Attached { address, home: link == Link::Home })
     }
 
     fn signal(&mut self, host: usize, input: Input) -> Result<()> {
         let now = self.now();
+        if self.scenario.access.is_some() {
+            return Ok(());
+        }
         let Some(this) = self.hosts.get_mut(host) else { return Ok(()) };
         let news = this.signalling.tell(&self.network, now, input)?;
         self.heard(host, news);
@@ -537,6 +546,7 @@ impl<'a> Runner<'a> {
     /// Notes SAs that vanished, and the counters once everything works.
     fn watch(&mut self) -> Result<()> {
         let now = self.now();
+        self.place_assigned()?;
         for host in &mut self.hosts {
             if !host.agent.is_well() {
                 self.facts.troubles.push(format!("watarid on {} ended by itself", host.space.name));
@@ -559,11 +569,12 @@ impl<'a> Runner<'a> {
             }
             host.standing = standing;
         }
+        let refused = |plan: &MobilePlan| self.scenario.is_refused(plan);
         let works = |node: &str| {
             let mut of_node = self.pingers.iter().filter(|pinger| pinger.node == node).peekable();
             of_node.peek().is_some() && of_node.all(|pinger| pinger.pings.iter().any(|ping| ping.answered.is_some()))
         };
-        if self.baseline.is_none() && self.scenario.mobile_nodes.iter().all(|plan| works(plan.name)) {
+        if self.baseline.is_none() && self.scenario.mobile_nodes.iter().all(|plan| refused(plan) || works(plan.name)) {
             self.baseline = Some(self.hosts.iter().map(|host| network::counters(&host.space)).collect::<Result<_>>()?);
         }
         Ok(())
@@ -580,8 +591,9 @@ impl<'a> Runner<'a> {
         self.judge_doubts()?;
         self.judge_sockets();
         self.judge_sight();
+        self.judge_told();
         for host in &self.hosts {
-            if !host.signalling.is_settled() {
+            if self.scenario.access.is_none() && !host.signalling.is_settled() {
                 self.facts.troubles.push(format!("{}: a registration is still under way", host.space.name));
             }
         }
@@ -659,8 +671,10 @@ impl<'a> Runner<'a> {
             self.guest.write(&format!("{}-status.json", host.space.name), status.to_string())?;
             let agent = recorded(&status);
             let name = &host.space.name;
-            self.guest
-                .write(&format!("{name}-policies.txt"), host.space.exec("ip xfrm policy; ip xfrm state | grep -v 'aead\\|auth\\|enc'")?)?;
+            self.guest.write(
+                &format!("{name}-policies.txt"),
+                host.space.exec("ip xfrm policy; ip xfrm state | grep -v 'aead\\|auth\\|enc' || true")?,
+            )?;
             let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, who: &str| {
                 one.difference(other).map(|sa| format!("{name}: only the {who} knows SA {sa}")).collect::<Vec<_>>()
             };

@@ -282,6 +282,49 @@ fn a_mobile_node_that_hears_of_a_duplicate_forms_another_address() {
 }
 
 #[test]
+fn an_address_left_for_another_is_anybodys_once_its_last_sa_is_gone() {
+    let mut bench = Bench::started(config("policies = \"mip6d\"", &fleet(2)), Vec::new(), Vec::new());
+    let first = wish(&mut bench.agent, 0, Wish::Address(None)).expect("an address");
+    bench.ike(1, 0, HA, COA1);
+    bench.child(11, BINDING, 0x11, Mode::Transport, ends(HA, &first.to_string()));
+    assert_eq!(wish(&mut bench.agent, 0, Wish::Formed(v6("2001:db8:1::77"))), Ok(v6("2001:db8:1::77")));
+    assert_eq!(wish(&mut bench.agent, 1, Wish::Formed(first)), Err(Denial::Taken(first)), "an SA for it is still there");
+    reload(&mut bench.agent, config("policies = \"mip6d\"", &fleet(3)));
+    assert_eq!(wish(&mut bench.agent, 1, Wish::Formed(first)), Err(Denial::Taken(first)), "also after a reload");
+    bench.agent.core.children.remove(ChildId(11));
+    let down = KeyingEvent::ChildDown { child: ChildId(11), policy: BINDING, cause: watari_sa::Cause::PEER_CLOSED };
+    bench.agent.home_after(&down);
+    assert_eq!(wish(&mut bench.agent, 1, Wish::Formed(first)), Ok(first));
+    assert_eq!(
+        wish(&mut bench.agent, 2, Wish::Formed(v6("2001:db8:1::77"))),
+        Err(Denial::Taken(v6("2001:db8:1::77"))),
+        "the new one is its own"
+    );
+}
+
+#[test]
+fn a_mobile_node_whose_record_changed_still_knows_its_home_prefix() {
+    let profile = || MobileNodeProfile { home_address: MobilityRole::UNKNOWN, ..MobileNodeProfile::default() };
+    let mut agent = agent(mobile_node(profile()));
+    let home = wish(&mut agent, 0, Wish::GivenPrefix("2001:db8:1::/64".parse().expect("net"))).expect("an address");
+    reload(&mut agent, mobile_node(MobileNodeProfile { name: "renamed".into(), ..profile() })).expect("an answer");
+    assert_eq!(
+        agent.core.config.remotes.iter().filter(|remote| remote.role.home_address() == Some(home.into())).count(),
+        2,
+        "retired and new"
+    );
+    drained(&mut agent);
+    let arguments = crate::vici::Section::new().with("home-address", home.to_string());
+    let command = Command::Vici { name: "home-address-taken".into(), arguments };
+    agent.handle(watari_kernel::Now::default(), Input::Command(CommandId(1), command));
+    let formed = drained(&mut agent).into_iter().find_map(|output| match output {
+        Output::Reply(_, Reply::End(section)) => section.text("home-address").map(str::to_owned),
+        _ => None,
+    });
+    assert!(formed.is_some_and(|formed| formed != home.to_string() && formed.starts_with("2001:db8:1:")));
+}
+
+#[test]
 fn hostile_wishes_do_no_harm() {
     let mut agent = agent(config("policies = \"mip6d\"\npool = \"2001:db8:1::2\"", &fleet(3)));
     for address in ["::", "::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe80::1", "2001:db8:1::1", "2001:db8:1::"] {

@@ -249,14 +249,14 @@ fn retired_records_make_room_once_nothing_names_them() {
     bench.ike(1, 1, HA, COA1);
     bench.child(21, PolicyId(3), 0x21, Mode::Tunnel, ends(HA, COA1));
     bench.agent.core.places.remember_remote(RemoteId(1), km(HA, COA1));
-    let with_priority = |priority: u32| {
+    let with_prefix = |number: u32| {
         let mut config = home_agent_config(2);
-        config.remotes[1].retransmit.tries = priority;
+        config.remotes[1].allowed_from = vec![format!("2001:db8:{number:x}::/48").parse().expect("prefix")];
         config
     };
     let reload = |bench: &mut Bench, millis, number| {
         bench.outputs.clear();
-        bench.input(millis, Input::Command(CommandId(9), Command::Reload(Box::new(with_priority(number)))));
+        bench.input(millis, Input::Command(CommandId(9), Command::Reload(Box::new(with_prefix(number)))));
         assert_eq!(success(&replies(bench)), Some("yes"));
         (bench.agent.core.config.remotes.len(), bench.agent.core.config.policies.len())
     };
@@ -274,6 +274,30 @@ fn retired_records_make_room_once_nothing_names_them() {
         assert_eq!(reload(&mut bench, 200_000 + round * 100_000, 10 + u32::try_from(round).expect("small")).0, 4, "round {round}");
     }
     assert!(bench.agent.core.config.ipsecs.len() <= 8, "{}", bench.agent.core.config.ipsecs.len());
+}
+
+#[test]
+fn a_reload_of_parameters_alone_keeps_what_stands() {
+    let mut bench = Bench::started(home_agent_config(2), Vec::new(), Vec::new());
+    bench.ike(1, 1, HA, COA1);
+    bench.child(21, PolicyId(3), 0x21, Mode::Tunnel, ends(HA, COA1));
+    let mut changed = home_agent_config(2);
+    changed.remotes[1].lifetime = watari_policies::Lifetime::of(Duration::from_secs(77));
+    changed.remotes[1].proposals.truncate(1);
+    changed.remotes[1].liveness = Some(Duration::from_secs(9));
+    let ipsec = changed.policies[3].ipsec;
+    changed.ipsecs[ipsec.0 as usize].lifetime = watari_policies::Lifetime::of(Duration::from_secs(33));
+    bench.asked();
+    bench.outputs.clear();
+    bench.input(1000, Input::Command(CommandId(9), Command::Reload(Box::new(changed.clone()))));
+    assert_eq!(success(&replies(&mut bench)), Some("yes"));
+    assert_eq!(bench.asked(), [], "nothing is closed and nothing begun");
+    let core = &bench.agent.core;
+    assert_eq!((core.config.remotes.len(), core.config.policies.len()), (2, 4), "ids keep their meaning");
+    assert_eq!(core.config.remotes[1], changed.remotes[1], "and the next negotiation finds the new parameters");
+    let policy = core.config.policy(PolicyId(3)).expect("policy");
+    assert_eq!(core.config.ipsec(policy.ipsec).expect("ipsec").lifetime.hard, Duration::from_secs(33));
+    assert!(core.children.get(ChildId(21)).is_some());
 }
 
 #[test]

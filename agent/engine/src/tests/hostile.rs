@@ -312,7 +312,7 @@ fn after_a_reload_the_new_record_serves_not_the_retired_one() {
     heard(&mut bench, 1000, burst(COA1, COA2));
     bench.input(1000 + QUIET, Input::Timeout);
     let mut config = mobile_node(MobileNodeProfile::default());
-    config.remotes[0].lifetime.soft = Duration::from_secs(1234);
+    config.remotes[0].allowed_from.push("2001:db8:99::/48".parse().expect("prefix"));
     reload(&mut bench, 2000, config);
     let core = &bench.agent.core;
     let new = core.config.policies.iter().position(|policy| policy.name == "payload").expect("payload") as u32;

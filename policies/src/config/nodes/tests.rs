@@ -184,7 +184,14 @@ fn ten_thousand_nodes_have_reqids_of_their_own_that_others_do_not_change() {
 #[test]
 fn the_search_for_free_numbers_is_short() {
     let terms = Terms { installer: Installer::Us, ..Terms::default() };
-    let around = Surroundings { home_agent: None, home_prefix: None, terms: Some(&terms), tables: &[], reqids: BTreeSet::new() };
+    let around = Surroundings {
+        words: MOBILE_NODES,
+        home_agent: None,
+        home_prefix: None,
+        terms: Some(&terms),
+        tables: &[],
+        reqids: BTreeSet::new(),
+    };
     let mut numbers = Numbers::new(&terms, &around);
     let mut walked = 0u64;
     let mut low = 0;

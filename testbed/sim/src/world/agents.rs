@@ -254,6 +254,7 @@ impl World<'_> {
                 }
             }
             AgentEvent::Notice { cause, .. } => self.noticed(*cause),
+            AgentEvent::HomeAddress { .. } | AgentEvent::Keying(KeyingEvent::ChildUp(_)) => self.heard_without_daemon(host, event),
             AgentEvent::Remembered { .. } => {
                 if let Some(this) = self.hosts.get_mut(host) {
                     this.burst.remembered = true;

@@ -120,7 +120,10 @@ impl Host {
         match self.role.clone() {
             Role::HomeAgent => {
                 self.config = scenario.home_config();
-                self.node = Some(Node::Home(HomeAgent::new(scenario.home_signalling())));
+                self.node = scenario.access.is_none().then(|| Node::Home(HomeAgent::new(scenario.home_signalling())));
+                for address in super::access::fixed_addresses(scenario) {
+                    self.answer_for(address, true);
+                }
                 self.link = Some(Link::Home);
                 self.set_address(HOME_AGENT, AddressFlags::default());
             }
@@ -132,7 +135,10 @@ impl Host {
                 self.config = scenario.mobile_config(&plan);
                 let mut settings = scenario.mobile_signalling(&plan);
                 settings.sequence = settings.sequence.saturating_add(u16::try_from(self.boots.saturating_mul(1000)).unwrap_or(u16::MAX));
-                self.node = Some(Node::Mobile(Box::new(MobileNode::new(settings))));
+                self.node = scenario.access.is_none().then(|| Node::Mobile(Box::new(MobileNode::new(settings))));
+                if scenario.access.is_some() && !scenario.is_assigned(&plan) {
+                    self.place_inner_address(plan.home_address(), true);
+                }
                 self.link = None;
                 if scenario.spare_address {
                     let event = AddressEvent {
@@ -186,6 +192,22 @@ impl Host {
             self.mirror.address(event(old, false));
         }
         self.mirror.address(event(new, true));
+    }
+
+    /// An address inside a tunnel comes or goes on an interface that is no link.
+    pub(super) fn place_inner_address(&mut self, address: IpAddr, present: bool) {
+        self.away = present;
+        let flags = AddressFlags::default();
+        self.mirror.address(AddressEvent { interface: TUNNEL, address, prefix_len: 128, present, flags });
+    }
+
+    /// Whether a gateway takes what is sent to the address of a client.
+    pub(super) fn answer_for(&mut self, address: IpAddr, on: bool) {
+        if on {
+            self.proxies.insert(address);
+        } else {
+            self.proxies.remove(&address);
+        }
     }
 
     /// Whether a packet to this address on this link reaches the host itself.

@@ -21,7 +21,7 @@ impl World<'_> {
     pub(super) fn child_down(&mut self, host: usize, policy: PolicyId, cause: Cause) {
         let Some(this) = self.hosts.get(host) else { return };
         let Some(policy) = this.config.policy(policy) else { return };
-        let home = this.config.remote(policy.remote).and_then(|remote| remote.role.home_address());
+        let home = this.config.remote(policy.remote).and_then(|remote| remote.role.lasting_address());
         let ours = |selector: &Selector| home.is_none_or(|home| selector.src.contains(&home) || selector.dst.contains(&home));
         let reqids = [policy.reqid_out, policy.reqid_in];
         let serves = |sa: &SaInfo| !sa.larval && reqids.contains(&sa.reqid) && sa.selector.as_ref().is_none_or(ours);
@@ -37,7 +37,8 @@ impl World<'_> {
 
     pub(super) fn judge(&mut self) -> Report {
         let established = self.established();
-        let mobile_nodes = u32::try_from(self.scenario.mobile_nodes.len()).unwrap_or(u32::MAX);
+        let welcome = self.scenario.mobile_nodes.iter().filter(|plan| !self.scenario.is_refused(plan)).count();
+        let mobile_nodes = u32::try_from(welcome).unwrap_or(u32::MAX);
         let count =
             |fits: &dyn Fn(&super::Ping) -> bool| u32::try_from(self.pings.iter().filter(|ping| fits(ping)).count()).unwrap_or(u32::MAX);
         let key = |counter: Option<Counter>| counter.is_some_and(|counter| counter != Counter::XfrmOutPolBlock);
@@ -117,16 +118,20 @@ impl World<'_> {
         let seen = returns.saturating_sub(expect.unseen_returns);
         must(self.is_lossy() || ends >= seen, format!("{ends} bindings ended, {seen} returns home that the daemon saw"));
         for host in &self.hosts {
-            let Role::Mobile(_) = host.role else { continue };
-            let settled = matches!(&host.node, Some(crate::signalling::Node::Mobile(node)) if node.is_settled());
+            let Role::Mobile(plan) = &host.role else { continue };
+            let settled = host.node.is_none() || matches!(&host.node, Some(crate::signalling::Node::Mobile(node)) if node.is_settled());
             // Where packets are lost a registration may take any time; that is not the agent's doing.
             must(settled || self.is_lossy(), format!("{}: a registration is still under way", host.name));
             let outbound =
                 u32::try_from(esp(host).filter(|sa| host.config.policies.iter().any(|policy| policy.reqid_out == sa.reqid)).count());
             let outbound = outbound.unwrap_or(u32::MAX);
-            let children = if self.is_lossy() && !host.bootstrapped { outbound.min(expect.children) } else { expect.children };
+            let wanted = if self.scenario.is_refused(plan) { 0 } else { expect.children };
+            let children = if self.is_lossy() && !host.bootstrapped { outbound.min(wanted) } else { wanted };
             must(outbound == children, format!("{}: {outbound} child SAs in the end, {children} expected", host.name));
         }
+        let lines: Vec<(&str, String)> = self.lines.iter().map(|line| (line.host.as_str(), line.what.to_string())).collect();
+        let wanted = self.scenario.told.iter();
+        reasons.extend(wanted.filter_map(|told| told.missing(lines.iter().map(|(host, text)| (*host, text.as_str())))));
         reasons.extend(self.left_behind());
         reasons.extend(self.not_quiet());
         reasons.extend(self.miscreated());
