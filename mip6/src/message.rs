@@ -9,6 +9,8 @@ use crate::option::{self, MobilityOption};
 const NO_NEXT_HEADER: u8 = 59;
 /// Octets before the message data.
 const HEAD: usize = 6;
+/// Most addresses that the length of a Home Agent Switch message leaves room for.
+const MOST_HOME_AGENTS: usize = 127;
 
 /// Numbers of Mobility Header types (RFC 6275 6.1).
 pub mod message_type {
@@ -28,6 +30,8 @@ pub mod message_type {
     pub const BINDING_ACKNOWLEDGEMENT: u8 = 6;
     /// Binding Error.
     pub const BINDING_ERROR: u8 = 7;
+    /// Home Agent Switch (RFC 5142).
+    pub const HOME_AGENT_SWITCH: u8 = 12;
 }
 
 /// A message that could not be read.
@@ -139,6 +143,13 @@ pub enum Message {
         /// Options.
         options: Vec<MobilityOption>,
     },
+    /// Home Agent Switch (RFC 5142 4).
+    HomeAgentSwitch {
+        /// Other home agents in order of preference; none means that the mobile node finds one itself.
+        addresses: Vec<Ipv6Addr>,
+        /// Options.
+        options: Vec<MobilityOption>,
+    },
     /// A type that is not known here, with its message data as it stands.
     Other {
         /// MH type.
@@ -161,6 +172,7 @@ impl Message {
             Self::Update { .. } => message_type::BINDING_UPDATE,
             Self::Acknowledgement { .. } => message_type::BINDING_ACKNOWLEDGEMENT,
             Self::Error { .. } => message_type::BINDING_ERROR,
+            Self::HomeAgentSwitch { .. } => message_type::HOME_AGENT_SWITCH,
             Self::Other { number, .. } => *number,
         }
     }
@@ -174,7 +186,8 @@ impl Message {
             | Self::Test { options, .. }
             | Self::Update { options, .. }
             | Self::Acknowledgement { options, .. }
-            | Self::Error { options, .. } => options,
+            | Self::Error { options, .. }
+            | Self::HomeAgentSwitch { options, .. } => options,
             Self::Other { .. } => &[],
         }
     }
@@ -213,6 +226,11 @@ impl Message {
             Self::Error { status, home_address, .. } => {
                 octets.extend([*status, 0]);
                 octets.extend(home_address.octets());
+            }
+            Self::HomeAgentSwitch { addresses, .. } => {
+                let listed = || addresses.iter().take(MOST_HOME_AGENTS);
+                octets.extend([u8::try_from(listed().count()).unwrap_or_default(), 0]);
+                octets.extend(listed().flat_map(Ipv6Addr::octets));
             }
             Self::Other { data, .. } => octets.extend(data),
         }
@@ -275,6 +293,11 @@ impl Message {
                 let [status, _] = fields.take()?;
                 let home_address = Ipv6Addr::from(fields.take::<16>()?);
                 Self::Error { status, home_address, options: fields.options(octets.len())? }
+            }
+            message_type::HOME_AGENT_SWITCH => {
+                let [count, _] = fields.take()?;
+                let addresses = (0..count).map(|_| fields.take::<16>().map(Ipv6Addr::from)).collect::<Result<_, _>>()?;
+                Self::HomeAgentSwitch { addresses, options: fields.options(octets.len())? }
             }
             _ => Self::Other { number, data: data.to_vec() },
         };
@@ -375,6 +398,23 @@ mod tests {
             assert_eq!(octets[2], number);
             assert_eq!(Message::decode(&octets), Ok(message));
         }
+    }
+
+    /// Laid out by hand from the figure of RFC 5142 4.
+    #[test]
+    fn home_agent_switch_names_home_agents_or_none() {
+        let hex = "3b050c00 0000 02 00 20010db8000100000000000000000002 20010db8000100000000000000000003 0402001e 01020000";
+        let message = Message::HomeAgentSwitch {
+            addresses: vec![address("2001:db8:1::2"), address("2001:db8:1::3")],
+            options: vec![MobilityOption::Other { number: 4, data: vec![0, 30] }, MobilityOption::PadN(2)],
+        };
+        assert_eq!((message.encode(), Message::decode(&unhex(hex))), (unhex(hex), Ok(message)));
+        let none = Message::HomeAgentSwitch { addresses: Vec::new(), options: Vec::new() };
+        assert_eq!((none.encode(), Message::decode(&unhex("3b000c00 0000 00 ff"))), (unhex("3b000c00 0000 00 00"), Ok(none)));
+        assert!(Message::decode(&unhex("3b020c00 0000 02 00 20010db8000100000000000000000002")).is_err(), "fewer than it says");
+        let many = Message::HomeAgentSwitch { addresses: vec![address("2001:db8:1::2"); 300], options: Vec::new() };
+        let read = Message::decode(&many.encode());
+        assert!(matches!(read, Ok(Message::HomeAgentSwitch { addresses, .. }) if addresses.len() == MOST_HOME_AGENTS));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod credentials;
 mod diagnostics;
 mod document;
 mod expand;
+mod gateways;
 mod manual;
 mod movements;
 mod nodes;

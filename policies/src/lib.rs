@@ -6,6 +6,7 @@ pub mod algorithm;
 pub mod assigned;
 pub mod certificate;
 pub mod config;
+pub mod gateways;
 pub mod identity;
 pub mod mobility;
 pub mod model;
@@ -16,6 +17,7 @@ pub mod selector;
 pub mod traffic;
 
 pub use assigned::{Ask, Assigned, Block, BlockId};
+pub use gateways::{Follow, Gateway, Gateways, SendOn};
 pub use identity::Identity;
 pub use mobility::{KeyMobility, MovementSource, Movements};
 pub use model::{

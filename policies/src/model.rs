@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::algorithm::{ChildProposal, ChildSuite, IkeProposal};
 use crate::certificate::{Credential, OwnProof, PeerProof, Proofs};
-use crate::{Assigned, Block, Identity, Movements, Pad, SecretId, Traffic};
+use crate::{Assigned, Block, Gateways, Identity, Movements, Pad, SecretId, Traffic};
 
 /// Index of a remote in `Config::remotes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -252,8 +252,10 @@ pub struct Remote {
     pub name: String,
     /// Fixed local address, if the operator names one.
     pub local_address: Option<IpAddr>,
-    /// Address used to reach the peer as initiator; `None` for a peer that only calls us.
+    /// Address used to reach the peer as initiator, the one in force of several; `None` for a peer that only calls us.
     pub remote_address: Option<IpAddr>,
+    /// All its addresses where it has several, and redirects to others.
+    pub gateways: Gateways,
     /// Addresses the peer may call from; empty means any.
     pub allowed_from: Vec<IpNet>,
     /// Our identity.

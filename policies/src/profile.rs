@@ -13,8 +13,8 @@ use crate::certificate::Proofs;
 use crate::model::{Authentication, Endpoints, Retransmit, Settings};
 use crate::selector::{ICMPV6, MOBILITY_HEADER};
 use crate::{
-    Action, AddressRange, Ask, Assigned, Block, BlockId, Config, Identity, Installer, Ipsec, IpsecId, Lifetime, MobilityRole, Mode,
-    Movements, Policy, Ports, Protocol, Remote, RemoteId, Reqid, SecretId, Traffic, TrafficItem,
+    Action, AddressRange, Ask, Assigned, Block, BlockId, Config, Follow, Gateway, Gateways, Identity, Installer, Ipsec, IpsecId, Lifetime,
+    MobilityRole, Mode, Movements, Policy, Ports, Protocol, Remote, RemoteId, Reqid, SecretId, SendOn, Traffic, TrafficItem,
 };
 
 /// Traffic between a mobile node and its home agent that IPsec may protect (RFC 4877 4.1), in order of kernel priority.
@@ -186,11 +186,13 @@ pub struct MobileNodeProfile {
     pub home_address: IpAddr,
     /// What the home agent is asked for if it assigns the home address.
     pub ask: Ask,
-    /// Address of the home agent.
+    /// Address of the home agent, the first one of several.
     pub home_agent: IpAddr,
+    /// Several home agents, and redirects to others.
+    pub gateways: Gateways,
     /// Our identity.
     pub identity: Identity,
-    /// Identity that the home agent must prove.
+    /// Identity that the home agent must prove, whichever of several it is.
     pub home_agent_identity: Identity,
     /// Shared secret of the two.
     pub secret: SecretId,
@@ -214,6 +216,7 @@ impl Default for MobileNodeProfile {
             home_address: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xabcd)),
             ask: Ask::Address(None),
             home_agent: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)),
+            gateways: Gateways::default(),
             identity: Identity::Fqdn("mn.example".into()),
             home_agent_identity: Identity::Fqdn("ha.example".into()),
             secret: SecretId(0),
@@ -279,6 +282,8 @@ pub struct HomeAgentProfile {
     pub pool: Option<AddressRange>,
     /// Whether mobile nodes may form home addresses within the prefix.
     pub autoconfiguration: bool,
+    /// Where mobile nodes that call are sent instead, and when.
+    pub redirect_to: Option<(Gateway, SendOn)>,
     /// Line of the configuration, 0 when made by a program.
     pub line: u32,
     /// What both ends configure alike.
@@ -298,6 +303,7 @@ impl Default for HomeAgentProfile {
             home_prefix: None,
             pool: None,
             autoconfiguration: true,
+            redirect_to: None,
             line: 0,
             terms: Terms::default(),
             settings: Settings::default(),
@@ -331,7 +337,9 @@ pub(crate) fn add_mobile_node(config: &mut Config, profile: &MobileNodeProfile) 
     );
     remote.role = MobilityRole::MobileNode { home_address: profile.home_address };
     remote.remote_address = Some(profile.home_agent);
-    remote.allowed_from = vec![IpNet::from(profile.home_agent)];
+    let home_agents = || std::iter::once(profile.home_agent).chain(profile.gateways.addresses.iter().copied().skip(1));
+    remote.allowed_from = home_agents().map(IpNet::from).collect();
+    remote.gateways = profile.gateways.clone();
     remote.line = profile.line;
     if profile.home_address.is_unspecified() {
         let block = Block {
@@ -351,7 +359,12 @@ pub(crate) fn add_mobile_node(config: &mut Config, profile: &MobileNodeProfile) 
     let side = Side { remote: add_remote(config, remote), ipsec, line: profile.line };
     //= rfc4877#7.1
     //# The mobile node's PAD lets the home agent hold children for the home agent's address; its tunnels lead everywhere.
-    let mut held = vec![IpNet::from(profile.home_agent)];
+    let mut held: Vec<IpNet> = home_agents().map(IpNet::from).collect();
+    if profile.gateways.follow == Follow::Any {
+        //= rfc5685#3
+        //# A redirect changes no entry of the PAD: where it may lead anywhere, the identity may hold SAs for any address from the start.
+        held.extend(AddressRange::ANY_V6.prefixes());
+    }
     for (what, reqids) in &terms.protect {
         let traffic = what.traffic(profile.home_address, profile.home_agent, terms.binding_selector);
         held.extend(traffic.remote.iter().flat_map(|item| item.range.prefixes()));
@@ -386,6 +399,7 @@ pub(crate) fn add_home_agent(config: &mut Config, profile: &HomeAgentProfile) {
             remote(terms, &node.name, profile.identity.clone(), node.identity.clone(), authentication(node.secret, node.proofs.as_ref()));
         remote.role = MobilityRole::HomeAgent { home_address: node.home_address };
         remote.local_address = Some(profile.home_agent);
+        remote.gateways.redirect_to.clone_from(&profile.redirect_to);
         remote.line = node.line;
         let fixed = !node.home_address.is_unspecified();
         remote.assigned = block.filter(|_| !fixed).map(|block| Assigned { block, ask: None });
@@ -442,6 +456,7 @@ pub(crate) fn remote(
         name: name.to_owned(),
         local_address: None,
         remote_address: None,
+        gateways: Gateways::default(),
         allowed_from: Vec::new(),
         local_identity,
         remote_identity,

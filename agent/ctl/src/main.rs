@@ -87,6 +87,20 @@ enum Verb {
         /// Home address that this host may not use.
         home_address: IpAddr,
     },
+    /// Send the peers of a remote's IKE SAs on to another gateway (RFC 5685); they have to have announced that they follow.
+    Redirect {
+        /// Remote.
+        name: String,
+        /// Address or domain name of the gateway.
+        to: String,
+    },
+    /// Go over to another address of a remote that has several, on a mobile node to another home agent.
+    UseAddress {
+        /// Remote.
+        name: String,
+        /// The address; without it the next one of the list.
+        address: Option<IpAddr>,
+    },
     /// Make the daemon read its configuration again.
     Reload,
     /// List IKE SAs with their children in strongSwan's field names.
@@ -141,6 +155,11 @@ fn run(control: &Path, command: Verb) -> Result<(), Trouble> {
         }
         Verb::HomeAddressTaken { home_address } => {
             told(control, "home-address-taken", vec![scalar("home-address", &home_address.to_string())])
+        }
+        Verb::Redirect { name, to } => told(control, "redirect", vec![scalar("ike", &name), scalar("gateway", &to)]),
+        Verb::UseAddress { name, address } => {
+            let address = address.map(|address| scalar("address", &address.to_string()));
+            told(control, "use-address", std::iter::once(scalar("ike", &name)).chain(address).collect())
         }
         Verb::Reload => told(control, "watari-reload", Vec::new()),
         Verb::Stop => stop(control),

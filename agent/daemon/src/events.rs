@@ -22,6 +22,15 @@ pub(crate) fn control_event(event: &Event) -> Option<(&'static str, Section)> {
             "home-address",
             section().with("remote", remote.0).with("home-address", address).with("held", if *held { "yes" } else { "no" }),
         ),
+        Event::PeerAddress { remote, old, new, cause, register } => (
+            "peer-address",
+            section()
+                .with("remote", remote.0)
+                .with("old", old)
+                .with("new", new)
+                .with("code", cause.code)
+                .with("register", if *register { "yes" } else { "no" }),
+        ),
         Event::Notice { cause, detail } => {
             ("alert", section().with("code", cause.code).with("sentence", cause.sentence).with("detail", detail))
         }

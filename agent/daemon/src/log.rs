@@ -42,6 +42,10 @@ pub(crate) fn log_event(log: &Logger, event: &Event) {
             info!(log, "{}", if *held { "home address assigned" } else { "home address released" };
             "remote" => remote.0, "address" => %address)
         }
+        Event::PeerAddress { remote, old, new, cause, register } => {
+            info!(log, "another address of the peer is in force: {}", cause.sentence;
+            "remote" => remote.0, "from" => %old, "to" => %new, "code" => cause.code, "register" => register)
+        }
         Event::Recreated(child) => info!(log, "an SA that the kernel left behind was made again"; "child" => child.0),
         Event::Relocated { remote, old, new, ike, by } => info!(log, "moved without MIGRATE";
             "remote" => remote.0, "from" => old.map(|old| format!("{} - {}", old.local, old.remote)),
@@ -79,6 +83,12 @@ fn log_keying(log: &Logger, event: &KeyingEvent) {
         }
         KeyingEvent::Dropped { path, cause, detail } => {
             warn!(log, "{}", cause.sentence; "path" => %path, "code" => cause.code, "detail" => detail);
+        }
+        KeyingEvent::Redirected { ike, remote, from, to } => {
+            info!(log, "redirected"; "ike" => ike.0, "remote" => remote.0, "from" => %from, "to" => %to);
+        }
+        KeyingEvent::SentOn { path, remote, to } => {
+            info!(log, "the peer was sent on"; "path" => %path, "remote" => remote.map(|remote| remote.0), "to" => to);
         }
         KeyingEvent::Keys { .. } => {}
     }

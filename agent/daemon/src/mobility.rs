@@ -100,7 +100,7 @@ fn open(socket: Listen) -> io::Result<AsyncFd<MobilitySocket>> {
         Role::HomeAgent => ProtectedMobility::HomeAddressOption,
         Role::MobileNode => ProtectedMobility::RoutingHeader,
     };
-    watch(MobilitySocket::protected(socket.reqid.0, beside, socket.message_type())?)
+    watch(MobilitySocket::protected(socket.reqid.0, beside, socket.message_types())?)
 }
 
 fn heard(socket: Listen, message: MobilityMessage) -> Heard {

@@ -92,6 +92,7 @@ impl Agent {
             commands: BTreeMap::new(),
             manual: Manual::default(),
             retries: BTreeMap::new(),
+            unserved: BTreeMap::new(),
             retired: Retired::default(),
             ready: false,
             counters: Counters::default(),

@@ -17,7 +17,7 @@ use crate::reload::is_retired;
 use crate::vici::Section;
 
 /// When the kernel's policies are read again after an assignment: the daemon that owns them has had time to make its own.
-const SETTLED: Duration = Duration::from_secs(1);
+pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 /// Length of an interface identifier's prefix (RFC 4291 2.5.1).
 const IDENTIFIER: u8 = 64;
 

@@ -54,7 +54,7 @@ impl Agent {
         self.core.outputs.push_back(Output::Reply(id, reply));
     }
 
-    fn end(&mut self, id: CommandId, section: Section) {
+    pub(crate) fn end(&mut self, id: CommandId, section: Section) {
         self.reply(id, Reply::End(section));
     }
 
@@ -76,6 +76,8 @@ impl Agent {
             "initiate" => self.initiate(now, id, arguments),
             "terminate" => self.terminate(now, id, arguments),
             "rekey" => self.rekey(id, arguments),
+            "redirect" => self.redirect(now, id, arguments),
+            "use-address" => self.use_other_address(now, id, arguments),
             "mobility" => self.registered(now, id, arguments),
             "home-address-taken" => {
                 let section = match self.home_taken(now, arguments) {
@@ -186,7 +188,7 @@ impl Agent {
     }
 
     /// The SAs that a command names: `ike`, `child`, `ike-id`, `child-id`.
-    fn targets(&self, arguments: &Section) -> (Vec<IkeId>, Vec<ChildId>) {
+    pub(crate) fn targets(&self, arguments: &Section) -> (Vec<IkeId>, Vec<ChildId>) {
         let number = |name: &str| arguments.text(name).and_then(|text| text.parse::<u64>().ok());
         let mut children = Vec::new();
         let mut ike = Vec::new();
@@ -320,7 +322,7 @@ fn terminated(count: usize) -> Section {
     Section::new().with("success", "yes").with("matches", count).with("terminated", count)
 }
 
-fn failure(message: &str) -> Section {
+pub(crate) fn failure(message: &str) -> Section {
     Section::new().with("success", "no").with("errmsg", message)
 }
 

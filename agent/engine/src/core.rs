@@ -2,6 +2,7 @@
 //! Invariant: everything that leaves goes through `outputs`, in order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +138,8 @@ pub(crate) struct Core {
     /// Protected binding messages, what they showed, and movements that are not believed.
     pub(crate) mobility: Mobility,
     pub(crate) retries: BTreeMap<PolicyId, u32>,
+    /// Addresses of peers that did not serve, and when, boot time.
+    pub(crate) unserved: BTreeMap<(RemoteId, IpAddr), Duration>,
     pub(crate) retired: Retired,
     pub(crate) counters: Counters,
     pub(crate) started: Option<Now>,

@@ -71,6 +71,19 @@ pub enum Event {
         /// Whether it holds from now on; if not, it has ended.
         held: bool,
     },
+    /// Another address of a peer that has several is in force: on a mobile node, another home agent. For the Mobile IPv6 daemon.
+    PeerAddress {
+        /// The remote.
+        remote: RemoteId,
+        /// Its address until now.
+        old: IpAddr,
+        /// Its address from now on.
+        new: IpAddr,
+        /// Why.
+        cause: Cause,
+        /// Whether the Mobile IPv6 daemon should register there (RFC 5685 8).
+        register: bool,
+    },
     /// An SA that the kernel left behind was made again at the new addresses.
     Recreated(ChildId),
     /// The kernel asked for an SA.

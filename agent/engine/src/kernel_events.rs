@@ -16,7 +16,7 @@ impl Agent {
     /// Takes a report of the kernel.
     pub(crate) fn kernel_event(&mut self, now: Now, event: KernelEvent) {
         match event {
-            KernelEvent::Acquire(acquire) => self.acquire(&acquire),
+            KernelEvent::Acquire(acquire) => self.acquire(now, &acquire),
             KernelEvent::Expire(expire) => self.expire(&expire),
             KernelEvent::Migrate(event) => self.migrate(now, &event),
             KernelEvent::PolicyChanged(entry) => self.policy_changed(now, entry),
@@ -36,8 +36,9 @@ impl Agent {
         }
     }
 
-    fn acquire(&mut self, acquire: &Acquire) {
+    fn acquire(&mut self, now: Now, acquire: &Acquire) {
         count(&mut self.core.counters.acquires);
+        self.follow_home_agent(now, acquire);
         let policy = self.core.spd.acquired(&self.core.lookup, acquire);
         self.core.tell(Event::Acquired { policy });
         if let Some(policy) = policy.filter(|_| acquire.template.mode == Mode::Tunnel) {

@@ -39,12 +39,13 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// The Mobility Header type of the messages that say something at this end.
+    /// The Mobility Header types of the messages that say something at this end, that of bindings first.
     #[must_use]
-    pub const fn message_type(self) -> u8 {
+    pub const fn message_types(self) -> &'static [u8] {
+        use watari_mip6::message_type::{BINDING_ACKNOWLEDGEMENT, BINDING_UPDATE, HOME_AGENT_SWITCH};
         match self.role {
-            Role::HomeAgent => watari_mip6::message_type::BINDING_UPDATE,
-            Role::MobileNode => watari_mip6::message_type::BINDING_ACKNOWLEDGEMENT,
+            Role::HomeAgent => &[BINDING_UPDATE],
+            Role::MobileNode => &[BINDING_ACKNOWLEDGEMENT, HOME_AGENT_SWITCH],
         }
     }
 }
@@ -269,8 +270,8 @@ fn inbound_selectors(policy: &Policy) -> impl Iterator<Item = Selector> {
 }
 
 fn covers(selector: &Selector, role: Role) -> bool {
-    let number = Listen { role, reqid: Reqid(0) }.message_type();
-    selector.protocol == MOBILITY_HEADER && (selector.sport.mask == 0 || selector.sport.value == u16::from(number))
+    let bindings = Listen { role, reqid: Reqid(0) }.message_types().first().copied().map(u16::from);
+    selector.protocol == MOBILITY_HEADER && (selector.sport.mask == 0 || Some(selector.sport.value) == bindings)
 }
 
 /// Home address, care-of address and K of a protected message, if it is one that says something.
@@ -430,15 +431,11 @@ impl Agent {
                 return self.core.tell(Event::Notice { cause: Cause::MALFORMED, detail });
             }
         };
+        if let (Role::MobileNode, Message::HomeAgentSwitch { addresses, .. }) = (heard.socket.role, &message) {
+            return self.home_agent_switch(now, heard, addresses);
+        }
         let Some((home, care_of, sequence, evidence)) = read(heard, &message) else { return };
-        let mobility = &self.core.mobility;
-        let fits = |remote: &&RemoteId| {
-            let Some(peer) = mobility.peers.get(remote) else { return false };
-            let socket = peer.role == heard.socket.role && peer.policies.iter().any(|(_, reqid)| *reqid == heard.socket.reqid);
-            socket && peer.listens() && self.core.is_home_agent_of(**remote, heard)
-        };
-        let remotes: Vec<_> = mobility.by_home.get(&home).into_iter().flatten().filter(fits).copied().collect();
-        for remote in remotes {
+        for remote in self.core.peers_of(home, heard) {
             if !self.core.mobility.keep(remote, Note { care_of, at: now.boot, sequence, evidence }) {
                 continue;
             }
@@ -554,6 +551,16 @@ impl Agent {
 }
 
 impl Core {
+    /// Peers that a message on a protected socket is of, which names this home address.
+    pub(crate) fn peers_of(&self, home: IpAddr, heard: &Heard) -> Vec<RemoteId> {
+        let fits = |remote: &&RemoteId| {
+            let Some(peer) = self.mobility.peers.get(remote) else { return false };
+            let socket = peer.role == heard.socket.role && peer.policies.iter().any(|(_, reqid)| *reqid == heard.socket.reqid);
+            socket && peer.listens() && self.is_home_agent_of(**remote, heard)
+        };
+        self.mobility.by_home.get(&home).into_iter().flatten().filter(fits).copied().collect()
+    }
+
     /// Whether a message is between a home agent and its mobile node: its other end is the one of the record, where it names one.
     fn is_home_agent_of(&self, remote: RemoteId, heard: &Heard) -> bool {
         let Some(record) = self.config.remote(remote) else { return false };

@@ -11,6 +11,7 @@ mod dormant;
 mod doubts;
 pub mod event;
 mod following;
+mod home_agents;
 mod install;
 pub mod io;
 mod kernel_events;

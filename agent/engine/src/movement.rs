@@ -118,17 +118,21 @@ impl Agent {
         self.core.moves = self.core.moves.saturating_add(1);
         self.note_movements(now, plan);
         for (policy, outbound) in &plan.tunnels {
-            self.core.places.set_template(*policy, *outbound);
+            let outbound = self.core.with_own_end(*policy, *outbound);
+            self.core.places.set_template(*policy, outbound);
         }
         let migrated = Migrated { number: self.core.moves, at: now.boot };
         for remote in plan.policies.iter().filter_map(|policy| self.core.config.policy(*policy)).map(|policy| policy.remote) {
             self.core.migrated.insert(remote, migrated);
         }
         for (policy, addresses) in &plan.remember {
-            self.core.places.remember(*policy, *addresses);
+            let Some(remote) = self.core.config.policy(*policy).map(|policy| policy.remote) else { continue };
+            let addresses = self.core.with_own_peer(remote, *addresses);
+            self.core.places.remember(*policy, addresses);
         }
         for moved in &plan.remotes {
-            self.core.places.remember_remote(moved.remote, moved.new);
+            let new = self.core.with_own_peer(moved.remote, moved.new);
+            self.core.places.remember_remote(moved.remote, new);
         }
         for child in &plan.children {
             self.core.move_child(now, child);
@@ -139,7 +143,8 @@ impl Agent {
             self.doubt(now, doubted);
         }
         for retarget in &plan.retarget {
-            self.keying_call(now, |keying, context| keying.retarget(context, retarget.ike, retarget.new));
+            let new = self.with_peer_of(retarget.remote, retarget.ike, retarget.new);
+            self.keying_call(now, |keying, context| keying.retarget(context, retarget.ike, new));
         }
     }
 

@@ -240,7 +240,7 @@ impl Core {
         let present = self.lookup.policies_of(remote).iter().filter(|policy| self.spd.present(**policy));
         let mut tunnels = present.filter_map(|policy| self.places.template(*policy));
         let tunnel = tunnels.find(|tunnel| tunnel.src != home && tunnel.dst != home)?;
-        Some(KmAddress { local: tunnel.src, remote: tunnel.dst })
+        Some(self.with_own_peer(remote, KmAddress { local: tunnel.src, remote: tunnel.dst }))
     }
 
     /// Addresses for IKE from the kernel's destination-option or routing states between home address and peer.

@@ -39,6 +39,7 @@ impl Agent {
     pub(crate) fn reload(&mut self, now: Now, new: Config) -> String {
         let vacant = self.vacant(now);
         let mut new = sensible(new);
+        crate::home_agents::carry_addresses(&self.core.config, &mut new);
         carry_homes(&self.core.config, &mut new);
         let merged = merge(&self.core.config, new, &vacant);
         let gone = merged.remotes.gone.len().saturating_add(merged.policies.gone.len());
@@ -119,6 +120,7 @@ impl Core {
         self.sent_after_move.retain(|_, other| *other != remote);
         self.migrated.remove(&remote);
         self.unsettled.remove(&remote);
+        self.unserved.retain(|(other, _), _| *other != remote);
         self.timers.clear(Timer::Liveness(remote));
     }
 

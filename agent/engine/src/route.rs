@@ -111,6 +111,7 @@ impl Agent {
             Action::Kernel(id, request) => self.forward(id, request),
             Action::Work(id, work) => self.core.outputs.push_back(Output::Work(id, work)),
             Action::Assign { ike, remote, wish } => self.home_wish(now, ike, remote, wish),
+            Action::UseAddress { remote, address, cause } => self.use_address(now, remote, address, cause),
             Action::Event(event) => self.keying_event(now, event),
         }
     }
@@ -177,6 +178,7 @@ impl Agent {
                 self.watch(now, *remote);
                 self.came_up(now, *ike, *remote, *path);
             }
+            KeyingEvent::IkeDown { remote: Some(remote), .. } => self.drop_left_policies(*remote),
             KeyingEvent::IkeRekeyed { old, new } => self.core.mobility.rekeyed(*old, *new),
             KeyingEvent::PathProved { ike, path } => self.path_proved(now, *ike, *path),
             KeyingEvent::PathRefuted { ike, path } => self.path_refuted(now, *ike, *path),

@@ -80,6 +80,26 @@ impl Places {
         }
     }
 
+    /// Another address of a remote is in force: what named the old one names the new one.
+    pub(crate) fn readdress(&mut self, config: &Config, remote: RemoteId, (old, new): (IpAddr, IpAddr), policies: &[PolicyId]) {
+        let follow = |address: &mut IpAddr| {
+            if *address == old {
+                *address = new;
+            }
+        };
+        if let Some(place) = self.remotes.get_mut(remote.0 as usize) {
+            place.remote = Some(new);
+            place.remembered.iter_mut().for_each(|known| follow(&mut known.remote));
+        }
+        for id in policies {
+            if let (Some(place), Some(policy)) = (self.policies.get_mut(id.0 as usize), config.policy(*id)) {
+                (place.source, place.hosts) = (policy.endpoints, hosts(policy));
+                place.template.iter_mut().for_each(|tunnel| follow(&mut tunnel.dst));
+                place.remembered.iter_mut().for_each(|known| follow(&mut known.remote));
+            }
+        }
+    }
+
     /// Keeps the addresses for key management that a MIGRATE named; whether that is news for this policy.
     pub(crate) fn remember(&mut self, policy: PolicyId, addresses: KmAddress) -> bool {
         let Some(place) = self.policies.get_mut(policy.0 as usize) else { return false };
@@ -252,18 +272,15 @@ impl Whereabouts for Places {
         if let Some(addresses) = place.remembered {
             return Some(addresses);
         }
-        let peer = place.remote?;
-        let local = match (place.local, moving(place.role)) {
-            (Some(local), Some(home_address)) if local == home_address => self.care_of(place, home_address, peer),
-            (Some(local), _) => Some(local),
-            (None, Some(home_address)) => self.care_of(place, home_address, peer),
-            (None, None) => None,
-        };
-        // What the kernel would choose for a road warrior may be the address inside the tunnel.
-        if local.is_none() && matches!(place.role, MobilityRole::RoadWarrior { .. }) {
-            return None;
+        self.addresses_to(place, place.remote?)
+    }
+
+    fn ike_addresses_to(&self, remote: RemoteId, peer: IpAddr) -> Option<KmAddress> {
+        let place = self.remotes.get(remote.0 as usize)?;
+        match place.remembered {
+            Some(known) => Some(KmAddress { local: known.local, remote: peer }),
+            None => self.addresses_to(place, peer),
         }
-        Some(KmAddress { local: local.unwrap_or(unspecified_like(peer)), remote: peer })
     }
 
     fn sa_endpoints(&self, policy: PolicyId, ike: KmAddress) -> Endpoints {
@@ -275,6 +292,23 @@ impl Whereabouts for Places {
             Source::Fixed { local, remote } => Endpoints { src: local, dst: remote },
             Source::Template => place.template.unwrap_or(ike),
         }
+    }
+}
+
+impl Places {
+    /// Addresses for IKE towards a peer of which nothing is remembered.
+    fn addresses_to(&self, place: &RemotePlace, peer: IpAddr) -> Option<KmAddress> {
+        let local = match (place.local, moving(place.role)) {
+            (Some(local), Some(home_address)) if local == home_address => self.care_of(place, home_address, peer),
+            (Some(local), _) => Some(local),
+            (None, Some(home_address)) => self.care_of(place, home_address, peer),
+            (None, None) => None,
+        };
+        // What the kernel would choose for a road warrior may be the address inside the tunnel.
+        if local.is_none() && matches!(place.role, MobilityRole::RoadWarrior { .. }) {
+            return None;
+        }
+        Some(KmAddress { local: local.unwrap_or(unspecified_like(peer)), remote: peer })
     }
 }
 

@@ -1,6 +1,8 @@
 //! IKE_AUTH as initiator, and the proofs of both roles (RFC 7296 1.2, 2.15, 2.21.2).
 //! Invariant: a long-term secret is used by the key keeper only; proofs are compared in constant time.
 
+use std::net::IpAddr;
+
 use watari_crypto::derive::signed_octets;
 use watari_crypto::digest::constant_time_eq;
 use watari_policies::certificate::{OwnProof, PeerProof};
@@ -206,7 +208,7 @@ impl Ikev2 {
     }
 
     pub(crate) fn auth_accepted(&mut self, context: &mut Context<'_>, ike: IkeId) {
-        if !self.home_given(context, ike) {
+        if self.auth_redirected(context, ike) || !self.home_given(context, ike) {
             return;
         }
         let Some(sa) = self.sas.get_mut(&ike) else { return };
@@ -231,24 +233,42 @@ impl Ikev2 {
 
     /// The peer could not prove who it is: the IKE SA that stands on its side is closed.
     fn peer_unproven(&mut self, context: &mut Context<'_>, ike: IkeId, cause: Cause, detail: String) {
+        //= rfc7296#2.21.2
+        //# the responder learns of it by AUTHENTICATION_FAILED in an INFORMATIONAL exchange of its own
+        let payloads = [notify(NotifyType::AUTHENTICATION_FAILED), Payload::Delete(Delete::ike_sa())];
+        let another = self.another_address(context, ike, cause).map(|to| (to, None));
+        self.close_unborn(context, ike, &payloads, another, cause, detail);
+    }
+
+    /// Closes an IKE SA that stands on the peer's side only; its wishes fail, or are served at another address (and who sent us there).
+    pub(crate) fn close_unborn(
+        &mut self,
+        context: &mut Context<'_>,
+        ike: IkeId,
+        payloads: &[Payload],
+        another: Option<(IpAddr, Option<IpAddr>)>,
+        cause: Cause,
+        detail: String,
+    ) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let State::AwaitAuth(attempt) = &sa.state else { return };
         let crypt = attempt.crypt.clone();
         let child = attempt.child;
-        let wants = std::mem::take(&mut sa.wants);
         let remote = sa.remote;
         sa.state = State::Closing(Box::new(crypt));
-        for want in wants {
-            self.out.event(KeyingEvent::WantFailed { policy: want.policy, cause, detail: detail.clone() });
-        }
         if let Some(child) = child {
             self.cancel_build(context, child);
         }
-        self.out.event(KeyingEvent::IkeDown { ike, remote, cause, detail });
-        //= rfc7296#2.21.2
-        //# the responder learns of it by AUTHENTICATION_FAILED in an INFORMATIONAL exchange of its own
-        let payloads = [notify(NotifyType::AUTHENTICATION_FAILED), Payload::Delete(Delete::ike_sa())];
-        self.send_request(context, ike, ExchangeType::INFORMATIONAL, &payloads);
+        self.send_request(context, ike, ExchangeType::INFORMATIONAL, payloads);
         self.timers.clear(Timer::HalfOpen(ike));
+        if let Some(to) = another {
+            return self.go_on(context, ike, to, cause, detail);
+        }
+        self.nowhere_left(context, ike, cause);
+        let wants = self.sas.get_mut(&ike).map(|sa| std::mem::take(&mut sa.wants)).unwrap_or_default();
+        for want in wants {
+            self.out.event(KeyingEvent::WantFailed { policy: want.policy, cause, detail: detail.clone() });
+        }
+        self.out.event(KeyingEvent::IkeDown { ike, remote, cause, detail });
     }
 }

@@ -67,6 +67,9 @@ impl Ikev2 {
             return;
         }
         let Some(received) = attempt.received.clone() else { return };
+        if self.redirect_of_auth(context, ike) {
+            return;
+        }
         if !self.home_settled(context, ike) {
             return;
         }

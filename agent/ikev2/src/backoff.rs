@@ -57,6 +57,15 @@ impl Ikev2 {
         }
     }
 
+    /// Leaves a peer in peace for a while that could be reached nowhere.
+    pub(crate) fn rest(&mut self, context: &Context<'_>, remote: RemoteId, pause: Duration) {
+        let now = context.now.boot;
+        let name = context.config.remote(remote).map_or_else(String::new, |remote| remote.name.clone());
+        let new = Rest { name, closed: 0, last: now, until: now, wants: VecDeque::new() };
+        let rest = self.resting.entry(remote).or_insert(new);
+        rest.until = rest.until.max(now.saturating_add(pause));
+    }
+
     /// Keeps a wish that would call a peer that is being rested from; gives it back if it may go on.
     pub(crate) fn put_to_rest(&mut self, context: &Context<'_>, remote: RemoteId, want: Want) -> Option<Want> {
         let Some(rest) = self.resting.get_mut(&remote).filter(|rest| rest.until > context.now.boot) else { return Some(want) };

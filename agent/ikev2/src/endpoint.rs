@@ -1,11 +1,12 @@
 //! Every IKE SA of this host: who gets a datagram, an answer, a timer (RFC 7296 2.1, 2.3, 2.21, 3.1).
 //! Invariant: each step costs O(log n) of the number of IKE SAs; nothing that arrives can end more than what it belongs to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use watari_kernel::{KernelError, KernelReply, KmAddress, RequestId};
-use watari_policies::RemoteId;
+use watari_policies::{Gateway, RemoteId};
 use watari_sa::{
     Action, Cause, ChildId, ChildState, Context, Datagram, Deadline, IkeId, IkeStatus, Keying, KeyingInput, Owner, Path, Target, Trigger,
     Undeliverable, Want, WorkDone, WorkId,
@@ -43,6 +44,8 @@ pub struct Ikev2 {
     pub(crate) homes: BTreeMap<IkeId, Home>,
     pub(crate) contacted: BTreeSet<RemoteId>,
     pub(crate) resting: BTreeMap<RemoteId, Rest>,
+    /// When redirects were followed, boot time.
+    pub(crate) redirects: BTreeMap<RemoteId, VecDeque<Duration>>,
     pub(crate) forgotten: Forgotten,
     pub(crate) directory: Directory,
     pub(crate) cookies: CookieJar,
@@ -455,6 +458,14 @@ impl Keying for Ikev2 {
 
     fn prove(&mut self, context: &mut Context<'_>, ike: IkeId, candidate: KmAddress) {
         self.prove_candidate(context, ike, candidate);
+    }
+
+    fn switch(&mut self, context: &mut Context<'_>, remote: RemoteId, addresses: &[IpAddr], cause: Cause) {
+        self.switch_address(context, remote, addresses, cause);
+    }
+
+    fn redirect(&mut self, context: &mut Context<'_>, ike: IkeId, to: &Gateway) -> Result<(), String> {
+        self.redirect_peer(context, ike, to)
     }
 
     fn forget(&mut self, context: &mut Context<'_>, ike: IkeId) {

@@ -9,6 +9,7 @@ use watari_sa::{Cause, ChildId, ChildState, Context, IkeId, Owner, Trigger, Want
 
 use crate::Ikev2;
 use crate::task::{Queued, Task};
+use crate::timers::Timer;
 
 /// How long messages for an IKE SA that was forgotten are dropped in silence, if it had no end of its own.
 const SILENCE: Duration = Duration::from_secs(3600);
@@ -48,7 +49,7 @@ impl Ikev2 {
         let Some(sa) = self.sas.get(&ike) else { return };
         let (remote, spi) = (sa.remote, sa.local_spi());
         let now = context.now.boot;
-        let until = self.timers.get(crate::timers::Timer::ExpireIke(ike)).unwrap_or(now.saturating_add(SILENCE));
+        let until = self.timers.get(Timer::ExpireIke(ike)).unwrap_or(now.saturating_add(SILENCE));
         let wants = self.unserved(context, ike);
         for child in self.orphan_children(context, ike) {
             if context.children.get(child).is_none_or(|sa| sa.state != ChildState::Closing) {
@@ -98,10 +99,11 @@ impl Ikev2 {
         }
     }
 
-    /// Whether a child SA without owner that a wish is to replace has been replaced already.
+    /// Whether a child SA that a wish is to replace has been replaced already: by another one whose IKE SA is not about to go.
     pub(crate) fn replaced_already(&self, context: &Context<'_>, want: &Want) -> bool {
         let Trigger::Replace(old) = want.trigger else { return false };
         let serves = |child: ChildId| context.children.get(child).is_some_and(|sa| sa.owner == Owner::None && !self.drains(child));
-        !serves(old) && context.children.of_policy(want.policy).any(|sa| matches!(sa.owner, Owner::Ike(_)) && !self.drains(sa.id))
+        let lasts = |owner: Owner| matches!(owner, Owner::Ike(ike) if self.timers.get(Timer::CloseRedundant(ike)).is_none());
+        !serves(old) && context.children.of_policy(want.policy).any(|sa| sa.id != old && lasts(sa.owner) && !self.drains(sa.id))
     }
 }

@@ -12,12 +12,13 @@ use watari_wire::ikev2::{ExchangeType, Flags, Header, Message, NotifyType, Paylo
 
 use crate::certificates;
 use crate::nat;
+use crate::onward::Onward;
 use crate::outbox::WorkFor;
 use crate::payloads::{Payloads, notify_with};
 use crate::sk::Crypt;
 use crate::state::{AuthAttempt, IkeSa, InitAnswered, InitAttempt, InitRefusal, State, Window};
 use crate::timers::Timer;
-use crate::{Ikev2, keys, proposals};
+use crate::{Ikev2, keys, proposals, redirect};
 
 /// Octets of our nonces: enough for every PRF we know (RFC 7296 2.10).
 pub(crate) const NONCE_LEN: usize = 32;
@@ -40,8 +41,21 @@ impl Ikev2 {
         wants: VecDeque<Want>,
         supersedes: Vec<(IkeId, bool)>,
     ) -> Option<IkeId> {
+        let addresses = context.whereabouts.ike_addresses(remote);
+        self.start_ike_at(context, (remote, addresses), wants, supersedes, Onward::default())
+    }
+
+    /// Starts an IKE SA with a remote at these addresses.
+    pub(crate) fn start_ike_at(
+        &mut self,
+        context: &mut Context<'_>,
+        (remote, addresses): (RemoteId, Option<KmAddress>),
+        wants: VecDeque<Want>,
+        supersedes: Vec<(IkeId, bool)>,
+        onward: Onward,
+    ) -> Option<IkeId> {
         let config = context.config.remote(remote)?;
-        let addresses = context.whereabouts.ike_addresses(remote).filter(|addresses| !addresses.remote.is_unspecified());
+        let addresses = addresses.filter(|addresses| !addresses.remote.is_unspecified());
         let Some(KmAddress { local, remote: peer }) = addresses else {
             for want in wants {
                 let detail = format!("the address of {} is not known", config.name);
@@ -64,8 +78,9 @@ impl Ikev2 {
             answered: None,
         };
         let path = Path::between(local, peer, context.config.settings.port);
+        let onward = Onward { announced: redirect::announcement(config, &onward).is_some(), ours: true, ..onward };
         let begun = IkeSa::new(id, true, (spi_i, 0), path, context.now.boot, State::AwaitInit(Box::new(attempt)));
-        let sa = IkeSa { name: config.name.clone(), remote: Some(remote), wants, supersedes, ..begun };
+        let sa = IkeSa { name: config.name.clone(), remote: Some(remote), wants, supersedes, onward, ..begun };
         self.add(sa);
         self.make_init_key(context, id, group);
         Some(id)
@@ -110,6 +125,7 @@ impl Ikev2 {
         //= rfc7427#4
         //# the hashes that are accepted in signatures are told in IKE_SA_INIT
         payloads.extend(certificates::signs(config).then(certificates::hash_algorithms));
+        payloads.extend(redirect::announcement(config, &sa.onward).filter(|_| sa.onward.announced));
         let header = Header::new(sa.spi_i, 0, ExchangeType::IKE_SA_INIT, Flags::new(true, false), 0);
         let octets = Message { header, payloads }.encode();
         attempt.request.clone_from(&octets);
@@ -136,6 +152,9 @@ impl Ikev2 {
         if let Some(wanted) = payloads.notify(NotifyType::INVALID_KE_PAYLOAD) {
             return self.other_group_wanted(context, ike, wanted.wanted_group());
         }
+        if let Some(redirect) = payloads.notify(NotifyType::REDIRECT).filter(|_| payloads.proposals().is_none()) {
+            return self.init_redirected(context, ike, datagram, redirect);
+        }
         if let Some(error) = payloads.error() {
             //= rfc7296#2.21.1
             //# an unprotected error may be forged: better answers are waited for
@@ -152,7 +171,7 @@ impl Ikev2 {
     /// Something unprotected speaks against the request: it is remembered as the reason, should nothing better come before the attempt is
     /// given up. What the peer cannot change its mind about ends the attempt sooner, once a repeat has been answered alike: whoever only
     /// sees the request, and cannot hold the peer's own answer back, has lost by then.
-    fn init_refused(&mut self, ike: IkeId, cause: Cause, detail: String, incompatible: bool) {
+    pub(crate) fn init_refused(&mut self, ike: IkeId, cause: Cause, detail: String, incompatible: bool) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let (path, sends) = (sa.path, sa.window.outstanding.as_ref().map_or(0, |request| request.sends));
         let State::AwaitInit(attempt) = &mut sa.state else { return };
@@ -288,6 +307,10 @@ impl Ikev2 {
 
     /// Gives an IKE SA that is being made by us up: its wishes fail.
     pub(crate) fn attempt_failed(&mut self, context: &mut Context<'_>, ike: IkeId, cause: Cause, detail: String) {
+        if let Some(to) = self.another_address(context, ike, cause) {
+            return self.go_on(context, ike, (to, None), cause, detail);
+        }
+        self.nowhere_left(context, ike, cause);
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let wants = std::mem::take(&mut sa.wants);
         let remote = sa.remote;

@@ -52,6 +52,11 @@ impl Ikev2 {
             let detail = format!("{share} half-open IKE SAs from the neighbourhood of {from}");
             return self.drop_message(datagram.path, Cause::HALF_OPEN_LIMIT, detail);
         }
+        if let Some(redirect) = self.redirect_of_init(context, datagram, payloads) {
+            //= rfc5685#3
+            //# the response with a redirect has a responder's SPI of zero, and no IKE SA is made
+            return self.answer_init_plainly(context, datagram.path, spi_i, redirect);
+        }
         match self.choose_suite(context, datagram, offer, Group::from_transform(group)) {
             Err(refusal) => self.refuse_init(context, datagram.path, spi_i, &refusal),
             //= rfc7296#1.2
@@ -167,7 +172,8 @@ impl Ikev2 {
         let answer = InitAnswer { request: datagram.octets.clone(), ni: ni.to_vec(), number, suite };
         let spis = (spi_i, self.fresh_spi(context));
         let begun = IkeSa::new(id, false, spis, datagram.path, context.now.boot, State::Answering(Box::new(answer)));
-        let sa = IkeSa { window: Window { expected: 1, ..Window::default() }, nat: seen, ..begun };
+        let onward = Self::onward_of(Payloads(&message.payloads));
+        let sa = IkeSa { window: Window { expected: 1, ..Window::default() }, nat: seen, onward, ..begun };
         self.add(sa);
         self.half_open.insert(id, (datagram.path.remote.ip(), spi_i));
         self.half_open_from.insert((datagram.path.remote.ip(), id));

@@ -2,10 +2,11 @@
 //! Invariant: every answer finds who asked by its id; an answer for something gone is undone by the dispatcher, never ignored.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use watari_kernel::{Endpoints, KernelRequest, RequestId, SaId};
 use watari_policies::{Protocol, RemoteId};
-use watari_sa::{Action, ChildId, Context, IkeId, KeyingEvent, Path, Transmit, TransmitId, Wish, Work, WorkId};
+use watari_sa::{Action, Cause, ChildId, Context, IkeId, KeyingEvent, Path, Transmit, TransmitId, Wish, Work, WorkId};
 
 /// Whom a piece of work is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,11 @@ impl Outbox {
     /// Asks for a decision about a home address.
     pub(crate) fn assign(&mut self, ike: IkeId, remote: RemoteId, wish: Wish) {
         self.actions.push_back(Action::Assign { ike, remote, wish });
+    }
+
+    /// Says which of a peer's addresses is in force from now on.
+    pub(crate) fn use_address(&mut self, remote: RemoteId, address: IpAddr, cause: Cause) {
+        self.actions.push_back(Action::UseAddress { remote, address, cause });
     }
 
     /// Tells what happened.

@@ -180,6 +180,7 @@ impl Ikev2 {
             self.timers.get(Timer::CloseRedundant(**ike)).is_none()
                 && self.sas.get(ike).is_some_and(|sa| {
                     sa.is_established()
+                        && !sa.onward.leaving
                         && !matches!(sa.current, Some(Task::DeleteIke { .. }))
                         && !sa.tasks.iter().any(|queued| matches!(queued.task, Task::DeleteIke { .. }))
                 })
@@ -291,6 +292,12 @@ impl Ikev2 {
             }
             return;
         }
+        let wants = self.replacements(context, old, remote);
+        self.start_ike(context, remote, wants, vec![(old, cause != Cause::PEER_RESTARTED)]);
+    }
+
+    /// Wishes for a replacement of every child of an IKE SA, and those it was not asked for yet.
+    pub(crate) fn replacements(&mut self, context: &Context<'_>, old: IkeId, remote: RemoteId) -> VecDeque<Want> {
         let mut wants: VecDeque<Want> = VecDeque::new();
         // Children without owner are what an earlier loss left: they are as doubtful as those of this one.
         let orphans = context.children.of_owner(Owner::None).filter(|sa| sa.remote == remote);
@@ -304,7 +311,7 @@ impl Ikev2 {
                 wants.push_back(want);
             }
         }
-        self.start_ike(context, remote, wants, vec![(old, cause != Cause::PEER_RESTARTED)]);
+        wants
     }
 
     /// Drops an IKE SA that the peer no longer has, without a word; its children serve until they are replaced.

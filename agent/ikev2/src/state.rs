@@ -10,6 +10,7 @@ use watari_policies::{Identity, RemoteId};
 use watari_sa::{Cause, ChildId, IkeId, IkeState, NatSeen, Path, TransmitId, Want};
 use watari_wire::ikev2::{AuthMethod, ExchangeType, Payload};
 
+use crate::onward::Onward;
 use crate::sk::Crypt;
 use crate::task::{Queued, RekeyAnswer, Task};
 
@@ -62,6 +63,8 @@ pub(crate) struct IkeSa {
     pub(crate) nat: NatSeen,
     /// Since when the peer answers with TEMPORARY_FAILURE only.
     pub(crate) refused_since: Option<Duration>,
+    /// Redirects, and other addresses of the peer.
+    pub(crate) onward: Onward,
 }
 
 impl IkeSa {
@@ -91,6 +94,7 @@ impl IkeSa {
             hinted: None,
             nat: NatSeen::default(),
             refused_since: None,
+            onward: Onward::default(),
         }
     }
 

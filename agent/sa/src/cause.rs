@@ -52,6 +52,11 @@ causes! {
     MOVEMENT_UNDECIDED "IKE-V03" "Where a peer is could not be learnt: it answered neither where it was nor where MIGRATE said." "IKE stays where it was; whatever it asks next shows whether the peer lives.";
     MOVEMENTS_UNVERIFIED "IKE-V04" "Policies for a Mobility Header type let binding updates without IPsec pass, and every MIGRATE is believed." "Use any-type policies (`binding_selector = \"any\"`, `IPsecPolicy Mh` in mip6d.conf), which close the hole, or `key_mobility = \"observe\"`.";
     HOME_ADDRESS "IKE-B01" "No home address was assigned." "On the home agent look at `pool`, `home_prefix` and `autoconfiguration`; on the mobile node at `home_address`.";
+    REDIRECTED "IKE-R01" "The peer sent us on to another gateway." "Nothing to do; `follow_redirects` says which redirects are followed.";
+    REDIRECT_REFUSED "IKE-R02" "A redirect was not followed." "Look at `follow_redirects`, at the addresses listed for this peer and at `gateway_names`; a loop is to be mended on the gateways.";
+    HOME_AGENT_SWITCH "IKE-R03" "The home agent or its mobility daemon chose another home agent." "Nothing to do; the Mobile IPv6 daemon registers with the new one.";
+    SESSION_REDIRECTED "IKE-R04" "The peer sent a session that stood on to another gateway." "SAs move, registrations of Mobile IPv6 do not: those follow a Home Agent Switch message.";
+    SWITCH_IGNORED "IKE-R05" "A Home Agent Switch message was ignored." "Look at the home agents listed for this mobile node and at `follow_redirects`.";
     UNEXPECTED "IKE-M03" "A message does not fit the state of its exchange and was dropped." "Nothing was changed.";
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use watari_crypto::Provider;
 use watari_kernel::{Capability, Endpoints, KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId};
-use watari_policies::{Config, Identity, PolicyId, RemoteId, Selector};
+use watari_policies::{Config, Gateway, Identity, PolicyId, RemoteId, Selector};
 
 use crate::{
     Assignment, Cause, ChildId, Datagram, IkeId, Path, Rng, SaTable, Transmit, TransmitId, Undeliverable, Wish, Work, WorkDone, WorkId,
@@ -48,6 +48,10 @@ pub trait Whereabouts {
     /// Addresses for IKE with this remote: what the Mobile IPv6 daemon told last (KMADDRESS), else the configuration. `None` if the peer's
     /// address is not known. An unspecified local address leaves the choice to the kernel's routing.
     fn ike_addresses(&self, remote: RemoteId) -> Option<KmAddress>;
+    /// Addresses for IKE with this remote at another of its addresses.
+    fn ike_addresses_to(&self, remote: RemoteId, peer: IpAddr) -> Option<KmAddress> {
+        self.ike_addresses(remote).map(|addresses| KmAddress { remote: peer, ..addresses })
+    }
     /// Outbound end points (this host to peer) of SAs of this policy, for an IKE SA between `ike`'s addresses.
     fn sa_endpoints(&self, policy: PolicyId, ike: KmAddress) -> Endpoints;
 }
@@ -156,6 +160,16 @@ pub enum Action {
         /// What is wished for.
         wish: Wish,
     },
+    /// Another of the peer's addresses is in force from now on: policies and addresses that name the old one follow. To be done before
+    /// the next input.
+    UseAddress {
+        /// The peer.
+        remote: RemoteId,
+        /// The address; it may be in force already.
+        address: IpAddr,
+        /// Why.
+        cause: Cause,
+    },
     /// Tell what happened.
     Event(KeyingEvent),
 }
@@ -263,6 +277,26 @@ pub enum KeyingEvent {
         /// Details, both sides' view.
         detail: String,
     },
+    /// The peer sent us on to another gateway, and we go there (RFC 5685).
+    Redirected {
+        /// The IKE SA that ends, at once or when the next one stands.
+        ike: IkeId,
+        /// The peer.
+        remote: RemoteId,
+        /// Its address until now.
+        from: IpAddr,
+        /// The address it named.
+        to: IpAddr,
+    },
+    /// We sent a peer on to another gateway.
+    SentOn {
+        /// Where it called from.
+        path: Path,
+        /// The peer, if it is known yet.
+        remote: Option<RemoteId>,
+        /// The gateway it was told.
+        to: String,
+    },
     /// A message was dropped and counted.
     Dropped {
         /// Where it came from.
@@ -366,6 +400,19 @@ pub trait Keying {
     fn prove(&mut self, context: &mut Context<'_>, ike: IkeId, candidate: KmAddress) {
         let _ = candidate;
         self.probe(context, ike);
+    }
+    /// Reaches a peer at the first of these addresses that serves: what is being made begins again there, what stands is replaced by an
+    /// IKE SA there, make before break. If none serves, what stands stays.
+    fn switch(&mut self, context: &mut Context<'_>, remote: RemoteId, addresses: &[IpAddr], cause: Cause) {
+        let _ = (context, remote, addresses, cause);
+    }
+    /// Sends the initiator of an IKE SA on to another gateway.
+    ///
+    /// # Errors
+    /// Why that cannot be done, in words.
+    fn redirect(&mut self, context: &mut Context<'_>, ike: IkeId, to: &Gateway) -> Result<(), String> {
+        let _ = (context, ike, to);
+        Err("the protocol knows no redirects".to_owned())
     }
     /// Drops an IKE SA without a word; its children lose their owner and go on.
     fn forget(&mut self, context: &mut Context<'_>, ike: IkeId);

@@ -69,28 +69,31 @@ impl MobilitySocket {
         Ok(Self(socket))
     }
 
-    /// Opens a socket that receives only messages of this type that came through an ESP transport SA of `reqid` (0: of any reqid).
+    /// Opens a socket that receives only messages of these types (fewer than 255) that came through an ESP transport SA of `reqid` (0: of any reqid).
     /// Needs CAP_NET_RAW and CAP_NET_ADMIN.
-    pub fn protected(reqid: u32, beside: ProtectedMobility, message_type: u8) -> io::Result<Self> {
+    pub fn protected(reqid: u32, beside: ProtectedMobility, message_types: &[u8]) -> io::Result<Self> {
         let socket = Self::open()?;
         socket.require_esp(reqid, beside)?;
-        socket.only_type(message_type)?;
+        socket.only_types(message_types)?;
         // What came in before the policy stood was admitted by nobody.
         while socket.receive()?.is_some() {}
         Ok(socket)
     }
 
-    /// From now on receives only messages of one type.
-    fn only_type(&self, message_type: u8) -> io::Result<()> {
+    /// From now on receives only messages of these types.
+    fn only_types(&self, message_types: &[u8]) -> io::Result<()> {
         /// Offset of the MH type (RFC 6275 6.1.1); the kernel hands a filter the message from its first octet.
         const MH_TYPE: u32 = 2;
-        let step = |code: u32, jump_if_not: u8, k: u32| SockFilter::new(code as u16, 0, jump_if_not, k);
-        self.0.attach_filter(&[
-            step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, MH_TYPE),
-            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, u32::from(message_type)),
-            step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
-            step(libc::BPF_RET | libc::BPF_K, 0, 0),
-        ])
+        let step = |code: u32, jump_if: u8, k: u32| SockFilter::new(code as u16, jump_if, 0, k);
+        let mut program = vec![step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, MH_TYPE)];
+        for (wanted, after) in message_types.iter().zip((0..message_types.len()).rev()) {
+            // To the last step, over the types that are left and the refusal.
+            let jump = u8::try_from(after.saturating_add(1)).unwrap_or(u8::MAX);
+            program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jump, u32::from(*wanted)));
+        }
+        program.push(step(libc::BPF_RET | libc::BPF_K, 0, 0));
+        program.push(step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX));
+        self.0.attach_filter(&program)
     }
 
     /// Receives only messages sent to `address`, which need not exist yet.

@@ -243,7 +243,7 @@ fn a_mobility_message_crosses_the_loopback_with_its_addresses() {
 
 #[test]
 fn a_protected_mobility_socket_hears_nothing_in_clear() {
-    let protected = match MobilitySocket::protected(0, ProtectedMobility::HomeAddressOption, 5) {
+    let protected = match MobilitySocket::protected(0, ProtectedMobility::HomeAddressOption, &[5]) {
         Ok(socket) => socket,
         Err(error) => return eprintln!("skipped: no protected Mobility Header socket here: {error}"),
     };

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write};
 
 use super::settings::BACKENDS;
 use super::values::duration_text;
-use super::{SecretOrigin, movements};
+use super::{SecretOrigin, gateways, movements};
 use crate::certificate::{OwnProof, PeerProof, Proofs};
 use crate::model::{Authentication, Endpoints, Retransmit, Settings};
 use crate::{Action, Config, Installer, Ipsec, Lifetime, MobilityRole, Mode, Policy, Remote, SecretId, TrafficItem};
@@ -96,7 +96,11 @@ fn remote(out: &mut String, config: &Config, remote: &Remote, origins: &BTreeMap
     }
     writeln!(out, "\n[remote.{}]", Key(&remote.name))?;
     remote.local_address.iter().try_for_each(|address| writeln!(out, "local_address = {}", Text(address)))?;
-    remote.remote_address.iter().try_for_each(|address| writeln!(out, "remote_address = {}", Text(address)))?;
+    match (remote.remote_address, remote.gateways.addresses.as_slice()) {
+        (Some(address), []) => writeln!(out, "remote_address = {}", Text(address))?,
+        (Some(_), several) => writeln!(out, "remote_address = {}", List(several))?,
+        (None, _) => {}
+    }
     if !remote.allowed_from.is_empty() {
         writeln!(out, "allowed_from = {}", List(&remote.allowed_from))?;
     }
@@ -126,6 +130,7 @@ fn remote(out: &mut String, config: &Config, remote: &Remote, origins: &BTreeMap
     writeln!(out, "lifetime = {}\nretransmit = {}", lifetime(&remote.lifetime, false), retransmit(&remote.retransmit))?;
     let liveness = remote.liveness.map_or_else(|| "off".to_owned(), duration_text);
     writeln!(out, "liveness = \"{liveness}\"\ninitial_contact = {}\nstart = {}", remote.initial_contact, remote.start)?;
+    gateways::write(out, &remote.gateways, remote.remote_address.is_some())?;
     movements::write(out, &remote.movements, remote.role)
 }
 

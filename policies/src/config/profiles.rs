@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use super::credentials::{self, Common};
 use super::diagnostics::Report;
 use super::document::{Read, Section, Value};
+use super::gateways;
 use super::movements::{self, Side};
 use super::nodes::{self, Surroundings};
 use super::values::{self, LifetimeOf};
@@ -63,7 +64,11 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
     let name = section.read(report, "name", values::name);
     let home_address = section.required(report, "home_address", "home_address = \"2001:db8:1::abcd\"", own_home_address);
     let ask = ask(report, section, home_address.as_ref().map(|read| read.value));
-    let home_agent = section.required(report, "home_agent", "home_agent = \"2001:db8:1::1\"", values::unicast_v6);
+    let home_agent = section.required(report, "home_agent", "home_agent = \"2001:db8:1::1\"", |report, value| {
+        gateways::addresses(report, value, values::unicast_v6)
+    });
+    let several = home_agent.as_ref().map_or((None, Vec::new()), |read| (Some(read.value.0), read.value.1.clone()));
+    let gateways = gateways::read(report, section, several, None);
     let identity = section.required(report, "identity", "identity = \"mn.example\"", values::parsed::<Identity>);
     let peer = section.required(report, "home_agent_identity", "home_agent_identity = \"ha.example\"", values::parsed::<Identity>);
     let (ours, theirs) = (identity.as_ref().map(|read| &read.value), peer.as_ref().map(|read| &read.value));
@@ -82,7 +87,8 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
         name: name.map_or(usual.name, |name| name.value),
         home_address: if let Home::Fixed(address) = home_address.value { address } else { MobilityRole::UNKNOWN },
         ask: ask.map_or(Ask::Prefix(identity.value.fingerprint()), Ask::Address),
-        home_agent: home_agent.value,
+        home_agent: home_agent.value.0,
+        gateways,
         identity: identity.value,
         home_agent_identity: peer.value,
         secret,
@@ -171,6 +177,7 @@ fn home_agent(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut 
     section.without_effect(report, "start", "a home agent waits for its mobile nodes");
     let terms = terms(report, section, None, Side::HomeAgent);
     let pool = pool(report, section);
+    let redirect_to = gateways::redirect(report, section);
     let common = credentials::common(report, section, secrets, identity.as_ref().map(|read| &read.value));
     let mut served = tables(report, section, secrets, (terms.as_ref(), &common), pool.prefix);
     let reqids = draft.config.policies.iter().flat_map(|policy| [policy.reqid_in.0, policy.reqid_out.0]).collect();
@@ -200,6 +207,7 @@ fn home_agent(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut 
         home_prefix: pool.prefix,
         pool: pool.range,
         autoconfiguration: pool.autoconfiguration,
+        redirect_to,
         line: report.line(section.span.start),
         terms,
         ..HomeAgentProfile::default()

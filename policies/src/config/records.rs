@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::credentials;
 use super::diagnostics::Report;
 use super::document::{Read, Section, Span, Value, printable};
+use super::gateways;
 use super::manual::{SaRecord, manual};
 use super::movements::{self, Side};
 use super::profiles::INSTALLERS;
@@ -293,7 +294,7 @@ type RemoteRead = (Remote, RemotePlace, Option<Vec<IpNet>>);
 fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secrets: &mut Secrets<'_>) -> Option<RemoteRead> {
     let usual = Terms::default();
     let local_address = section.read(report, "local_address", values::address);
-    let remote_address = section.read(report, "remote_address", values::address);
+    let remote_address = section.read(report, "remote_address", |report, value| gateways::addresses(report, value, values::address));
     let allowed_from = section.read(report, "allowed_from", |report, value| values::list(report, value, values::prefix));
     let may_hold = section.read(report, "may_hold", |report, value| values::list(report, value, values::prefix));
     let proof = proof(report, section, secrets);
@@ -305,6 +306,21 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
     let liveness = section.read(report, "liveness", values::duration_or_off);
     let initial_contact = section.read(report, "initial_contact", values::flag);
     let start = section.read(report, "start", values::flag);
+    let manual = matches!(proof, Some(Proof { authentication: Authentication::Manual, .. }));
+    let called = match &remote_address {
+        _ if manual => Some("this remote is keyed by hand"),
+        None => Some("this remote has no \"remote_address\", it calls us"),
+        Some(_) => None,
+    };
+    let several = remote_address.as_ref().map_or((None, Vec::new()), |read| (Some(read.value.0), read.value.1.clone()));
+    if let Some(read) = remote_address.as_ref().filter(|_| manual && !several.1.is_empty()) {
+        report.error(read.span.clone(), "SAs configured by hand are with one address").help("keep one of the addresses");
+    }
+    let mut gateways = gateways::read(report, section, several, called);
+    if manual {
+        section.without_effect(report, "redirect_to", "this remote is keyed by hand");
+    }
+    gateways.redirect_to = gateways::redirect(report, section);
     let side = match (&proof, role) {
         (Some(Proof { authentication: Authentication::Manual, .. }), _) => {
             Side::Neither("this remote is keyed by hand, which clears the K bit")
@@ -324,17 +340,21 @@ fn remote(report: &mut Report<'_>, section: &mut Section<'_>, name: &str, secret
     }
     let (home_address, home_span) = home_address?;
     let Proof { identity, remote_identity, authentication } = proof?;
-    let home_agent = if matches!(role, Role::MobileNode | Role::RoadWarrior) { remote_address.as_ref() } else { local_address.as_ref() };
+    let home_agent = match role {
+        Role::MobileNode | Role::RoadWarrior => remote_address.as_ref().map(|read| read.span.clone()),
+        _ => local_address.as_ref().map(|read| read.span.clone()),
+    };
     let place = RemotePlace {
         header: section.span.clone(),
         home_address: home_span,
         identity: remote_identity.as_ref().map(|read| read.span.clone()),
-        home_agent: home_agent.map(|read| read.span.clone()),
+        home_agent,
     };
     let record = Remote {
         name: name.to_owned(),
         local_address: local_address.map(|read| read.value),
-        remote_address: remote_address.map(|read| read.value),
+        remote_address: remote_address.map(|read| read.value.0),
+        gateways,
         allowed_from: allowed_from.map_or_else(Vec::new, |read| read.value),
         local_identity: identity,
         remote_identity: remote_identity.map_or_else(|| by_hand(name), |read| read.value),
@@ -546,7 +566,10 @@ fn fill_pad(draft: &mut Draft, held: Vec<Option<Vec<IpNet>>>) {
         }
     }
     for ((remote, may_hold), side) in draft.config.remotes.iter().zip(held).zip(sides) {
-        let prefixes = may_hold.unwrap_or(side);
+        let named = remote.remote_address.is_some_and(|address| side.contains(&IpNet::from(address)));
+        // Policies that name the peer name another of its addresses when that one is in force.
+        let others = remote.gateways.addresses.iter().filter(|_| named).map(|address| IpNet::from(*address));
+        let prefixes = may_hold.unwrap_or_else(|| side.into_iter().chain(others).collect());
         if !prefixes.is_empty() {
             draft.config.pad.allow(Some(remote.remote_identity.clone()), prefixes);
         }

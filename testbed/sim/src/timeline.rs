@@ -144,6 +144,9 @@ pub fn words(event: &Event, names: &Names) -> Option<Words> {
         Event::HomeAddress { remote, address, held: false } => {
             plain(format!("{} is no longer with {}", place(*address), names.remote(*remote)))
         }
+        Event::PeerAddress { remote, new, cause, .. } => {
+            plain(format!("{} is at {} from now on: {}", names.remote(*remote), place(*new), cause.sentence))
+        }
         Event::Recreated(child) => plain(format!("child SA {} was left behind by the kernel and is made again", child.0)),
         Event::Acquired { policy: Some(policy) } => plain(format!("kernel asks for SAs: {}", names.policy(*policy))),
         Event::Acquired { policy: None } => detail("kernel asks for SAs of a policy that is not ours".to_owned()),
@@ -198,6 +201,8 @@ fn keying_words(event: &KeyingEvent, names: &Names) -> Option<Words> {
         KeyingEvent::ChildRekeyed { old, new } => plain(format!("child SA {} replaces {}", new.0, old.0)),
         KeyingEvent::WantFailed { policy, cause, detail } => plain(format!("no SA for {}: {cause} {detail}", names.policy(*policy))),
         KeyingEvent::Dropped { cause, detail, .. } => line(format!("message dropped: {cause} {detail}"), false, true),
+        KeyingEvent::Redirected { remote, to, .. } => plain(format!("{} sends us on to {}", names.remote(*remote), place(*to))),
+        KeyingEvent::SentOn { path, to, .. } => plain(format!("{} is sent on to {to}", place(path.remote.ip()))),
         KeyingEvent::Keys { .. } => None,
     }
 }

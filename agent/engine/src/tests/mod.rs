@@ -5,6 +5,7 @@ mod adoption;
 mod assign;
 mod control;
 mod following;
+mod home_agents;
 mod hostile;
 mod key_mobility;
 mod manual;
@@ -80,6 +81,8 @@ pub(super) enum Asked {
     Probe(IkeId),
     Forget(IkeId),
     Prove(IkeId, KmAddress),
+    Switch(RemoteId, Vec<IpAddr>),
+    Redirect(IkeId, String),
 }
 
 /// What the test and the keying module share.
@@ -150,6 +153,16 @@ impl Keying for Fake {
     }
     fn prove(&mut self, _: &mut Context<'_>, ike: IkeId, candidate: KmAddress) {
         self.shared(|shared| shared.asked.push(Asked::Prove(ike, candidate)));
+    }
+    fn switch(&mut self, _: &mut Context<'_>, remote: RemoteId, addresses: &[IpAddr], cause: watari_sa::Cause) {
+        self.shared(|shared| {
+            shared.asked.push(Asked::Switch(remote, addresses.to_vec()));
+            shared.actions.extend(addresses.first().map(|address| Action::UseAddress { remote, address: *address, cause }));
+        });
+    }
+    fn redirect(&mut self, _: &mut Context<'_>, ike: IkeId, to: &watari_policies::Gateway) -> Result<(), String> {
+        self.shared(|shared| shared.asked.push(Asked::Redirect(ike, to.to_string())));
+        Ok(())
     }
     fn ike_sas_of(&self, remote: RemoteId) -> Vec<IkeId> {
         self.shared(|shared| shared.ikes.iter().filter(|ike| ike.remote == Some(remote)).map(|ike| ike.id).collect())

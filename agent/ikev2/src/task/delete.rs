@@ -89,6 +89,9 @@ impl Ikev2 {
             }
         }
         self.answer(context, ike, &response);
+        if let Some(redirect) = payloads.notify(NotifyType::REDIRECT) {
+            self.redirected(context, ike, redirect);
+        }
         self.run_tasks(context, ike);
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use watari_kernel::Spi;
 use watari_policies::algorithm::Group;
-use watari_policies::{PolicyId, Protocol};
+use watari_policies::{Gateway, PolicyId, Protocol};
 use watari_sa::{Cause, ChildId, Context, IkeId, Want};
 use watari_wire::ikev2::{ExchangeType, NotifyType, Payload};
 
@@ -64,6 +64,11 @@ pub(crate) enum Task {
     },
     /// See whether the peer answers.
     Liveness,
+    /// Send the peer on to another gateway.
+    Redirect {
+        /// Where to.
+        to: Gateway,
+    },
 }
 
 /// Making a child SA for a policy.
@@ -112,6 +117,7 @@ impl Task {
             Self::DeleteChild { .. } | Self::DeleteSpi { .. } => "delete child",
             Self::DeleteIke { .. } => "delete IKE SA",
             Self::Liveness => "liveness",
+            Self::Redirect { .. } => "redirect",
         }
     }
 
@@ -247,6 +253,7 @@ impl Ikev2 {
             Task::DeleteSpi { protocol, spi } => self.start_delete_spi(context, ike, protocol, spi),
             Task::DeleteIke { cause } => self.start_delete_ike(context, ike, cause),
             Task::Liveness => self.start_liveness(context, ike),
+            Task::Redirect { to } => self.start_redirect(context, ike, to),
         }
     }
 
@@ -278,7 +285,7 @@ impl Ikev2 {
                 self.task_done(context, ike);
             }
             Some(Task::DeleteIke { .. }) => self.delete_ike_answered(context, ike),
-            Some(Task::Liveness | Task::DeleteSpi { .. }) => self.task_done(context, ike),
+            Some(Task::Liveness | Task::DeleteSpi { .. } | Task::Redirect { .. }) => self.task_done(context, ike),
             // The end of an IKE SA whose peer was not who it claimed to be.
             None if matches!(sa.state, State::Closing(_)) => self.remove(context, ike),
             None => self.run_tasks(context, ike),
@@ -317,7 +324,7 @@ impl Ikev2 {
     }
 
     /// Sends an INFORMATIONAL request.
-    fn inform(&mut self, context: &mut Context<'_>, ike: IkeId, payloads: &[Payload]) {
+    pub(crate) fn inform(&mut self, context: &mut Context<'_>, ike: IkeId, payloads: &[Payload]) {
         self.send_request(context, ike, ExchangeType::INFORMATIONAL, payloads);
     }
 }

@@ -406,7 +406,7 @@ impl Ikev2 {
         //= rfc7296#2.2
         //# message ids start at zero again
         let begun = IkeSa::new(id, made.initiator, (made.spi_i, made.spi_r), sa.path, context.now.boot, State::Established(Box::new(new)));
-        let sa = IkeSa { name: sa.name.clone(), remote: sa.remote, nat: sa.nat, ..begun };
+        let sa = IkeSa { name: sa.name.clone(), remote: sa.remote, nat: sa.nat, onward: sa.onward.inherited(), ..begun };
         self.add(sa);
         self.timers.set_or_clear(Timer::RekeyIke(id), schedule.rekey_at);
         self.timers.set_or_clear(Timer::ExpireIke(id), schedule.expires_at);

@@ -23,6 +23,9 @@ pub const A: &str = "2001:db8:f1::a";
 pub const A2: &str = "2001:db8:f2::a";
 pub const A3: &str = "2001:db8:f3::a";
 pub const B: &str = "2001:db8::b";
+/// Other addresses of B, or of hosts that do not answer.
+pub const B2: &str = "2001:db8::b2";
+pub const B3: &str = "2001:db8::b3";
 /// Home address of A.
 pub const HOA: &str = "2001:db8:1::abcd";
 pub const HA: &str = "2001:db8:1::1";
@@ -235,6 +238,7 @@ pub fn remote(name: &str, ours: &str, theirs: &str) -> Remote {
         name: name.to_owned(),
         local_address: None,
         remote_address: None,
+        gateways: Default::default(),
         allowed_from: Vec::new(),
         local_identity: Identity::Fqdn(ours.to_owned()),
         remote_identity: Identity::Fqdn(theirs.to_owned()),
@@ -356,7 +360,7 @@ impl Pair {
     }
 
     fn side_of(&self, address: IpAddr) -> Side {
-        if address == ip(B) { Side::B } else { Side::A }
+        if [B, B2, B3].map(ip).contains(&address) { Side::B } else { Side::A }
     }
 
     /// Takes everything a host wants; true if there was anything.
@@ -390,6 +394,12 @@ impl Pair {
                     host.wishes.push(wish);
                     let assignment = (host.assign)(&mut host.config, remote, wish);
                     host.handle(now, KeyingInput::Assigned(ike, assignment));
+                }
+                Action::UseAddress { remote, address, .. } => {
+                    let host = self.host(side);
+                    let policies: Vec<_> = host.config.policies_of(remote).map(|(id, _)| id).collect();
+                    host.config.set_address(remote, address, &policies);
+                    host.places.ike = host.places.ike.map(|known| KmAddress { remote: address, ..known });
                 }
                 Action::Event(event) => {
                     if !matches!(event, KeyingEvent::Keys { .. }) {

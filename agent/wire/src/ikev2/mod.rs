@@ -16,6 +16,7 @@ mod nonce;
 mod notify;
 mod numbers;
 mod payload;
+mod redirect;
 mod sa;
 mod sk;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use numbers::{
     KeyExchangeId, NotifyType, PayloadType, PrfId, ProtocolId, SequenceNumbersId, TransformType, TsType,
 };
 pub use payload::Payload;
+pub use redirect::{GatewayIdentity, Redirect};
 pub use sa::{Attribute, AttributeValue, MAX_ATTRIBUTES, MAX_PROPOSALS, Proposal, Transform};
 pub use sk::{EncryptedFragment, EncryptedPayload, encrypted_prefix, fragment_prefix};
 pub use ts::{AddressSelector, MAX_SELECTORS, TrafficSelector};

@@ -3,6 +3,7 @@
 
 use crate::error::{Malformed, Why};
 use crate::ikev2::numbers::{NotifyType, PayloadType, ProtocolId};
+use crate::ikev2::redirect::Redirect;
 use crate::reader::Reader;
 use crate::text::{Hex, Octets};
 use crate::writer::Writer;
@@ -64,6 +65,10 @@ impl fmt::Display for Notify {
         }
         match (self.notify_type, self.data.as_slice()) {
             (_, []) => Ok(()),
+            (NotifyType::REDIRECT | NotifyType::REDIRECTED_FROM, data) => match Redirect::decode(data) {
+                Some(redirect) => write!(f, " {}", redirect.gateway),
+                None => write!(f, " {}", Octets(data.len())),
+            },
             (NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, [payload]) => write!(f, " type {}", PayloadType(*payload)),
             _ => write!(f, " {}", Octets(self.data.len())),
         }

@@ -1,0 +1,228 @@
+//! Several home agents of one mobile node: what follows the one in force, and who may choose another (RFC 5026 5.1.2, 5142, 5685).
+
+use std::collections::BTreeSet;
+
+use watari_kernel::{Acquire, PolicyIndex};
+use watari_mip6::{Message, Role};
+use watari_policies::model::Endpoints as Source;
+use watari_policies::{Gateways, Installer, KeyMobility, Movements};
+use watari_sa::Cause;
+
+use super::*;
+use crate::key_mobility::{Heard, Listen, MobilityInput};
+use crate::vici::Section;
+use crate::{Command, CommandId, Reply};
+
+const HA2: &str = "2001:db8:1::2";
+const HA3: &str = "2001:db8:9::3";
+
+fn config(installer: Installer) -> Config {
+    let gateways = Gateways { addresses: [HA, HA2, HA3].map(ip).into(), ..Gateways::default() };
+    let mut profile = MobileNodeProfile { gateways, ..MobileNodeProfile::default() };
+    profile.terms.installer = installer;
+    profile.terms.movements = Movements { key_mobility: KeyMobility::Observe, ..Movements::default() };
+    mobile_node(profile)
+}
+
+/// Away at `COA1` with the first home agent, policies of mip6d.
+fn node() -> Bench {
+    let mut bench = Bench::started(config(Installer::Other), mobile_node_policies(COA1), Vec::new());
+    bench.ike(1, 0, COA1, HA);
+    bench.child(11, BINDING, 0x11, Mode::Transport, ends(HOA, HA));
+    bench.child(12, PAYLOAD, 0x12, Mode::Tunnel, ends(COA1, HA));
+    bench.told();
+    bench
+}
+
+fn use_address(bench: &mut Bench, millis: u64, address: &str, cause: Cause) {
+    bench.act(millis, Action::UseAddress { remote: RemoteId(0), address: ip(address), cause });
+}
+
+fn heard(source: &str, addresses: &[&str]) -> Input {
+    let addresses = addresses.iter().map(|address| address.parse().expect("address")).collect();
+    let octets = Message::HomeAgentSwitch { addresses, options: Vec::new() }.encode();
+    let socket = Listen { role: Role::MobileNode, reqid: Reqid(2) };
+    let heard = Heard { socket, source: ip(source), destination: ip(HOA), came_from: None, sent_to: Some(ip(COA1)), octets };
+    Input::Mobility(MobilityInput::Heard(heard))
+}
+
+fn switches(bench: &mut Bench) -> Vec<Vec<IpAddr>> {
+    bench.asked().into_iter().filter_map(|asked| if let Asked::Switch(_, list) = asked { Some(list) } else { None }).collect()
+}
+
+fn ignored(bench: &Bench) -> u64 {
+    bench.agent.core.counters.drops.get(Cause::SWITCH_IGNORED.code).copied().unwrap_or_default()
+}
+
+fn command(bench: &mut Bench, name: &str, arguments: &[(&str, &str)]) -> Section {
+    let arguments = arguments.iter().fold(Section::new(), |section, (name, value)| section.with(name, value));
+    bench.input(50, Input::Command(CommandId(1), Command::Vici { name: name.to_owned(), arguments }));
+    let replies =
+        bench.outputs.drain(..).filter_map(|output| if let Output::Reply(_, Reply::End(end)) = output { Some(end) } else { None });
+    replies.next_back().expect("an answer")
+}
+
+#[test]
+fn policies_addresses_and_tunnels_follow_the_home_agent_in_force() {
+    let mut bench = node();
+    use_address(&mut bench, 10, HA2, Cause::PEER_SILENT);
+    let told = bench.told();
+    let event = Event::PeerAddress { remote: RemoteId(0), old: ip(HA), new: ip(HA2), cause: Cause::PEER_SILENT, register: true };
+    assert!(told.contains(&event), "{told:?}");
+    let core = &bench.agent.core;
+    use watari_sa::Whereabouts as _;
+    assert_eq!(core.places.ike_addresses(RemoteId(0)).map(|addresses| addresses.remote), Some(ip(HA2)));
+    let ike = km(COA1, HA2);
+    assert_eq!(core.places.sa_endpoints(BINDING, ike), ends(HOA, HA2));
+    assert_eq!(core.places.sa_endpoints(PAYLOAD, ike), ends(COA1, HA2), "the template that mip6d still has leads to the old one");
+    assert_eq!(core.config.policies[0].endpoints, Source::Selector);
+    // A child of the old one stays as it is until the protocol ends it.
+    assert_eq!(bench.child_at(12).1, ends(COA1, HA));
+    use_address(&mut bench, 20, HA2, Cause::PEER_SILENT);
+    assert!(bench.told().is_empty(), "nothing new");
+    use_address(&mut bench, 30, HA, Cause::SESSION_REDIRECTED);
+    assert!(bench.told().iter().any(|event| matches!(event, Event::PeerAddress { register: false, .. })), "no state of Mobile IPv6");
+}
+
+/// The daemon is still registered with the old home agent and moves: both IKE SAs move their own end, each stays with its home agent.
+#[test]
+fn a_movement_changes_the_own_end_alone() {
+    let mut bench = node();
+    use_address(&mut bench, 10, HA2, Cause::HOME_AGENT_SWITCH);
+    bench.ike(2, 0, COA1, HA2);
+    for (number, event) in (0u64..).zip(burst(COA1, COA2)) {
+        bench.kernel(20 + number, KernelEvent::Migrate(event));
+    }
+    let moved: BTreeSet<_> = bench
+        .asked()
+        .into_iter()
+        .filter_map(|it| if let Asked::Retarget(ike, to) = it { Some((ike, to.local, to.remote)) } else { None })
+        .collect();
+    assert_eq!(moved, [(IkeId(1), ip(COA2), ip(HA)), (IkeId(2), ip(COA2), ip(HA2))].into());
+    assert_eq!(bench.agent.core.places.remembered(RemoteId(0)), Some(km(COA2, HA2)));
+}
+
+#[test]
+fn own_policies_stand_for_both_until_the_old_ike_sa_is_gone() {
+    let mut bench = Bench::started(config(Installer::Us), Vec::new(), Vec::new());
+    bench.ike(1, 0, COA1, HA);
+    bench.requests.clear();
+    use_address(&mut bench, 10, HA2, Cause::REDIRECTED);
+    let set = |bench: &Bench| -> BTreeSet<Selector> {
+        let entries =
+            bench.requests.iter().filter_map(|(_, request)| if let KernelRequest::SetPolicy(entry) = request { Some(entry) } else { None });
+        entries.map(|entry| entry.selector).collect()
+    };
+    assert!(set(&bench).contains(&binding_selector(HOA, HA2)) && set(&bench).contains(&binding_selector(HA2, HOA)), "{:?}", bench.requests);
+    let gone = |bench: &Bench| -> BTreeSet<Selector> {
+        let deleted =
+            |request: &KernelRequest| if let KernelRequest::DeletePolicy { selector, .. } = request { Some(*selector) } else { None };
+        bench.requests.iter().filter_map(|(_, request)| deleted(request)).collect()
+    };
+    let down = |ike| KeyingEvent::IkeDown { ike: IkeId(ike), remote: Some(RemoteId(0)), cause: Cause::REPLACED, detail: String::new() };
+    bench.event(20, down(7));
+    assert!(gone(&bench).is_empty(), "the old home agent still has an IKE SA");
+    bench.shared.lock().expect("one thread").ikes.clear();
+    bench.ike(2, 0, COA1, HA2);
+    bench.event(30, down(1));
+    assert_eq!(gone(&bench), [binding_selector(HOA, HA), binding_selector(HA, HOA)].into());
+}
+
+//= rfc5142#6.1
+//# the message is covered by the SA between home agent and mobile node
+#[test]
+fn a_home_agent_switch_begins_ike_with_the_home_agents_it_names() {
+    let mut bench = node();
+    let listens = bench
+        .outputs
+        .iter()
+        .any(|output| matches!(output, Output::Listen(sockets) if sockets.contains(&Listen { role: Role::MobileNode, reqid: Reqid(2) })));
+    assert!(listens && Listen { role: Role::MobileNode, reqid: Reqid(2) }.message_types().contains(&12));
+    // Those of the home link come first (6.2).
+    bench.input(10, heard(HA, &[HA3, HA2]));
+    assert_eq!(switches(&mut bench), [vec![ip(HA2), ip(HA3)]]);
+    // It is the home agent now, and the old one says it again.
+    bench.input(20, heard(HA, &[HA3, HA2]));
+    assert_eq!((switches(&mut bench).len(), ignored(&bench)), (0, 1));
+    // No address: the next one of the list.
+    bench.input(30, heard(HA2, &[]));
+    assert_eq!(switches(&mut bench), [vec![ip(HA3)]]);
+}
+
+#[test]
+fn whoever_is_not_the_home_agent_switches_nothing() {
+    let mut bench = node();
+    bench.input(10, heard(COA2, &[HA2]));
+    bench.input(20, heard(HA, &["2001:db8:1::66"]));
+    let Input::Mobility(MobilityInput::Heard(good)) = heard(HA, &[HA2]) else { panic!() };
+    let strangers = [
+        Heard { destination: ip(COA1), ..good.clone() },
+        Heard { socket: Listen { role: Role::MobileNode, reqid: Reqid(9) }, ..good.clone() },
+    ];
+    for stranger in strangers {
+        bench.input(30, Input::Mobility(MobilityInput::Heard(stranger)));
+    }
+    assert_eq!((switches(&mut bench).len(), ignored(&bench)), (0, 4));
+    let mut cut = good;
+    cut.octets.truncate(16);
+    bench.input(40, Input::Mobility(MobilityInput::Heard(cut)));
+    assert_eq!((switches(&mut bench).len(), ignored(&bench)), (0, 4), "malformed, and told as such");
+}
+
+/// The Mobile IPv6 daemon owns the policies and chose another home agent of the list.
+#[test]
+fn a_packet_to_another_home_agent_of_the_list_is_followed() {
+    let mut bench = node();
+    let acquire = |to: &str| {
+        let template = Template::esp(Mode::Transport, Reqid(1), ends("::", "::"));
+        let selector = binding_selector(HOA, to);
+        KernelEvent::Acquire(Acquire {
+            endpoints: ends(HOA, to),
+            packet: selector,
+            policy: selector,
+            index: PolicyIndex(91),
+            direction: Direction::Out,
+            template,
+            sequence: 5,
+        })
+    };
+    bench.kernel(10, acquire("2001:db8:1::66"));
+    assert_eq!(switches(&mut bench).len(), 0);
+    use_address(&mut bench, 15, HA3, Cause::PEER_SILENT);
+    bench.kernel(17, acquire(HA));
+    assert_eq!(switches(&mut bench).len(), 0, "it has just not served, and the daemon does not know");
+    bench.kernel(20, acquire(HA2));
+    let asked = bench.asked();
+    assert!(asked.contains(&Asked::Switch(RemoteId(0), vec![ip(HA2)])), "{asked:?}");
+    assert!(asked.iter().any(|asked| matches!(asked, Asked::Want(want) if want.policy == BINDING)), "{asked:?}");
+}
+
+#[test]
+fn commands_redirect_peers_and_choose_addresses() {
+    let mut bench = node();
+    assert_eq!(command(&mut bench, "use-address", &[("ike", "home-agent"), ("address", HA3)]).text("address"), Some(HA3));
+    assert_eq!(command(&mut bench, "use-address", &[("ike", "home-agent")]).text("address"), Some(HA));
+    assert!(command(&mut bench, "use-address", &[("ike", "home-agent"), ("address", "::5")]).text("errmsg").is_some());
+    assert!(command(&mut bench, "use-address", &[("ike", "nobody")]).text("errmsg").is_some());
+    bench.asked();
+    for (name, value) in [("ike", "home-agent"), ("ike-id", "1"), ("peer-ip", "2001:db8:1::/64"), ("peer-id", "ha.example")] {
+        let end = command(&mut bench, "redirect", &[(name, value), ("gateway", "ha9.example")]);
+        assert_eq!((end.text("success"), end.text("matches")), (Some("yes"), Some("1")), "{name}");
+        assert_eq!(bench.asked(), [Asked::Redirect(IkeId(1), "ha9.example".into())], "{name}");
+    }
+    for arguments in
+        [[("ike", "nobody"), ("gateway", HA2)], [("ike", "home-agent"), ("gateway", "ff02::1")], [("ike", "home-agent"), ("to", HA2)]]
+    {
+        assert_eq!(command(&mut bench, "redirect", &arguments).text("success"), Some("no"));
+    }
+}
+
+#[test]
+fn a_new_configuration_keeps_the_address_in_force() {
+    let mut bench = node();
+    use_address(&mut bench, 10, HA2, Cause::PEER_SILENT);
+    bench.input(20, Input::Command(CommandId(1), Command::Reload(Box::new(config(Installer::Other)))));
+    assert_eq!(bench.agent.core.config.remotes.len(), 1, "the record is the same");
+    assert_eq!(bench.agent.core.config.remotes[0].remote_address, Some(ip(HA2)));
+    assert_eq!(bench.asked(), [], "no SA is closed");
+}

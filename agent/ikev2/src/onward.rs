@@ -1,0 +1,158 @@
+//! Several addresses of one peer: when one does not serve the next one is tried, and what stands moves over make before break
+//! (RFC 5026 5.1.2, RFC 5142). Invariant: while another address is tried, an IKE SA that stands keeps its children, and nothing new.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use watari_policies::RemoteId;
+use watari_sa::{Cause, Context, IkeId, KeyingEvent, Owner, Trigger, Want};
+
+use crate::Ikev2;
+use crate::state::State;
+use crate::timers::Timer;
+
+/// What redirects and other addresses of the peer mean for one IKE SA.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Onward {
+    /// Whether its first initiator announced that it follows redirects.
+    pub(crate) announced: bool,
+    /// Whether that was us.
+    pub(crate) ours: bool,
+    /// The gateway that redirected us here.
+    pub(crate) from: Option<IpAddr>,
+    /// Addresses that were tried before this one.
+    pub(crate) tried: Vec<IpAddr>,
+    /// Addresses to be tried before those of the configuration.
+    pub(crate) ahead: Vec<IpAddr>,
+    /// Whether an IKE SA at another address is about to take its place.
+    pub(crate) leaving: bool,
+}
+
+impl Onward {
+    /// What a successor of the same IKE SA takes over.
+    pub(crate) fn inherited(&self) -> Self {
+        Self { announced: self.announced, ours: self.ours, leaving: self.leaving, ..Self::default() }
+    }
+}
+
+impl Ikev2 {
+    /// The address to try next after one that did not serve; none if every one was tried, or the attempt ended for another reason.
+    pub(crate) fn another_address(&self, context: &Context<'_>, ike: IkeId, cause: Cause) -> Option<IpAddr> {
+        let sa = self.sas.get(&ike).filter(|sa| sa.is_attempt())?;
+        if [Cause::OPERATOR, Cause::NO_REMOTE].contains(&cause) {
+            return None;
+        }
+        let here = sa.path.remote.ip();
+        let mut tried = sa.onward.tried.clone();
+        tried.push(here);
+        //= rfc5026#5.1.2
+        //# a home agent that does not answer, or with which authentication fails, is followed by the next one of the list
+        let ahead = sa.onward.ahead.iter().find(|address| !tried.contains(address)).copied();
+        ahead.or_else(|| context.config.remote(sa.remote?)?.next_address(&tried))
+    }
+
+    /// Gives up an IKE SA that is being made and makes one at another address instead, for the same wishes.
+    pub(crate) fn go_on(&mut self, context: &mut Context<'_>, ike: IkeId, to: (IpAddr, Option<IpAddr>), cause: Cause, detail: String) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let Some(remote) = sa.remote else { return };
+        let (wants, supersedes) = (std::mem::take(&mut sa.wants), std::mem::take(&mut sa.supersedes));
+        let mut onward = std::mem::take(&mut sa.onward);
+        onward.tried.push(sa.path.remote.ip());
+        onward.from = to.1;
+        let closing = matches!(sa.state, State::Closing(_));
+        self.out.event(KeyingEvent::IkeDown { ike, remote: Some(remote), cause, detail });
+        if !closing {
+            self.remove(context, ike);
+        }
+        self.start_towards(context, remote, to.0, cause, (wants, supersedes, onward));
+    }
+
+    /// Starts an IKE SA with a peer at this address, which is the one in force from now on.
+    fn start_towards(
+        &mut self,
+        context: &mut Context<'_>,
+        remote: RemoteId,
+        to: IpAddr,
+        cause: Cause,
+        (wants, supersedes, onward): (VecDeque<Want>, Vec<(IkeId, bool)>, Onward),
+    ) {
+        self.out.use_address(remote, to, cause);
+        let addresses = context.whereabouts.ike_addresses_to(remote, to);
+        self.start_ike_at(context, (remote, addresses), wants, supersedes, onward);
+    }
+
+    /// Starts an IKE SA at another address beside one that stands, with replacements for all its children; when it stands, the old one
+    /// is closed.
+    pub(crate) fn renew_towards(
+        &mut self,
+        context: &mut Context<'_>,
+        old: IkeId,
+        to: (IpAddr, Option<IpAddr>),
+        ahead: &[IpAddr],
+        cause: Cause,
+    ) {
+        if let Some(next) = self.superseding(old) {
+            if self.sas.get(&next).is_some_and(|sa| sa.path.remote.ip() != to.0) {
+                self.go_on(context, next, to, cause, String::new());
+            }
+            return;
+        }
+        let Some(sa) = self.sas.get_mut(&old) else { return };
+        let Some(remote) = sa.remote else { return };
+        sa.onward.leaving = true;
+        let onward = Onward { from: to.1, tried: vec![sa.path.remote.ip()], ahead: ahead.to_vec(), ..Onward::default() };
+        let wants = self.replacements(context, old, remote);
+        self.start_towards(context, remote, to.0, cause, (wants, vec![(old, true)], onward));
+    }
+
+    /// The peer is to be reached at the first of these addresses that serves.
+    pub(crate) fn switch_address(&mut self, context: &mut Context<'_>, remote: RemoteId, list: &[IpAddr], cause: Cause) {
+        let Some((first, ahead)) = list.split_first() else { return };
+        let ids = self.ike_ids(remote);
+        let attempt = ids.iter().rev().copied().find(|ike| self.sas.get(ike).is_some_and(|sa| sa.is_attempt()));
+        if let Some(ike) = attempt {
+            let Some(sa) = self.sas.get_mut(&ike).filter(|sa| sa.path.remote.ip() != *first) else { return };
+            sa.onward = Onward { ahead: ahead.to_vec(), ..Onward::default() };
+            return self.go_on(context, ike, (*first, None), cause, String::new());
+        }
+        let stands =
+            |ike: &IkeId| self.timers.get(Timer::CloseRedundant(*ike)).is_none() && self.sas.get(ike).is_some_and(|sa| sa.is_established());
+        if let Some(ike) = ids.iter().rev().copied().find(stands) {
+            if self.sas.get(&ike).is_some_and(|sa| sa.path.remote.ip() != *first) {
+                self.renew_towards(context, ike, (*first, None), ahead, cause);
+            }
+            return;
+        }
+        let orphans = context.children.of_owner(Owner::None).filter(|sa| sa.remote == remote);
+        let wants: VecDeque<Want> = orphans.map(|sa| Want { policy: sa.policy, trigger: Trigger::Replace(sa.id) }).collect();
+        if wants.is_empty() {
+            return self.out.use_address(remote, *first, cause);
+        }
+        let onward = Onward { ahead: ahead.to_vec(), ..Onward::default() };
+        self.start_towards(context, remote, *first, cause, (wants, Vec::new(), onward));
+    }
+
+    /// Nothing is left to try: the IKE SA that stands goes on, or the list is begun again after a pause.
+    pub(crate) fn nowhere_left(&mut self, context: &Context<'_>, ike: IkeId, cause: Cause) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let (supersedes, remote) = (std::mem::take(&mut sa.supersedes), sa.remote);
+        let Some((remote, config)) = remote.and_then(|remote| Some((remote, context.config.remote(remote)?))) else { return };
+        let mut standing = None;
+        for (old, _) in supersedes {
+            if let Some(old) = self.sas.get_mut(&old).filter(|old| old.onward.leaving) {
+                old.onward.leaving = false;
+                standing = Some(old.path.remote.ip());
+            }
+        }
+        if let Some(address) = standing {
+            return self.out.use_address(remote, address, cause);
+        }
+        let Some(first) = config.gateways.addresses.first() else { return };
+        self.out.use_address(remote, *first, cause);
+        if cause != Cause::OPERATOR && config.gateways.addresses.len() > 1 {
+            //= rfc5026#5.1.2
+            //# when all home agents have been tried the mobile node waits before it begins again
+            self.rest(context, remote, config.gateways.pause);
+        }
+    }
+}

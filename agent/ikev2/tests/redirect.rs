@@ -1,0 +1,372 @@
+//! Redirects at every moment of RFC 5685, and the list of addresses of RFC 5026 5.1.2, between two endpoints of which B has three addresses.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod pair;
+
+use std::net::IpAddr;
+
+use pair::*;
+use watari_policies::{Follow, Gateway, SendOn};
+use watari_sa::{Cause, IkeId, Keying as _, KeyingEvent};
+use watari_wire::ikev2::{GatewayIdentity, Header, Message, NotifyType, Payload, Redirect};
+
+/// A lists these addresses of B.
+fn listing(addresses: &[&str]) -> Pair {
+    let mut pair = Pair::new();
+    pair.a.config.remotes[0].remote_address = Some(ip(addresses[0]));
+    pair.a.config.remotes[0].gateways.addresses = addresses.iter().map(|address| ip(address)).collect();
+    pair
+}
+
+/// A lists B and B2; B sends it on.
+fn sending(to: &str, when: SendOn) -> Pair {
+    let mut pair = listing(&[B, B2]);
+    pair.b.config.remotes[0].gateways.redirect_to = Some((to.parse().unwrap(), when));
+    pair
+}
+
+fn silent(pair: &mut Pair, addresses: &'static [&'static str]) {
+    pair.filter = Some(Box::new(move |_, datagram| !addresses.iter().any(|address| datagram.path.local.ip() == ip(address))));
+}
+
+fn started(mut pair: Pair) -> Pair {
+    pair.want(Side::A, 0);
+    pair.run();
+    pair
+}
+
+fn peer_of(pair: &Pair) -> Vec<IpAddr> {
+    pair.a.established().into_iter().filter_map(|ike| pair.a.ike.path_of(ike)).map(|path| path.remote.ip()).collect()
+}
+
+fn downs(pair: &Pair, side: Side, because: Cause) -> usize {
+    let host = if side == Side::A { &pair.a } else { &pair.b };
+    host.count(|event| matches!(event, KeyingEvent::IkeDown { cause, .. } if *cause == because))
+}
+
+fn redirected(pair: &Pair) -> usize {
+    pair.a.count(|event| matches!(event, KeyingEvent::Redirected { .. }))
+}
+
+/// The notifies of A's IKE_SA_INIT requests, in order.
+fn init_notifies(pair: &Pair) -> Vec<Vec<(NotifyType, Vec<u8>)>> {
+    let inits = pair.a.sent.iter().filter(|sent| kind(&sent.octets) == (34, 0, false));
+    let notifies = |payload: Payload| if let Payload::Notify(notify) = payload { Some((notify.notify_type, notify.data)) } else { None };
+    inits.map(|sent| Message::decode(&sent.octets).unwrap().payloads.into_iter().filter_map(notifies).collect()).collect()
+}
+
+/// Lets B redirect the IKE SA that stands.
+fn redirect(pair: &mut Pair, to: &str) -> Result<(), String> {
+    let ike = pair.b.established()[0];
+    let now = pair.now;
+    let gateway: Gateway = to.parse().unwrap();
+    let answer = pair.b.with(now, |endpoint, context| endpoint.redirect(context, ike, &gateway));
+    pair.run();
+    answer
+}
+
+//= rfc5685#3
+//# the client begins anew with the gateway that was named, and says who redirected it
+#[test]
+fn the_first_message_is_answered_with_another_gateway() {
+    let pair = started(sending(B2, SendOn::Init));
+    pair.assert_healthy(1, 1);
+    assert_eq!(peer_of(&pair), [ip(B2)]);
+    assert_eq!((redirected(&pair), downs(&pair, Side::A, Cause::REDIRECTED)), (1, 1));
+    assert_eq!(pair.b.count(|event| matches!(event, KeyingEvent::IkeUp { .. })), 1, "the first gateway kept nothing");
+    let inits = init_notifies(&pair);
+    let has = |at: usize, kind: NotifyType| inits[at].iter().any(|(known, _)| *known == kind);
+    assert!(has(0, NotifyType::REDIRECT_SUPPORTED) && !has(0, NotifyType::REDIRECTED_FROM));
+    let from = inits[1].iter().find(|(kind, _)| *kind == NotifyType::REDIRECTED_FROM).map(|(_, data)| Redirect::decode(data).unwrap());
+    assert_eq!(from, Some(Redirect { gateway: GatewayIdentity::Address(ip(B)), nonce: Vec::new() }));
+    // What the first gateway answered has no responder's SPI.
+    let first = Header::decode(&pair.b.sent[0].octets).unwrap();
+    assert_eq!((first.responder_spi, pair.a.config.remotes[0].remote_address), (0, Some(ip(B2))));
+}
+
+#[test]
+fn whoever_does_not_announce_it_is_not_redirected() {
+    let mut pair = sending(B2, SendOn::Init);
+    pair.a.config.remotes[0].gateways.follow = Follow::Never;
+    let pair = started(pair);
+    pair.assert_healthy(1, 1);
+    assert_eq!(peer_of(&pair), [ip(B)]);
+    let mut plain = Pair::new();
+    plain.b.config.remotes[0].gateways.redirect_to = Some((B2.parse().unwrap(), SendOn::Auth));
+    let plain = started(plain);
+    plain.assert_healthy(1, 1);
+    assert!(init_notifies(&plain)[0].iter().all(|(kind, _)| *kind != NotifyType::REDIRECT_SUPPORTED), "nowhere to go, nothing to announce");
+}
+
+//= rfc5685#3
+//# a redirect without the nonce of the request is discarded and another response is waited for
+#[test]
+fn a_forged_redirect_changes_nothing() {
+    let mut pair = listing(&[B, B2]);
+    pair.want(Side::A, 0);
+    pair.settle();
+    let request = Message::decode(&pair.wire[0].datagram.octets).unwrap();
+    for nonce in [vec![7; 32], Vec::new()] {
+        let redirect = Redirect { gateway: GatewayIdentity::Address(ip(B2)), nonce };
+        let notify = watari_wire::ikev2::Notify::new(NotifyType::REDIRECT, redirect.encode());
+        let header = Header::new(request.header.initiator_spi, 0, request.header.exchange, watari_wire::ikev2::Flags::new(false, true), 0);
+        let octets = Message { header, payloads: vec![Payload::Notify(notify)] }.encode();
+        let path = watari_sa::Path { local: (ip(A), 500).into(), remote: (ip(B), 500).into(), interface: 0 };
+        pair.deliver(Flying { to: Side::A, datagram: watari_sa::Datagram { path, octets } });
+    }
+    assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::Dropped { cause: Cause::UNEXPECTED, .. })), 2);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    assert_eq!((peer_of(&pair), redirected(&pair)), (vec![ip(B)], 0));
+}
+
+//= rfc5685#6
+//# both prove who they are, no child SA is made, and the client closes the IKE SA
+#[test]
+fn a_proved_peer_is_sent_on_in_ike_auth() {
+    let pair = started(sending(B2, SendOn::Auth));
+    pair.assert_healthy(1, 1);
+    assert_eq!(peer_of(&pair), [ip(B2)]);
+    assert_eq!((redirected(&pair), downs(&pair, Side::A, Cause::REDIRECTED)), (1, 1));
+    assert_eq!((pair.b.ike.statuses().len(), downs(&pair, Side::B, Cause::PEER_CLOSED)), (1, 1));
+    assert_eq!(pair.b.kernel.added.len(), 2, "the first gateway made no child SA");
+    assert_eq!(pair.a.inits(), 2);
+}
+
+//= rfc5685#5
+//# the client answers, makes its SAs with the new gateway and deletes the old ones
+#[test]
+fn a_session_moves_over_make_before_break() {
+    let mut pair = listing(&[B, B2]);
+    for policy in 0..3 {
+        pair.want(Side::A, policy);
+    }
+    pair.run();
+    pair.assert_healthy(1, 3);
+    let old = pair.a.established()[0];
+    silent(&mut pair, &[B2]);
+    redirect(&mut pair, B2).unwrap();
+    assert_eq!(peer_of(&pair), [ip(B)], "the old one serves until the new one stands");
+    // What is wanted meanwhile waits for the new one.
+    pair.close(Side::A, watari_sa::Target::Child(pair.first_child(Side::A)));
+    pair.filter = None;
+    pair.pass_secs(2);
+    let ups: Vec<IkeId> = pair.a.established();
+    assert!(ups.len() == 2 && pair.a.installed().len() >= 5, "both stand for a moment{}", pair.story());
+    pair.pass_secs(5);
+    assert_eq!(peer_of(&pair), [ip(B2)]);
+    assert!(!pair.a.established().contains(&old));
+    pair.assert_healthy(1, 3);
+    assert_eq!(downs(&pair, Side::B, Cause::PEER_CLOSED), 1, "the client deletes the old IKE SA");
+}
+
+#[test]
+fn a_session_whose_new_gateway_is_silent_stays() {
+    let mut pair = started(listing(&[B, B2]));
+    let before = pair.a.established();
+    silent(&mut pair, &[B2]);
+    redirect(&mut pair, B2).unwrap();
+    pair.pass_secs(200);
+    assert_eq!((peer_of(&pair), pair.a.established()), (vec![ip(B)], before));
+    assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(B)));
+    pair.want(Side::A, 1);
+    pair.run();
+    pair.assert_healthy(1, 2);
+}
+
+//= rfc5685#10
+//# only the original responder can redirect the original initiator, after rekeys too
+#[test]
+fn only_the_first_responder_redirects() {
+    let mut pair = started(listing(&[B, B2]));
+    let (ours, now) = (pair.a.established()[0], pair.now);
+    let to: Gateway = B2.parse().unwrap();
+    assert!(pair.a.with(now, |endpoint, context| endpoint.redirect(context, ours, &to)).unwrap_err().contains("responder"));
+    // B rekeys, and is the initiator of the new IKE SA.
+    let theirs = pair.b.established()[0];
+    pair.rekey(Side::B, watari_sa::Target::Ike(theirs));
+    pair.run();
+    redirect(&mut pair, B2).unwrap();
+    pair.pass_secs(10);
+    assert_eq!(peer_of(&pair), [ip(B2)]);
+    pair.assert_healthy(1, 1);
+    let mut deaf = Pair::up();
+    assert!(redirect(&mut deaf, B2).unwrap_err().contains("does not follow"));
+}
+
+//= rfc5685#7
+//# no more than five redirects within five minutes
+#[test]
+fn circles_are_left() {
+    let mut pair = started(listing(&[B, B2]));
+    for turn in 0..6 {
+        redirect(&mut pair, if turn % 2 == 0 { B2 } else { B }).unwrap();
+        pair.pass_secs(10);
+    }
+    assert_eq!((redirected(&pair), peer_of(&pair)), (5, vec![ip(B2)]));
+    assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::Dropped { cause: Cause::REDIRECT_REFUSED, .. })), 1);
+    pair.assert_healthy(1, 1);
+    pair.pass_secs(300);
+    redirect(&mut pair, B).unwrap();
+    pair.pass_secs(10);
+    assert_eq!(peer_of(&pair), [ip(B)], "later it is no circle any more");
+}
+
+//= rfc5685#3
+//# the new gateway is one that the PAD allows
+#[test]
+fn nobody_is_followed_where_the_configuration_does_not_let_us() {
+    for to in [B3, "ha3.example"] {
+        // In a session: it stays.
+        let mut pair = started(listing(&[B, B2]));
+        redirect(&mut pair, to).unwrap();
+        pair.pass_secs(10);
+        assert_eq!((peer_of(&pair), redirected(&pair)), (vec![ip(B)], 0), "{to}");
+        // In IKE_AUTH and in IKE_SA_INIT: the attempt goes on to the next address of the list.
+        for when in [SendOn::Auth, SendOn::Init] {
+            let mut pair = sending(to, when);
+            pair.want(Side::A, 0);
+            pair.pass_secs(10);
+            // B2 is the same host and sends on as well: nothing is left, and the list is begun again later.
+            assert_eq!((peer_of(&pair), redirected(&pair)), (vec![], 0), "{to} {when:?}");
+            assert_eq!(downs(&pair, Side::A, Cause::REDIRECT_REFUSED), 2, "{to} {when:?}{}", pair.story());
+            assert!(pair.a.count(|event| matches!(event, KeyingEvent::WantFailed { cause: Cause::REDIRECT_REFUSED, .. })) == 1);
+        }
+    }
+    let mut pair = sending("ha3.example", SendOn::Auth);
+    pair.a.config.remotes[0].gateways.names = [("HA3.example".to_owned(), ip(B2))].into();
+    let mut pair = started(pair);
+    // B itself still names the gateway by name and sends it on again, which A takes for a redirect to itself.
+    pair.pass_secs(10);
+    assert_eq!(redirected(&pair), 1);
+    let mut anywhere = sending(B3, SendOn::Auth);
+    anywhere.a.config.remotes[0].gateways.follow = Follow::Any;
+    let anywhere = started(anywhere);
+    assert_eq!(peer_of(&anywhere), [ip(B3)]);
+    anywhere.assert_healthy(1, 1);
+}
+
+/// The new gateway proves the same identity, or nothing is made with it (RFC 5685 3).
+#[test]
+fn the_new_gateway_has_to_be_the_same_peer() {
+    let mut pair = started(listing(&[B, B2]));
+    pair.b.secrets.insert(watari_policies::SecretId(1), watari_policies::Secret::from(&b"another"[..]));
+    redirect(&mut pair, B2).unwrap();
+    pair.pass_secs(30);
+    assert_eq!(peer_of(&pair), [ip(B)]);
+    assert_eq!(downs(&pair, Side::A, Cause::AUTHENTICATION_FAILED), 1);
+}
+
+//= rfc5026#5.1.2
+//# if the home agent does not answer IKE_SA_INIT, the next one of the list is tried
+#[test]
+fn the_next_address_is_tried_when_one_is_silent() {
+    let mut pair = listing(&[B, B2, B3]);
+    silent(&mut pair, &[B, B2]);
+    pair.want(Side::A, 0);
+    pair.pass_secs(200);
+    pair.assert_healthy(1, 1);
+    assert_eq!((peer_of(&pair), pair.a.inits()), (vec![ip(B3)], 3));
+    assert_eq!(downs(&pair, Side::A, Cause::PEER_SILENT), 2);
+    assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::WantFailed { .. })), 0, "the wish was served in the end");
+}
+
+//= rfc5026#5.1.2
+//# or if authentication fails
+#[test]
+fn the_next_address_is_tried_when_authentication_fails() {
+    for wrong in [Side::A, Side::B] {
+        let mut pair = listing(&[B, B2]);
+        let good = pair.host(wrong).secrets.clone();
+        pair.host(wrong).secrets.insert(watari_policies::SecretId(1), watari_policies::Secret::from(&b"another"[..]));
+        silent(&mut pair, &[B2]);
+        pair.want(Side::A, 0);
+        pair.run();
+        assert_eq!(downs(&pair, Side::A, Cause::AUTHENTICATION_FAILED), 1, "{}", pair.story());
+        pair.host(wrong).secrets = good;
+        pair.filter = None;
+        pair.pass_secs(10);
+        assert_eq!(peer_of(&pair), [ip(B2)]);
+        pair.pass_secs(60);
+        pair.assert_healthy(1, 1);
+    }
+}
+
+//= rfc5026#5.1.2
+//# if none answers, the mobile node waits before it begins again
+#[test]
+fn when_nobody_answers_the_list_is_begun_again_after_a_pause() {
+    let mut pair = listing(&[B, B2]);
+    silent(&mut pair, &[B, B2]);
+    pair.want(Side::A, 0);
+    while pair.a.count(|event| matches!(event, KeyingEvent::WantFailed { .. })) == 0 {
+        pair.pass_secs(1);
+        assert!(pair.now.as_secs() < 2000);
+    }
+    assert_eq!((pair.a.inits(), pair.a.config.remotes[0].remote_address), (2, Some(ip(B))));
+    let packet = pair.a.config.policies[0].traffic.kernel_selectors(watari_policies::Direction::Out, true).sa;
+    pair.acquire(Side::A, 0, packet);
+    pair.filter = None;
+    pair.pass_secs(25);
+    assert_eq!(pair.a.inits(), 2, "a packet does not shorten the pause");
+    pair.pass_secs(10);
+    pair.assert_healthy(1, 1);
+    assert_eq!(peer_of(&pair), [ip(B)]);
+    let mut pair = listing(&[B, B2]);
+    silent(&mut pair, &[B, B2]);
+    pair.want(Side::A, 0);
+    pair.pass_secs(1);
+    let attempt = pair.a.ike.statuses()[0].id;
+    pair.close(Side::A, watari_sa::Target::Ike(attempt));
+    pair.run();
+    assert_eq!((pair.a.ike.statuses().len(), pair.a.inits()), (0, 1), "an operator who gives up means it");
+}
+
+/// What the home agent or its mobility daemon says (RFC 5142): the IKE SA moves over, and an attempt begins there.
+#[test]
+fn a_switch_moves_what_stands_and_what_is_being_made() {
+    let mut pair = started(listing(&[B, B2]));
+    let switch = |pair: &mut Pair, to: &[&str]| {
+        let (list, now): (Vec<IpAddr>, _) = (to.iter().map(|address| ip(address)).collect(), pair.now);
+        let remote = watari_policies::RemoteId(0);
+        pair.a.with(now, |endpoint, context| endpoint.switch(context, remote, &list, Cause::HOME_AGENT_SWITCH));
+        pair.run();
+    };
+    silent(&mut pair, &[B3]);
+    switch(&mut pair, &[B3, B2]);
+    assert_eq!(peer_of(&pair), [ip(B)]);
+    // B3 is silent, the next one of the message is taken.
+    pair.pass_secs(100);
+    assert_eq!(peer_of(&pair), [ip(B2)]);
+    pair.assert_healthy(1, 1);
+    let before = pair.a.established();
+    switch(&mut pair, &[B2]);
+    assert_eq!((pair.a.established(), pair.a.ike.statuses().len()), (before, 1), "it is there already");
+    let mut pair = listing(&[B, B2]);
+    silent(&mut pair, &[B]);
+    pair.want(Side::A, 0);
+    pair.run();
+    switch(&mut pair, &[B2]);
+    assert_eq!(peer_of(&pair), [ip(B2)]);
+    pair.assert_healthy(1, 1);
+}
+
+#[test]
+fn a_move_in_the_middle_takes_both_ike_sas_along() {
+    let mut pair = started(listing(&[B, B2]));
+    silent(&mut pair, &[B2]);
+    redirect(&mut pair, B2).unwrap();
+    let paths: Vec<_> = pair.a.ike.statuses().into_iter().map(|status| (status.id, status.path.remote.ip())).collect();
+    assert_eq!(paths.len(), 2);
+    let now = pair.now;
+    for (ike, remote) in paths {
+        let addresses = watari_kernel::KmAddress { local: ip(A2), remote };
+        pair.a.places.ike = Some(watari_kernel::KmAddress { local: ip(A2), remote: ip(B2) });
+        pair.a.with(now, |endpoint, context| endpoint.retarget(context, ike, addresses));
+    }
+    pair.filter = None;
+    pair.pass_secs(10);
+    assert_eq!(peer_of(&pair), [ip(B2)]);
+    let path = pair.a.ike.path_of(pair.a.established()[0]).unwrap();
+    assert_eq!(path.local.ip(), ip(A2));
+}
