@@ -182,7 +182,7 @@ impl Hosts {
         assert!(self.sas(other).0.is_empty(), "{}", trace());
         let (here, there) = (ip(ADDRESSES[NODE]), ip(ADDRESSES[host]));
         assert_eq!(tunnels, [(here, there), (there, here)].into());
-        let policies = self.hosts[NODE].mirror.policies();
+        let policies: Vec<_> = self.hosts[NODE].mirror.policies().collect();
         let transport = policies.iter().filter(|entry| entry.templates.iter().any(|template| template.mode == Mode::Transport));
         let named: BTreeSet<IpAddr> =
             transport.map(|entry| if entry.direction == Direction::Out { entry.selector.dst } else { entry.selector.src }.addr()).collect();
