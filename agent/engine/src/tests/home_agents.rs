@@ -57,7 +57,7 @@ fn ignored(bench: &Bench) -> u64 {
 fn command(bench: &mut Bench, name: &str, arguments: &[(&str, &str)]) -> Section {
     let arguments = arguments.iter().fold(Section::new(), |section, (name, value)| section.with(name, value));
     bench.input(50, Input::Command(CommandId(1), Command::Vici { name: name.to_owned(), arguments }));
-    let replies =
+    let mut replies =
         bench.outputs.drain(..).filter_map(|output| if let Output::Reply(_, Reply::End(end)) = output { Some(end) } else { None });
     replies.next_back().expect("an answer")
 }
@@ -184,6 +184,7 @@ fn a_packet_to_another_home_agent_of_the_list_is_followed() {
             direction: Direction::Out,
             template,
             sequence: 5,
+            care_of: None,
         })
     };
     bench.kernel(10, acquire("2001:db8:1::66"));
