@@ -92,6 +92,19 @@ impl Suite {
     }
 }
 
+/// How the two ends prove who they are, Watari's first. With an ECDSA certificate goes an address as identity, as of a mobile node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A shared key.
+    SharedKey,
+    /// Certificates: ECDSA and RSA.
+    EcdsaAndRsa,
+    /// Certificates: RSA and ECDSA.
+    RsaAndEcdsa,
+    /// A certificate at Watari's end, a shared key at the other.
+    EcdsaAndKey,
+}
+
 /// Everything the two ends agree on, and what the peer does beyond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Terms {
@@ -103,6 +116,8 @@ pub(super) struct Terms {
     pub(super) traffic: Traffic,
     /// Algorithms.
     pub(super) suite: Suite,
+    /// How both prove themselves.
+    pub(super) proof: Proof,
     /// MOBIKE at the peer.
     pub(super) mobike: bool,
     /// Who checks the other's life after two idle seconds.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::case::{Case, Family, Mode, Program, Step, Suite, Terms, Traffic, Who};
+use super::case::{Case, Family, Mode, Program, Proof, Step, Suite, Terms, Traffic, Who};
 use Step::{
     Acquire, CollideChild, CollideIke, Crash, DeleteChild, DeleteIke, HalfOpen, Initiate, Liveness, Lossy, Mobility, NoticeDeath, Outlive,
     Ping, Recovered, Refused, RekeyChild, RekeyIke, Restart, Wait,
@@ -17,6 +17,7 @@ const PLAIN: Terms = Terms {
     mode: Mode::Transport,
     traffic: Traffic::Any,
     suite: USUAL,
+    proof: Proof::SharedKey,
     mobike: false,
     liveness: None,
     peer_traps: false,
@@ -42,7 +43,7 @@ fn hasty(case: Case) -> Case {
 
 /// Every case, in the order in which they run.
 pub(super) fn all() -> Vec<Case> {
-    [control(), lifecycles(), rekeys(), ends(), liveness(), selectors(), suites(), troubles()].concat()
+    [control(), lifecycles(), rekeys(), ends(), liveness(), selectors(), suites(), certificates(), troubles()].concat()
 }
 
 /// strongSwan with itself through a whole life: proves the harness.
@@ -267,6 +268,22 @@ fn suites() -> Vec<Case> {
         hasty(inits(2, case("group-by-peer", "strongSwan's first group is not Watari's", peer_guesses, [Initiate(Peer), Ping]))),
         inits(3, case("cookie-by-peer", "strongSwan asks for a cookie", busy, [patience, HalfOpen, Initiate(Us), Ping])),
         hasty(inits(2, case("cookie-by-us", "Watari asks for a cookie", cookies, [Initiate(Peer), Ping]))),
+    ]
+}
+
+/// Certificates, with an address as IDi that stands in the SubjectAltName. strongSwan sends its own only because Watari asks for it.
+fn certificates() -> Vec<Case> {
+    let with = |proof| Terms { mode: Mode::Tunnel, proof, ..PLAIN };
+    let steps = |who: Who| [Initiate(who), Ping, RekeyIke(who.other()), RekeyChild(who), DeleteIke(who)];
+    vec![
+        case(
+            "certificate-initiator",
+            "Watari by ECDSA and its address over a CA in between, strongSwan by RSA",
+            with(Proof::EcdsaAndRsa),
+            steps(Us),
+        ),
+        case("certificate-responder", "strongSwan by ECDSA and its address, Watari by RSA", with(Proof::RsaAndEcdsa), steps(Peer)),
+        case("certificate-and-key", "Watari by a certificate, strongSwan by a shared key", with(Proof::EcdsaAndKey), steps(Us)),
     ]
 }
 

@@ -3,6 +3,7 @@
 
 mod case;
 mod cases;
+mod certificates;
 mod drive;
 mod end;
 mod kernel;

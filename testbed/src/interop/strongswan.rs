@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::case::{Mode, Terms, Traffic, Who};
+use super::certificates;
 use super::end::{End, View};
 use super::net::{Hosts, outer, protected_prefix};
 use crate::uml::hosts::Daemon;
@@ -12,7 +13,7 @@ use crate::uml::{Failure, Result};
 const NAME: &str = "watari";
 
 /// Plugins that matter here: charon starts in a fraction of the time without the others.
-const PLUGINS: &str = "random nonce openssl aes sha1 sha2 hmac kdf curve25519 gcm chapoly kernel-netlink socket-default vici";
+const PLUGINS: &str = "random nonce openssl aes sha1 sha2 hmac kdf curve25519 gcm chapoly pem pkcs1 pkcs8 x509 pubkey constraints kernel-netlink socket-default vici";
 
 /// Words that make a line of charon's log a complaint.
 const COMPLAINTS: &[&str] = &[
@@ -47,6 +48,7 @@ impl Strongswan {
         let host = hosts.of(who);
         host.etc_file("strongswan.conf", &daemon_settings(terms.cookies == Some(who)))?;
         host.etc_file("swanctl/swanctl.conf", &connection(who, terms))?;
+        certificates::write(hosts, who, terms, true)?;
         let charon = host.spawn(&format!("strongswan-{label}"), "/usr/lib/ipsec/charon")?;
         let mut end = Self { charon };
         end.charon.wait_for("spawning", Duration::from_secs(20))?;
@@ -127,7 +129,7 @@ fn daemon_settings(cookies: bool) -> String {
     flush_line = yes
     time_format = %T }} }}
 }}
-swanctl {{ load = random }}
+swanctl {{ load = random pem pkcs1 pkcs8 x509 openssl }}
 "
     )
 }
@@ -160,10 +162,10 @@ fn connection(who: Who, terms: &Terms) -> String {
   mobike = {}
   fragmentation = no
   rekey_time = {ike_life}
-  {liveness}local {{ auth = psk
-    id = {}.example }}
-  remote {{ auth = psk
-    id = {}.example }}
+  {liveness}local {{ {}
+    id = {} }}
+  remote {{ {}
+    id = {} }}
   children {{ {NAME} {{
       mode = {mode}
       {selectors}
@@ -174,9 +176,19 @@ fn connection(who: Who, terms: &Terms) -> String {
 secrets {{ ike-1 {{ secret = \"{secret}\" }} }}
 ",
         yes(terms.mobike),
-        who.host(),
-        other.host(),
+        proof("certs = own.pem", who, terms),
+        certificates::identity(who, terms),
+        proof("cacerts = root.pem", other, terms),
+        certificates::identity(other, terms),
     )
+}
+
+/// How one end proves itself; `more` stands beside a certificate.
+fn proof(more: &str, of: Who, terms: &Terms) -> String {
+    match certificates::kind(of, terms) {
+        Some(_) => format!("auth = pubkey\n    {more}"),
+        None => "auth = psk".to_owned(),
+    }
 }
 
 fn selector(who: Who, holder: Who, terms: &Terms) -> String {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::case::{Mode, Terms, Traffic, Who};
+use super::certificates;
 use super::end::{End, SECRET, View};
 use super::net::{Hosts, outer, protected_prefix};
 use crate::uml::hosts::Daemon;
@@ -28,6 +29,7 @@ impl Watari {
     pub(super) fn start(hosts: &Hosts, who: Who, terms: &Terms, label: &str) -> Result<Self> {
         let host = hosts.of(who);
         host.etc_file("watari/watari.toml", &configuration(who, terms))?;
+        certificates::write(hosts, who, terms, false)?;
         let (programs, keys) = (hosts.programs.display(), hosts.output.join(format!("{label}.keys")));
         let words = format!(
             "{programs}/watarid --config /etc/watari/watari.toml --control /run/watari.vici --log-level debug --reveal-keys {}",
@@ -187,10 +189,9 @@ sa = \"esp\"
 [remote.{REMOTE}]
 local_address = \"{local}\"
 remote_address = \"{remote}\"
-identity = \"{}.example\"
-remote_identity = \"{}.example\"
-psk = \"{SECRET}\"
-ike = \"{}\"
+identity = \"{}\"
+remote_identity = \"{}\"
+{}ike = \"{}\"
 liveness = \"{liveness}\"
 {ike_life}retransmit = {{ initial = \"500ms\", factor = 1.8, cap = \"4s\", tries = 5 }}
 
@@ -206,12 +207,29 @@ remote = \"{}{protocol}\"
 policy = \"{mode}\"
 ",
         terms.suite.our_esp,
-        who.host(),
-        other.host(),
+        certificates::identity(who, terms),
+        certificates::identity(other, terms),
+        proofs(who, terms),
         terms.suite.our_ike,
         protected_prefix(who, who, terms),
         protected_prefix(other, who, terms),
     )
+}
+
+/// The keys by which both ends prove themselves.
+fn proofs(who: Who, terms: &Terms) -> String {
+    let (own, peer) = (certificates::kind(who, terms), certificates::kind(who.other(), terms));
+    let mut lines = String::new();
+    if own.is_some() {
+        lines += "certificate = \"/etc/watari/own.pem\"\nprivate_key = \"/etc/watari/own.key\"\n";
+    }
+    if peer.is_some() {
+        lines += "authorities = \"/etc/watari/root.pem\"\n";
+    }
+    if own.is_none() || peer.is_none() {
+        lines += &format!("psk = \"{SECRET}\"\n");
+    }
+    lines
 }
 
 /// Reads `watari status --json`.
@@ -239,12 +257,14 @@ fn view(status: &Value) -> View {
 mod tests {
     use super::*;
 
-    /// Knows no files.
-    struct NoFiles;
+    /// Knows the files of Watari's end.
+    struct Files<'a>(&'a Terms);
 
-    impl watari_policies::config::SecretSource for NoFiles {
+    impl watari_policies::config::SecretSource for Files<'_> {
         fn file(&self, path: &str) -> std::result::Result<watari_policies::Secret, String> {
-            Err(format!("{path} is not there"))
+            let files = certificates::files(Who::Us, self.0, false);
+            let found = files.into_iter().find(|(name, _)| path.strip_prefix("/etc/") == Some(*name));
+            found.map(|(_, content)| content.as_bytes().into()).ok_or_else(|| format!("{path} is not there"))
         }
 
         fn holds(&self, _: watari_policies::SecretId) -> bool {
@@ -256,7 +276,7 @@ mod tests {
     fn the_configuration_of_every_case_loads() {
         for case in super::super::cases::all() {
             let text = configuration(Who::Us, &case.terms);
-            if let Err(complaints) = watari_policies::config::load(&text, "watari.toml", &NoFiles) {
+            if let Err(complaints) = watari_policies::config::load(&text, "watari.toml", &Files(&case.terms)) {
                 panic!("{}: {complaints}", case.name);
             }
         }
