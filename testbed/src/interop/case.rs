@@ -126,6 +126,8 @@ pub(super) struct Terms {
     pub(super) peer_traps: bool,
     /// Who accepts and proposes the whole network where the other one speaks of one address: the negotiation narrows it.
     pub(super) wide: Option<Who>,
+    /// Each end knows two addresses of the other, and either may redirect.
+    pub(super) redirects: bool,
     /// Lifetimes of seconds at both ends, so that each rekeys by itself, often both at once.
     pub(super) short_lived: bool,
     /// The peer has another secret.
@@ -157,6 +159,8 @@ pub(super) enum Step {
     CollideIke,
     /// Wait for a liveness check by this end, and its answer.
     Liveness(Who),
+    /// This end sends the other on to its own second address: everything is made anew there, under traffic where Watari is sent.
+    Redirect(Who),
     /// Delete the child SA; the IKE SA stays.
     DeleteChild(Who),
     /// Delete the IKE SA; everything goes.

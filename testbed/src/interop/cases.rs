@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::case::{Case, Family, Mode, Program, Proof, Step, Suite, Terms, Traffic, Who};
 use Step::{
     Acquire, CollideChild, CollideIke, Crash, DeleteChild, DeleteIke, HalfOpen, Initiate, Liveness, Lossy, Mobility, NoticeDeath, Outlive,
-    Ping, Recovered, Refused, RekeyChild, RekeyIke, Restart, Wait,
+    Ping, Recovered, Redirect, Refused, RekeyChild, RekeyIke, Restart, Wait,
 };
 use Who::{Peer, Us};
 
@@ -23,6 +23,7 @@ const PLAIN: Terms = Terms {
     peer_traps: false,
     cookies: None,
     wide: None,
+    redirects: false,
     short_lived: false,
     wrong_secret: false,
 };
@@ -43,7 +44,7 @@ fn hasty(case: Case) -> Case {
 
 /// Every case, in the order in which they run.
 pub(super) fn all() -> Vec<Case> {
-    [control(), lifecycles(), rekeys(), ends(), liveness(), selectors(), suites(), certificates(), troubles()].concat()
+    [control(), lifecycles(), rekeys(), ends(), redirects(), liveness(), selectors(), suites(), certificates(), troubles()].concat()
 }
 
 /// strongSwan with itself through a whole life: proves the harness.
@@ -159,6 +160,19 @@ fn ends() -> Vec<Case> {
             &[Initiate(Us), DeleteIke(Peer), Initiate(Peer), Ping],
             2,
         ),
+    ]
+}
+
+/// Redirects in a session (RFC 5685), by either side.
+fn redirects() -> Vec<Case> {
+    let terms = Terms { mode: Mode::Tunnel, redirects: true, ..PLAIN };
+    let moved = |name: &str, says, initiator: Who| {
+        let steps = [Initiate(initiator), Ping, Redirect(initiator.other()), Ping, RekeyIke(Us), RekeyChild(Peer), DeleteIke(initiator)];
+        Case { ike_sa_init: 2, ..case(name, says, terms, steps) }
+    };
+    vec![
+        moved("redirect-by-peer", "strongSwan sends Watari on to its second address, and no packet is lost", Us),
+        moved("redirect-by-us", "Watari sends strongSwan on to its second address", Peer),
     ]
 }
 

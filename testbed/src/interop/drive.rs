@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::case::{Case, Program, Step, Traffic, Who};
 use super::end::{self, End, View};
 use super::kernel::{sad, spi, spis};
-use super::net::{Hosts, LINK};
+use super::net::{Hosts, LINK, second};
 use super::traffic::{Pings, half_open, mobility};
 use crate::uml::guest::Guest;
 use crate::uml::{Failure, Result};
@@ -123,6 +123,7 @@ impl<'a> Drive<'a> {
                 sleep(Duration::from_millis(3500));
                 self.settle(1, 1).map(|_| ())
             }
+            Step::Redirect(who) => self.redirect(who),
             Step::DeleteChild(who) => {
                 self.end(who)?.delete_child()?;
                 self.settle(1, 0).map(|_| ())
@@ -245,6 +246,25 @@ impl<'a> Drive<'a> {
             Swap::Ike if ike && !child => Ok(()),
             _ => Err(Failure(format!("{swap:?} was to be replaced, nothing else: before {before:?}, after {after:?}"))),
         }
+    }
+
+    /// One end sends the other on to its second address. Watari goes there make before break, so nothing may be lost then.
+    fn redirect(&self, who: Who) -> Result<()> {
+        let before = self.settle(1, 1)?;
+        let pings = (self.program(who.other()) != Program::Strongswan)
+            .then(|| Pings::start(self.hosts, &self.case.terms, Who::Us, 4 * PINGS))
+            .transpose()?;
+        self.end(who)?.redirect(second(who, self.case.terms.family))?;
+        let begin = Instant::now();
+        let new = |view: &View| view.children.iter().all(|child| !before.children.contains(child)) && view.ike_sas != before.ike_sas;
+        while !new(&self.end(Who::Us)?.view()?) {
+            if begin.elapsed() > PATIENCE {
+                return Err(Failure(format!("nothing went to the second address: {:?}", self.end(Who::Us)?.view()?)));
+            }
+            sleep(Duration::from_millis(50));
+        }
+        pings.map_or(Ok(()), Pings::all_answered)?;
+        self.settle(1, 1).map(|_| ())
     }
 
     fn notice_death(&self, who: Who) -> Result<()> {

@@ -38,6 +38,8 @@ pub(super) trait End: Sync {
     fn rekey_child(&self) -> Result<()>;
     /// Starts the replacement of the IKE SA.
     fn rekey_ike(&self) -> Result<()>;
+    /// Sends the other end on to another gateway.
+    fn redirect(&self, to: &str) -> Result<()>;
     /// Deletes the child SA.
     fn delete_child(&self) -> Result<()>;
     /// Deletes the IKE SA.

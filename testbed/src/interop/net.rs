@@ -22,6 +22,16 @@ pub(super) const fn outer(who: Who, family: Family) -> &'static str {
     }
 }
 
+/// Another address that a host has on the link.
+pub(super) const fn second(who: Who, family: Family) -> &'static str {
+    match (who, family) {
+        (Who::Us, Family::V6) => "2001:db8::11",
+        (Who::Peer, Family::V6) => "2001:db8::12",
+        (Who::Us, Family::V4) => "192.0.2.11",
+        (Who::Peer, Family::V4) => "192.0.2.12",
+    }
+}
+
 /// The address behind a host.
 pub(super) const fn inner(who: Who, family: Family) -> &'static str {
     match (who, family) {
@@ -98,8 +108,12 @@ impl Hosts {
             let lines = [Family::V6, Family::V4].map(|family| {
                 let (gateway, ours, theirs) = (outer(other, family), inner(who, family), inner(other, family));
                 let prefix = prefix(family);
+                let (here, there) = (second(who, family), second(other, family));
+                let at_once = if family == Family::V6 { " nodad" } else { "" };
                 format!(
-                    "neigh replace {gateway} lladdr {link_address} dev eth0 nud permanent\n\
+                    "addr add {here}/{prefix} dev eth0{at_once}\n\
+                     neigh replace {there} lladdr {link_address} dev eth0 nud permanent\n\
+                     neigh replace {gateway} lladdr {link_address} dev eth0 nud permanent\n\
                      addr add {ours}/{prefix} dev lo\n\
                      route add {theirs}/{prefix} via {gateway} src {ours}\n"
                 )

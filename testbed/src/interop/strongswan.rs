@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::case::{Mode, Terms, Traffic, Who};
 use super::certificates;
 use super::end::{End, View};
-use super::net::{Hosts, outer, protected_prefix};
+use super::net::{Hosts, outer, protected_prefix, second};
 use crate::uml::hosts::Daemon;
 use crate::uml::{Failure, Result};
 
@@ -80,6 +80,10 @@ impl End for Strongswan {
         self.swanctl(&format!("--rekey --ike {NAME}"))
     }
 
+    fn redirect(&self, to: &str) -> Result<()> {
+        self.swanctl(&format!("--redirect --ike {NAME} --gateway {to}"))
+    }
+
     fn delete_child(&self) -> Result<()> {
         self.swanctl(&format!("--terminate --child {NAME} --timeout 20"))
     }
@@ -136,7 +140,11 @@ swanctl {{ load = random pem pkcs1 pkcs8 x509 openssl }}
 
 fn connection(who: Who, terms: &Terms) -> String {
     let other = who.other();
-    let (local, remote) = (outer(who, terms.family), outer(other, terms.family));
+    let both = |who| match terms.redirects {
+        true => format!("{}, {}", outer(who, terms.family), second(who, terms.family)),
+        false => outer(who, terms.family).to_owned(),
+    };
+    let (local, remote) = (both(who), both(other));
     let yes = |truth: bool| if truth { "yes" } else { "no" };
     let selectors = format!("local_ts = {}\n      remote_ts = {}", selector(who, who, terms), selector(other, who, terms));
     let liveness = if terms.liveness == Some(who) { "dpd_delay = 2s\n  " } else { "" };

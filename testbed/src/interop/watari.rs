@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::case::{Mode, Terms, Traffic, Who};
 use super::certificates;
 use super::end::{End, SECRET, View};
-use super::net::{Hosts, outer, protected_prefix};
+use super::net::{Hosts, outer, protected_prefix, second};
 use crate::uml::hosts::Daemon;
 use crate::uml::{Context as _, Failure, Result};
 
@@ -61,6 +61,10 @@ impl End for Watari {
 
     fn rekey_ike(&self) -> Result<()> {
         self.tell(&format!("rekey --ike {REMOTE}")).map(|_| ())
+    }
+
+    fn redirect(&self, to: &str) -> Result<()> {
+        self.tell(&format!("redirect {REMOTE} {to}")).map(|_| ())
     }
 
     fn delete_child(&self) -> Result<()> {
@@ -135,6 +139,10 @@ impl End for BySwanctl {
         self.successfully(&format!("--rekey --ike {REMOTE}"))
     }
 
+    fn redirect(&self, to: &str) -> Result<()> {
+        self.successfully(&format!("--redirect --ike {REMOTE} --gateway {to}"))
+    }
+
     fn delete_child(&self) -> Result<()> {
         self.successfully(&format!("--terminate --child {POLICY} --timeout 20"))
     }
@@ -162,7 +170,11 @@ impl End for BySwanctl {
 
 fn configuration(who: Who, terms: &Terms) -> String {
     let other = who.other();
-    let (local, remote) = (outer(who, terms.family), outer(other, terms.family));
+    let local = outer(who, terms.family);
+    let remote = match terms.redirects {
+        true => format!("[\"{}\", \"{}\"]", outer(other, terms.family), second(other, terms.family)),
+        false => format!("\"{}\"", outer(other, terms.family)),
+    };
     let protocol = match terms.traffic {
         Traffic::Any => "",
         Traffic::MobilityHeader => " mobility-header",
@@ -188,7 +200,7 @@ sa = \"esp\"
 {child_life}
 [remote.{REMOTE}]
 local_address = \"{local}\"
-remote_address = \"{remote}\"
+remote_address = {remote}
 identity = \"{}\"
 remote_identity = \"{}\"
 {}ike = \"{}\"
