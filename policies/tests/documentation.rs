@@ -31,11 +31,11 @@ fn nodes() -> String {
 
 #[test]
 fn the_examples_load() {
-    assert_eq!(examples().count(), 8);
+    assert_eq!(examples().count(), 9);
     assert_eq!(nodes().lines().count(), 3);
     // The one of an SA alone has no policy.
     let with_policies = examples().filter(|example| !read(example).unwrap().config.policies.is_empty());
-    assert_eq!(with_policies.count(), 7);
+    assert_eq!(with_policies.count(), 8);
 }
 
 #[test]
