@@ -7,9 +7,11 @@ pub mod event;
 pub mod mirror;
 pub mod probe;
 pub mod request;
+pub mod resync;
 pub mod sa;
 pub mod source;
 pub mod spd;
+pub mod table;
 pub mod time;
 
 pub use backend::{Backend, BackendOutput, Capability, Channel, RequestId};

@@ -4,6 +4,8 @@ use std::fmt;
 
 use watari_policies::{Direction, Mode, Reqid, Selector};
 
+use crate::errno::in_words;
+use crate::table::Table;
 use crate::{Endpoints, PolicyEntry, PolicyKind, SaId, SaInfo, SaParameters, Spi};
 use watari_policies::Protocol;
 
@@ -57,6 +59,24 @@ pub enum KernelRequest {
     DumpPolicies,
 }
 
+impl KernelRequest {
+    /// What is asked, in words.
+    #[must_use]
+    pub const fn in_words(&self) -> &'static str {
+        match self {
+            Self::AllocateSpi { .. } => "reserve an SPI",
+            Self::AddSa { .. } => "install an SA",
+            Self::DeleteSa(_) => "remove an SA",
+            Self::QuerySa(_) => "read an SA",
+            Self::RefuseAcquire { .. } => "refuse an ACQUIRE",
+            Self::DumpSas => Table::Sas.request(),
+            Self::SetPolicy(_) => "install a policy",
+            Self::DeletePolicy { .. } => "remove a policy",
+            Self::DumpPolicies => Table::Policies.request(),
+        }
+    }
+}
+
 /// A successful answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelReply {
@@ -81,6 +101,16 @@ pub struct KernelError {
     pub text: String,
     /// What was asked, in words.
     pub request: &'static str,
+}
+
+impl KernelError {
+    /// What the kernel answered to `request`: Linux's number in words, and behind them the kernel's own if it has any.
+    #[must_use]
+    pub fn refused(errno: i32, text: &str, request: &'static str) -> Self {
+        let words = in_words(errno);
+        let text = if text.is_empty() { words.to_owned() } else { format!("{words}: {text}") };
+        Self { errno, text, request }
+    }
 }
 
 impl fmt::Display for KernelError {

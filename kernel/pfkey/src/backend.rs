@@ -7,20 +7,19 @@ use std::time::Duration;
 
 use watari_kernel::errno::{EBUSY, EEXIST, EINVAL, ENOENT, ESRCH, ETIMEDOUT};
 use watari_kernel::probe::conclude;
+use watari_kernel::table::{Dump, Dumps, Owner, Rows, Table};
 use watari_kernel::{
     Backend, BackendOutput, Capability, Channel, KernelError, KernelEvent, KernelReply, KernelRequest, Now, PolicyIndex, RequestId, SaId,
 };
 use watari_policies::Direction;
 
 use crate::dialect::Dialect;
-use crate::dump::{Dump, Owner, Rows, Table};
 use crate::event::{self, Notice, Wanted};
-use crate::job::{InFlight, Job, refusal};
+use crate::job::{InFlight, Job};
 use crate::listener::malformed;
 use crate::message::{Kind, Message};
 use crate::policies::Policies;
 use crate::probe::{SCRATCH, Step};
-use crate::resync::Resync;
 use crate::sources::Sources;
 use crate::{algorithm, policy, sa};
 
@@ -52,9 +51,8 @@ pub struct KeyBackend {
     waiting: VecDeque<(Job, bool)>,
     window: usize,
     in_flight: BTreeMap<u32, InFlight>,
-    dumps: VecDeque<(Owner, Table)>,
+    dumps: Dumps,
     dump: Option<Dump>,
-    resync: Resync,
     policies: Policies,
     sources: Sources,
     queue: VecDeque<Queued>,
@@ -75,9 +73,8 @@ impl KeyBackend {
             waiting: VecDeque::new(),
             window: WINDOW,
             in_flight: BTreeMap::new(),
-            dumps: VecDeque::new(),
+            dumps: Dumps::default(),
             dump: None,
-            resync: Resync::default(),
             policies: Policies::default(),
             sources: Sources::default(),
             queue: VecDeque::new(),
@@ -93,7 +90,7 @@ impl KeyBackend {
     /// addresses and removes it again. `release` is what `uname -r` prints, empty if unknown.
     pub fn probe(&mut self, now: Now, id: RequestId, release: &str) {
         release.clone_into(&mut self.release);
-        self.resync.learn();
+        self.dumps.resync.learn();
         self.waiting.push_back((Job::Probe { id, step: Step::RegisterEsp, failure: None }, false));
         self.read_again(now);
         self.send_waiting(now);
@@ -147,7 +144,7 @@ impl KeyBackend {
         if self.dump.is_some() {
             return;
         }
-        let Some((owner, table)) = self.dumps.pop_front() else { return };
+        let Some((owner, table)) = self.dumps.take_next() else { return };
         let seq = self.sequence();
         let outgoing = match table {
             Table::Policies => policy::dump(),
@@ -233,7 +230,7 @@ impl KeyBackend {
 
     /// A request was done (errno 0) or refused.
     fn result(&mut self, now: Now, job: Job, errno: i32, again: bool) {
-        let error = refusal(errno, job.name());
+        let error = KernelError::refused(errno, "", job.name());
         match job {
             Job::Request { id, mut request } => match (&mut request, errno) {
                 // The larval state lives 30 s; if it is gone, the SA can still be added. What is not there is EINVAL to some of KAME.
@@ -259,7 +256,7 @@ impl KeyBackend {
     }
 
     fn probed(&mut self, now: Now, id: RequestId, step: Step, errno: i32, failure: Option<KernelError>) {
-        let error = refusal(errno, "probe what it can do");
+        let error = KernelError::refused(errno, "", "probe what it can do");
         let failure = match step {
             Step::RegisterEsp | Step::Add if !matches!(errno, 0 | EEXIST) => return self.finish(Some(id), Err(error)),
             Step::Migrate => {
@@ -289,7 +286,7 @@ impl KeyBackend {
             // An empty table is no error.
             (true, ENOENT, _) | (false, 0, 0) => self.end_dump(now, Ok(())),
             (true, EBUSY, _) if matches!(self.dump.as_ref().map(|dump| dump.owner), Some(Owner::Caller(_))) => self.dump_later(),
-            (true, _, _) | (false, _, 0) => self.end_dump(now, Err(refusal(errno, table.request()))),
+            (true, _, _) | (false, _, 0) => self.end_dump(now, Err(KernelError::refused(errno, "", table.request()))),
             _ => {}
         }
         read
@@ -301,7 +298,7 @@ impl KeyBackend {
             if table == Table::Policies {
                 self.policies.give_up();
             }
-            self.dumps.push_back((owner, table));
+            self.dumps.want(owner, table);
         }
     }
 
@@ -319,34 +316,13 @@ impl KeyBackend {
             (Rows::Policies(_), Err(_)) => self.policies.give_up(),
             (Rows::Sas(_), Err(_)) => {}
         }
-        match owner {
-            Owner::Caller(id) => {
-                let reply = result.map(|()| match rows {
-                    Rows::Policies(policies) => KernelReply::Policies(policies),
-                    Rows::Sas(sas) => KernelReply::Sas(sas),
-                });
-                self.finish(Some(id), reply);
-            }
-            Owner::Resync => {
-                let events = match result {
-                    Ok(()) => self.resync.table(rows),
-                    Err(_) => {
-                        self.dumps.retain(|(owner, _)| *owner != Owner::Resync);
-                        self.resync.failed(now.boot)
-                    }
-                };
-                self.outputs.extend(events.into_iter().map(BackendOutput::Event));
-                self.read_again(now);
-            }
-        }
+        self.outputs.extend(self.dumps.ended(now.boot, owner, result.map(|()| rows)));
         self.start_dump(now);
     }
 
     /// Starts a resynchronisation if one is wanted and none is running.
     fn read_again(&mut self, now: Now) {
-        if self.resync.start(now.boot) {
-            self.dumps.push_back((Owner::Resync, Table::Policies));
-            self.dumps.push_back((Owner::Resync, Table::Sas));
+        if self.dumps.begin(now.boot) {
             self.start_dump(now);
         }
     }
@@ -363,7 +339,7 @@ impl KeyBackend {
             Notice::Acquire(wanted) => self.acquire(now, wanted),
             Notice::Sa(sa) if self.dialect == Dialect::Kame => self.sources.add(&sa),
             Notice::SasFlushed => {
-                self.resync.flushed();
+                self.dumps.resync.flushed();
                 self.read_again(now);
             }
             Notice::Sa(_) | Notice::Nothing => {}
@@ -431,7 +407,7 @@ impl KeyBackend {
     }
 
     fn deliver(&mut self, event: KernelEvent) {
-        if let Some(event) = self.resync.hold(event) {
+        if let Some(event) = self.dumps.resync.hold(event) {
             self.outputs.push_back(BackendOutput::Event(event));
         }
     }
@@ -453,7 +429,7 @@ impl KeyBackend {
         self.send_waiting(now);
         // What the tables will tell is newer than an event that waits; only an ACQUIRE is told nowhere else.
         self.queue.retain(|queued| matches!(queued, Queued::Acquire(_)));
-        self.resync.lost();
+        self.dumps.resync.lost();
         self.read_again(now);
     }
 
@@ -479,8 +455,8 @@ impl Backend for KeyBackend {
         match request {
             // Inbound policies there cover what is forwarded.
             _ if forward && !self.dialect.has_forward() => self.finish(Some(id), Ok(KernelReply::Done)),
-            KernelRequest::DumpSas => self.dumps.push_back((Owner::Caller(id), Table::Sas)),
-            KernelRequest::DumpPolicies => self.dumps.push_back((Owner::Caller(id), Table::Policies)),
+            KernelRequest::DumpSas => self.dumps.want(Owner::Caller(id), Table::Sas),
+            KernelRequest::DumpPolicies => self.dumps.want(Owner::Caller(id), Table::Policies),
             KernelRequest::RefuseAcquire { sequence } => {
                 self.refuse_acquire(sequence);
                 self.finish(Some(id), Ok(KernelReply::Done));
@@ -495,7 +471,7 @@ impl Backend for KeyBackend {
             return;
         }
         let read = Message::read(octets).and_then(|message| {
-            let row = self.dump.as_ref().is_some_and(|dump| dump.table.kind() == message.kind && dump.seq == message.pid);
+            let row = self.dump.as_ref().is_some_and(|dump| kind_of(dump.table) == message.kind && dump.seq == message.pid);
             if row {
                 return self.dump_part(now, &message);
             }
@@ -525,7 +501,7 @@ impl Backend for KeyBackend {
             self.lost(now);
         }
         if let Some(table) = self.dump.as_ref().filter(|dump| dump.deadline <= now.boot).map(|dump| dump.table) {
-            self.end_dump(now, Err(refusal(ETIMEDOUT, table.request())));
+            self.end_dump(now, Err(KernelError::refused(ETIMEDOUT, "", table.request())));
         }
         self.read_again(now);
         self.send_waiting(now);
@@ -535,11 +511,19 @@ impl Backend for KeyBackend {
         self.outputs.pop_front().unwrap_or_else(|| {
             let requests = self.in_flight.values().map(|request| request.deadline);
             let dump = self.dump.as_ref().map(|dump| dump.deadline);
-            BackendOutput::Wait(requests.chain(dump).chain(self.resync.deadline()).min())
+            BackendOutput::Wait(requests.chain(dump).chain(self.dumps.resync.deadline()).min())
         })
     }
 
     fn capabilities(&self) -> &Capability {
         &self.capability
+    }
+}
+
+/// The type of a dump's request and of its rows.
+const fn kind_of(table: Table) -> Kind {
+    match table {
+        Table::Policies => Kind::SpdDump,
+        Table::Sas => Kind::Dump,
     }
 }

@@ -3,11 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use watari_kernel::errno::in_words;
 use watari_kernel::{KernelError, KernelRequest, PolicyIndex, RequestId, SaId};
 
 use crate::dialect::Dialect;
-use crate::dump::Table;
 use crate::message::{Kind, Outgoing};
 use crate::probe::Step;
 use crate::{policy, sa};
@@ -47,17 +45,7 @@ impl Job {
         match self {
             Self::Probe { .. } => "probe what it can do",
             Self::Resolve(_) => "read a policy",
-            Self::Request { request, .. } => match request {
-                KernelRequest::AllocateSpi { .. } => "reserve an SPI",
-                KernelRequest::AddSa { .. } => "install an SA",
-                KernelRequest::DeleteSa(_) => "remove an SA",
-                KernelRequest::QuerySa(_) => "read an SA",
-                KernelRequest::RefuseAcquire { .. } => "refuse an ACQUIRE",
-                KernelRequest::DumpSas => Table::Sas.request(),
-                KernelRequest::SetPolicy(_) => "install a policy",
-                KernelRequest::DeletePolicy { .. } => "remove a policy",
-                KernelRequest::DumpPolicies => Table::Policies.request(),
-            },
+            Self::Request { request, .. } => request.in_words(),
         }
     }
 
@@ -87,9 +75,4 @@ impl Job {
 
 const fn unspecified(like: IpAddr) -> IpAddr {
     if like.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
-}
-
-/// A refusal in words. The number is Linux's, whatever kernel gave it.
-pub(crate) fn refusal(errno: i32, request: &'static str) -> KernelError {
-    KernelError { errno, text: in_words(errno).to_owned(), request }
 }

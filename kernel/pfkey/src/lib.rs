@@ -5,7 +5,6 @@ mod algorithm;
 mod backend;
 mod convert;
 mod dialect;
-mod dump;
 mod event;
 mod extension;
 mod job;
@@ -16,7 +15,6 @@ mod packet;
 mod policies;
 mod policy;
 mod probe;
-mod resync;
 mod sa;
 mod sources;
 

@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use neli::consts::nl::NlmF;
-use watari_kernel::errno::{EEXIST, EINTR, ENOENT, ESRCH, ETIMEDOUT, in_words};
+use watari_kernel::errno::{EEXIST, EINTR, ENOENT, ESRCH, ETIMEDOUT};
 use watari_kernel::probe::conclude;
+use watari_kernel::table::{Dump, Dumps, Owner, Table};
 use watari_kernel::{Backend, BackendOutput, Capability, Channel, KernelError, KernelEvent, KernelReply, KernelRequest, Now, RequestId};
 
-use crate::dump::{Dump, Owner, Rows, Table};
 use crate::event::{self, Notice};
 use crate::layout::{UserPolicyInfo, UserSaInfo};
 use crate::message::{Incoming, Outgoing, XfrmMsg};
 use crate::probe::{SCRATCH, Step};
-use crate::resync::Resync;
 use crate::{convert, encode};
 
 /// Requests on their way at once: their acknowledgements must fit into the socket's receive buffer.
@@ -40,6 +39,16 @@ struct InFlight {
     deadline: Duration,
 }
 
+/// A dump under way.
+#[derive(Debug)]
+struct Attempt {
+    dump: Dump,
+    /// How often it was started again.
+    tries: u32,
+    /// The table changed meanwhile (NLM_F_DUMP_INTR).
+    interrupted: bool,
+}
+
 /// NETLINK_XFRM as a `Backend`: requests on one socket (`Channel::XfrmRequest`), multicast messages on another (`Channel::XfrmEvent`),
 /// which the runner has joined to [`crate::GROUPS`].
 #[derive(Debug)]
@@ -48,9 +57,8 @@ pub struct XfrmBackend {
     next_seq: u32,
     waiting: VecDeque<Job>,
     in_flight: BTreeMap<u32, InFlight>,
-    dumps: VecDeque<(Owner, Table)>,
-    dump: Option<Dump>,
-    resync: Resync,
+    dumps: Dumps,
+    dump: Option<Attempt>,
     release: String,
     capability: Capability,
     outputs: VecDeque<BackendOutput>,
@@ -65,9 +73,8 @@ impl XfrmBackend {
             next_seq: 1,
             waiting: VecDeque::new(),
             in_flight: BTreeMap::new(),
-            dumps: VecDeque::new(),
+            dumps: Dumps::default(),
             dump: None,
-            resync: Resync::default(),
             release: String::new(),
             capability: Capability::default(),
             outputs: VecDeque::new(),
@@ -121,7 +128,7 @@ impl XfrmBackend {
         if self.dump.is_some() {
             return;
         }
-        if let Some((owner, table)) = self.dumps.pop_front() {
+        if let Some((owner, table)) = self.dumps.take_next() {
             self.send_dump(now, owner, table, 0);
         }
     }
@@ -132,7 +139,8 @@ impl XfrmBackend {
             Table::Policies => encode::dump_policies(),
             Table::Sas => encode::dump_sas(),
         };
-        self.dump = Some(Dump::new(seq, owner, table, tries, now.boot.saturating_add(PATIENCE)));
+        let dump = Dump::new(seq, owner, table, now.boot.saturating_add(PATIENCE));
+        self.dump = Some(Attempt { dump, tries, interrupted: false });
         match outgoing.into_octets(seq, self.port) {
             Ok(octets) => self.outputs.push_back(BackendOutput::Send(Channel::XfrmRequest, octets)),
             Err(why) => self.end_dump(now, Err(KernelError { errno: 0, text: why, request: table.request() })),
@@ -144,7 +152,7 @@ impl XfrmBackend {
     }
 
     fn answer(&mut self, now: Now, message: &Incoming<'_>) -> Result<(), String> {
-        if self.dump.as_ref().is_some_and(|dump| dump.seq == message.seq) {
+        if self.dump.as_ref().is_some_and(|attempt| attempt.dump.seq == message.seq) {
             return self.dump_part(now, message);
         }
         if !self.in_flight.contains_key(&message.seq) {
@@ -175,7 +183,7 @@ impl XfrmBackend {
     /// A request got its acknowledgement (errno 0) or was refused.
     fn result(&mut self, now: Now, seq: u32, errno: i32, text: &str) {
         let Some(InFlight { job, .. }) = self.in_flight.remove(&seq) else { return };
-        let error = refusal(errno, text, job.name());
+        let error = KernelError::refused(errno, text, job.name());
         match job {
             Job::Request { id, mut request, again } => match (&mut request, errno) {
                 // The larval state lives 30 s; if it is gone, the SA can still be added.
@@ -205,9 +213,9 @@ impl XfrmBackend {
     }
 
     fn dump_part(&mut self, now: Now, message: &Incoming<'_>) -> Result<(), String> {
-        let Some(dump) = self.dump.as_mut() else { return Ok(()) };
+        let Some(Attempt { dump, interrupted, .. }) = self.dump.as_mut() else { return Ok(()) };
         dump.deadline = now.boot.saturating_add(PATIENCE);
-        dump.interrupted |= message.has(NlmF::DUMP_INTR);
+        *interrupted |= message.has(NlmF::DUMP_INTR);
         match message.kind {
             XfrmMsg::NewSa => {
                 let (raw, attributes) = message.fixed::<UserSaInfo>()?;
@@ -225,56 +233,35 @@ impl XfrmBackend {
     }
 
     fn dump_result(&mut self, now: Now, message: &Incoming<'_>) {
-        let Some(dump) = self.dump.take() else { return };
+        let Some(attempt) = self.dump.take() else { return };
+        let Attempt { dump, tries, interrupted } = &attempt;
         // Old kernels end a dump without a result code.
         let (errno, text) = message.result().unwrap_or_default();
-        let interrupted = dump.interrupted || errno == EINTR;
-        if interrupted && dump.tries < DUMP_TRIES {
-            self.send_dump(now, dump.owner, dump.table, dump.tries.saturating_add(1));
+        let interrupted = *interrupted || errno == EINTR;
+        if interrupted && *tries < DUMP_TRIES {
+            self.send_dump(now, dump.owner, dump.table, tries.saturating_add(1));
         } else {
             let request = dump.table.request();
             let result = match errno {
-                0 if interrupted => Err(refusal(EINTR, "", request)),
-                errno if errno > 0 => Err(refusal(errno, &text, request)),
+                0 if interrupted => Err(KernelError::refused(EINTR, "", request)),
+                errno if errno > 0 => Err(KernelError::refused(errno, &text, request)),
                 _ => Ok(()),
             };
-            self.dump = Some(dump);
+            self.dump = Some(attempt);
             self.end_dump(now, result);
         }
     }
 
     fn end_dump(&mut self, now: Now, result: Result<(), KernelError>) {
-        let Some(dump) = self.dump.take() else { return };
+        let Some(Attempt { dump, .. }) = self.dump.take() else { return };
         let (owner, rows) = dump.into_rows();
-        let result = result.map(|()| rows);
-        match owner {
-            Owner::Caller(id) => {
-                let reply = result.map(|rows| match rows {
-                    Rows::Policies(policies) => KernelReply::Policies(policies),
-                    Rows::Sas(sas) => KernelReply::Sas(sas),
-                });
-                self.finish(id, reply);
-            }
-            Owner::Resync => {
-                let events = match result {
-                    Ok(rows) => self.resync.table(rows),
-                    Err(_) => {
-                        self.dumps.retain(|(owner, _)| *owner != Owner::Resync);
-                        self.resync.failed(now.boot)
-                    }
-                };
-                self.outputs.extend(events.into_iter().map(BackendOutput::Event));
-                self.read_again(now);
-            }
-        }
+        self.outputs.extend(self.dumps.ended(now.boot, owner, result.map(|()| rows)));
         self.start_dump(now);
     }
 
     /// Starts a resynchronisation if one is wanted and none is running.
     fn read_again(&mut self, now: Now) {
-        if self.resync.start(now.boot) {
-            self.dumps.push_back((Owner::Resync, Table::Policies));
-            self.dumps.push_back((Owner::Resync, Table::Sas));
+        if self.dumps.begin(now.boot) {
             self.start_dump(now);
         }
     }
@@ -285,7 +272,7 @@ impl XfrmBackend {
                 if policy.selector == SCRATCH.selector() => {}
             Notice::Event(event) => self.tell(event),
             Notice::Resynchronise => {
-                self.resync.want();
+                self.dumps.resync.want();
                 self.read_again(now);
             }
             Notice::Nothing => {}
@@ -294,7 +281,7 @@ impl XfrmBackend {
     }
 
     fn tell(&mut self, event: KernelEvent) {
-        if let Some(event) = self.resync.hold(event) {
+        if let Some(event) = self.dumps.resync.hold(event) {
             self.outputs.push_back(BackendOutput::Event(event));
         }
     }
@@ -314,8 +301,8 @@ impl XfrmBackend {
             self.send(now, job);
         }
         // The kernel answers EBUSY to a second dump beside the first, and never loses parts of one: let it end, then read again.
-        if let Some(dump) = self.dump.as_mut() {
-            dump.interrupted = true;
+        if let Some(attempt) = self.dump.as_mut() {
+            attempt.interrupted = true;
         }
     }
 }
@@ -323,8 +310,8 @@ impl XfrmBackend {
 impl Backend for XfrmBackend {
     fn submit(&mut self, now: Now, id: RequestId, request: KernelRequest) {
         match request {
-            KernelRequest::DumpSas => self.dumps.push_back((Owner::Caller(id), Table::Sas)),
-            KernelRequest::DumpPolicies => self.dumps.push_back((Owner::Caller(id), Table::Policies)),
+            KernelRequest::DumpSas => self.dumps.want(Owner::Caller(id), Table::Sas),
+            KernelRequest::DumpPolicies => self.dumps.want(Owner::Caller(id), Table::Policies),
             // There is no such message.
             KernelRequest::RefuseAcquire { .. } => self.finish(id, Ok(KernelReply::Done)),
             request => self.waiting.push_back(Job::Request { id, request, again: false }),
@@ -355,7 +342,7 @@ impl Backend for XfrmBackend {
         match channel {
             Channel::XfrmRequest => self.send_again(now),
             Channel::XfrmEvent => {
-                self.resync.lost();
+                self.dumps.resync.lost();
                 self.read_again(now);
             }
             Channel::Key | Channel::Route => {}
@@ -366,11 +353,11 @@ impl Backend for XfrmBackend {
         let late: Vec<u32> = self.in_flight.iter().filter(|(_, request)| request.deadline <= now.boot).map(|(seq, _)| *seq).collect();
         for seq in late {
             if let Some(InFlight { job, .. }) = self.in_flight.remove(&seq) {
-                self.finish(job.id(), Err(refusal(ETIMEDOUT, "", job.name())));
+                self.finish(job.id(), Err(KernelError::refused(ETIMEDOUT, "", job.name())));
             }
         }
-        if let Some(table) = self.dump.as_ref().filter(|dump| dump.deadline <= now.boot).map(|dump| dump.table) {
-            self.end_dump(now, Err(refusal(ETIMEDOUT, "", table.request())));
+        if let Some(table) = self.dump.as_ref().filter(|attempt| attempt.dump.deadline <= now.boot).map(|attempt| attempt.dump.table) {
+            self.end_dump(now, Err(KernelError::refused(ETIMEDOUT, "", table.request())));
         }
         self.read_again(now);
         self.send_waiting(now);
@@ -379,8 +366,8 @@ impl Backend for XfrmBackend {
     fn poll(&mut self) -> BackendOutput {
         self.outputs.pop_front().unwrap_or_else(|| {
             let requests = self.in_flight.values().map(|request| request.deadline);
-            let dump = self.dump.as_ref().map(|dump| dump.deadline);
-            BackendOutput::Wait(requests.chain(dump).chain(self.resync.deadline()).min())
+            let dump = self.dump.as_ref().map(|attempt| attempt.dump.deadline);
+            BackendOutput::Wait(requests.chain(dump).chain(self.dumps.resync.deadline()).min())
         })
     }
 
@@ -399,17 +386,7 @@ impl Job {
     const fn name(&self) -> &'static str {
         match self {
             Self::Probe { .. } => "probe what it can do",
-            Self::Request { request, .. } => match request {
-                KernelRequest::AllocateSpi { .. } => "reserve an SPI",
-                KernelRequest::AddSa { .. } => "install an SA",
-                KernelRequest::DeleteSa(_) => "remove an SA",
-                KernelRequest::QuerySa(_) => "read an SA",
-                KernelRequest::RefuseAcquire { .. } => "refuse an ACQUIRE",
-                KernelRequest::DumpSas => Table::Sas.request(),
-                KernelRequest::SetPolicy(_) => "install a policy",
-                KernelRequest::DeletePolicy { .. } => "remove a policy",
-                KernelRequest::DumpPolicies => Table::Policies.request(),
-            },
+            Self::Request { request, .. } => request.in_words(),
         }
     }
 
@@ -430,10 +407,4 @@ impl Job {
             KernelRequest::DumpPolicies => Ok(encode::dump_policies()),
         }
     }
-}
-
-fn refusal(errno: i32, text: &str, request: &'static str) -> KernelError {
-    let words = in_words(errno);
-    let text = if text.is_empty() { words.to_owned() } else { format!("{words}: {text}") };
-    KernelError { errno, text, request }
 }

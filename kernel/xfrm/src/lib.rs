@@ -2,13 +2,11 @@
 
 mod backend;
 mod convert;
-mod dump;
 mod encode;
 mod event;
 mod layout;
 mod message;
 mod probe;
-mod resync;
 
 pub use backend::XfrmBackend;
 pub use probe::{xfrm_interface_in_symbols, xfrm_interface_registered};

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use watari_kernel::{KernelEvent, PolicyEntry};
-
-use crate::dump::Rows;
+use crate::table::Rows;
+use crate::{KernelEvent, PolicyEntry};
 
 /// After a dump that the kernel refused.
 const RETRY: Duration = Duration::from_secs(1);
@@ -26,7 +25,7 @@ enum Telling {
 
 /// State of resynchronisation.
 #[derive(Debug, Default)]
-pub(crate) struct Resync {
+pub struct Resync {
     running: Option<Telling>,
     wanted: Option<Telling>,
     not_before: Duration,
@@ -36,19 +35,24 @@ pub(crate) struct Resync {
 
 impl Resync {
     /// Asks for one that tells nothing.
-    pub(crate) fn learn(&mut self) {
+    pub fn learn(&mut self) {
         self.wanted = self.wanted.max(Some(Telling::Nothing));
     }
 
-    /// Asks for one because SAs were flushed, and PF_KEY does not say exactly which.
-    pub(crate) fn flushed(&mut self) {
+    /// Asks for one that tells everything.
+    pub fn want(&mut self) {
+        self.wanted = Some(Telling::Everything);
+    }
+
+    /// Asks for one because SAs were flushed, and the kernel does not say exactly which.
+    pub fn flushed(&mut self) {
         self.wanted = self.wanted.max(Some(Telling::Flush));
     }
 
     /// Events were lost: those held are not the whole story any more.
-    pub(crate) fn lost(&mut self) {
+    pub fn lost(&mut self) {
         self.held.clear();
-        self.wanted = Some(Telling::Everything);
+        self.want();
         self.not_before = Duration::ZERO;
     }
 
@@ -62,13 +66,14 @@ impl Resync {
         true
     }
 
-    /// The boot time at which `start` will say yes.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
+    /// The boot time at which one will begin that is asked for.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
         (self.wanted.is_some() && self.running.is_none()).then_some(self.not_before)
     }
 
-    /// Gives the event back, unless it has to wait for the tables.
-    pub(crate) fn hold(&mut self, event: KernelEvent) -> Option<KernelEvent> {
+    /// Gives the event back to be told, unless it has to wait for the tables.
+    pub fn hold(&mut self, event: KernelEvent) -> Option<KernelEvent> {
         if self.running.is_none() {
             return Some(event);
         }
