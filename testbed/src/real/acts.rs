@@ -1,7 +1,6 @@
 //! The list of kernel acts, put to a real Linux kernel: the agent's own back end on real sockets, the Mobile IPv6 daemon's requests
 //! beside it, packets over a real link. The mirror passes the same list in a unit test; here Linux has to.
 
-use std::collections::VecDeque;
 use std::io::Read;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread::sleep;
@@ -12,23 +11,21 @@ use socket2::{SockAddr, Socket};
 use watari_kernel::mirror::acts::{self, COA1, COA2, FAR, HA, HOA, HOA2, KernelUnderTest, Sent};
 use watari_kernel::mirror::{MigrateRequest, MobilityState, Model, Packet};
 use watari_kernel::{
-    Backend, BackendOutput, Capability, Channel, Endpoints, KernelError, KernelEvent, KernelReply, KernelRequest, Now, PolicyEntry,
-    PolicyKind, RequestId, SaParameters, Spi,
+    Capability, Endpoints, KernelError, KernelEvent, KernelReply, KernelRequest, PolicyEntry, PolicyKind, SaParameters, Spi,
 };
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 use watari_policies::{Direction, Mode, Selector};
-use watari_sys::{MobilitySend, MobilitySocket, NetlinkFamily, NetlinkSocket, Received};
-use watari_xfrm::{GROUPS, XfrmBackend};
+use watari_sys::{MobilitySend, MobilitySocket};
 
 use super::kernel::Kernel;
 use super::ping::icmp_socket;
 use super::sniffer::Sniffer;
+use super::voice::{Voice, topology};
 use crate::judge::pcap::Kind;
-use crate::uml::boot::{Kernel as Machine, Machine as Boot};
+use crate::uml::boot::{self, Machine};
 use crate::uml::guest::Guest;
 use crate::uml::hosts::Namespace;
-use crate::uml::topology::{HostPlan, InterfacePlan, Topology};
-use crate::uml::{Context, Failure, Result, testbed_directory};
+use crate::uml::{Context, Failure, Result};
 
 /// Name of the task in a plan.
 pub(crate) const TASK: &str = "real-acts";
@@ -51,28 +48,15 @@ pub(crate) struct Outcome {
 }
 
 /// Boots `kernel` and puts it through every act.
-pub(crate) fn on(kernel: Machine) -> Result<Vec<Outcome>> {
-    let name = match kernel {
-        Machine::Debian61 => "acts-6.1",
-        Machine::Built612 => "acts-6.12",
-    };
-    let output = testbed_directory().join("runs").join(name);
-    let mut machine = Boot::new(&output)?;
-    machine.kernel = kernel;
-    machine.timeout = Duration::from_secs(120);
-    let finish = machine.run(TASK, serde_json::Value::Null)?;
-    if finish.exit_code != 0 {
-        return Err(Failure(format!("the acts ended with exit code {}; see {}", finish.exit_code, finish.console.display())));
-    }
-    let text = std::fs::read_to_string(output.join(RESULT)).context(RESULT)?;
-    serde_json::from_str(&text).context(RESULT)
+pub(crate) fn on(kernel: boot::Kernel) -> Result<Vec<Outcome>> {
+    Machine::on(kernel, format!("acts-{}", super::release(kernel)))?.result(TASK, serde_json::Value::Null, RESULT)
 }
 
 /// The mirror's name for a kernel.
-pub(super) const fn model(kernel: Machine) -> Model {
+pub(super) const fn model(kernel: boot::Kernel) -> Model {
     match kernel {
-        Machine::Debian61 => Model::Linux6_1,
-        Machine::Built612 => Model::Linux6_12,
+        boot::Kernel::Debian61 => Model::Linux6_1,
+        boot::Kernel::Built612 => Model::Linux6_12,
     }
 }
 
@@ -92,14 +76,8 @@ pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
 /// A real kernel as the acts see it.
 struct Linux {
     model: Model,
-    begin: Instant,
     mobile_node: Namespace,
-    backend: XfrmBackend,
-    requests: NetlinkSocket,
-    broadcasts: NetlinkSocket,
-    next: u64,
-    done: Option<std::result::Result<KernelReply, KernelError>>,
-    events: VecDeque<KernelEvent>,
+    voice: Voice,
     daemon: Kernel,
     signalling: MobilitySocket,
     peer: Namespace,
@@ -109,27 +87,9 @@ struct Linux {
     troubles: Vec<String>,
 }
 
-fn topology() -> Topology {
-    let host = |name: &str, addresses: &[IpAddr], routes: &[&str]| HostPlan {
-        name: name.into(),
-        interfaces: vec![InterfacePlan {
-            name: "eth0".into(),
-            link: Some("wire".into()),
-            addresses: addresses.iter().map(|address| format!("{address}/128")).collect(),
-            ..InterfacePlan::default()
-        }],
-        routes: routes.iter().map(|route| (*route).to_owned()).collect(),
-        ..HostPlan::default()
-    };
-    Topology {
-        links: vec!["wire".into()],
-        hosts: vec![host("mn", &[HOA, COA1, COA2], &["2001:db8::/32 dev eth0"]), host("ha", &[HA, HOA2], &["2001:db8::/32 dev eth0"])],
-    }
-}
-
 impl Linux {
     fn new(guest: &Guest, model: Model) -> Result<Self> {
-        topology().build(guest)?;
+        topology(&[HA, HOA2]).build(guest)?;
         let mobile_node = guest.namespace("mn")?;
         let home_agent = guest.namespace("ha")?;
         // Permanent neighbours: discovery would be packets of its own, and the policies of an act would catch them.
@@ -146,23 +106,16 @@ impl Linux {
         home_agent.ip_batch(&neighbours)?;
         mobile_node.sysctl("net.core.xfrm_acq_expires", &LARVAL_SECONDS.to_string())?;
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let (requests, broadcasts, daemon, signalling) = mobile_node.enter(|| -> Result<_> {
-            let open = |groups: &[u32]| NetlinkSocket::open(NetlinkFamily::Xfrm, groups, 1 << 20).context("opening NETLINK_XFRM");
-            Ok((open(&[])?, open(&GROUPS)?, Kernel::open()?, MobilitySocket::open().context("raw MH socket")?))
+        // Of what the back end finds the kernel able to do an act asks whether this kernel is known for it.
+        let (voice, daemon, signalling) = mobile_node.enter(|| -> Result<_> {
+            Ok((Voice::xfrm(release.trim())?, Kernel::open()?, MobilitySocket::open().context("raw MH socket")?))
         })??;
         let (peer_kernel, peer_signalling, link) = home_agent
             .enter(|| -> Result<_> { Ok((Kernel::open()?, MobilitySocket::open().context("raw MH socket")?, Sniffer::open()?)) })??;
-        let backend = XfrmBackend::new(requests.port().context("netlink port")?);
-        let mut linux = Self {
+        Ok(Self {
             model,
-            begin: Instant::now(),
             mobile_node,
-            backend,
-            requests,
-            broadcasts,
-            next: 0,
-            done: None,
-            events: VecDeque::new(),
+            voice,
             daemon,
             signalling,
             peer: home_agent,
@@ -170,75 +123,12 @@ impl Linux {
             peer_signalling,
             link,
             troubles: Vec::new(),
-        };
-        linux.probe(release.trim())?;
-        Ok(linux)
+        })
     }
 
-    fn now(&self) -> Now {
-        Now { boot: self.begin.elapsed(), wall: std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default() }
-    }
-
-    /// Lets the back end find out what the kernel can do; an act compares it with what this kernel is known for.
-    fn probe(&mut self, release: &str) -> Result<()> {
-        self.next += 1;
-        let now = self.now();
-        self.backend.probe(now, RequestId(self.next), release);
-        self.finish("probe").map_err(|error| Failure(format!("probing the kernel: {error}")))?;
-        Ok(())
-    }
-
-    /// Moves bytes until the back end waits and nothing is left to read.
     fn pump(&mut self) {
-        loop {
-            let now = self.now();
-            while self.drain(now) {}
-            let waiting = [(Channel::XfrmRequest, self.requests.receive()), (Channel::XfrmEvent, self.broadcasts.receive())];
-            let mut anything = false;
-            for (channel, received) in waiting {
-                match received {
-                    Ok(Received::Datagram(octets)) => {
-                        self.backend.received(now, channel, &octets);
-                        anything = true;
-                    }
-                    Ok(Received::Overrun) => self.backend.overrun(now, channel),
-                    Ok(Received::WouldBlock) => {}
-                    Err(error) => self.troubles.push(format!("reading {channel:?}: {error}")),
-                }
-            }
-            if !anything {
-                while self.drain(now) {}
-                return;
-            }
-        }
-    }
-
-    fn drain(&mut self, now: Now) -> bool {
-        match self.backend.poll() {
-            BackendOutput::Send(_, octets) => {
-                if let Err(error) = self.requests.send(&octets) {
-                    self.troubles.push(format!("sending to the kernel: {error}"));
-                }
-            }
-            BackendOutput::Event(event) => self.events.push_back(event),
-            BackendOutput::Done(RequestId(id), result) if id == self.next => self.done = Some(result),
-            BackendOutput::Done(..) => {}
-            BackendOutput::Wait(Some(at)) if at <= now.boot => self.backend.timeout(now),
-            BackendOutput::Wait(_) => return false,
-        }
-        true
-    }
-
-    fn finish(&mut self, request: &'static str) -> std::result::Result<KernelReply, KernelError> {
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(5) {
-            self.pump();
-            if let Some(done) = self.done.take() {
-                return done;
-            }
-            sleep(Duration::from_millis(1));
-        }
-        Err(KernelError { errno: 0, text: "no answer in five seconds".into(), request })
+        let pumped = self.voice.pump();
+        self.trouble("the back end", pumped);
     }
 
     fn trouble<T>(&mut self, what: &str, result: Result<T>) -> Option<T> {
@@ -322,7 +212,7 @@ impl KernelUnderTest for Linux {
     }
 
     fn capability(&self) -> Capability {
-        self.backend.capabilities().clone()
+        self.voice.backend.capabilities().clone()
     }
 
     fn larval_lifetime(&self) -> Duration {
@@ -333,7 +223,7 @@ impl KernelUnderTest for Linux {
         let flushed = self.daemon.flush().and_then(|()| self.peer_kernel.flush());
         self.trouble("flush", flushed);
         self.pump();
-        self.events.clear();
+        self.voice.events.clear();
         self.link.skip();
     }
 
@@ -348,15 +238,11 @@ impl KernelUnderTest for Linux {
 
     fn events(&mut self) -> Vec<KernelEvent> {
         self.pump();
-        self.events.drain(..).collect()
+        self.voice.events.drain(..).collect()
     }
 
     fn request(&mut self, request: KernelRequest) -> std::result::Result<KernelReply, KernelError> {
-        self.next += 1;
-        self.done = None;
-        let now = self.now();
-        self.backend.submit(now, RequestId(self.next), request);
-        self.finish("answer a request")
+        self.voice.ask(request)
     }
 
     fn set_policy(&mut self, policy: &PolicyEntry) -> std::result::Result<(), i32> {

@@ -1,7 +1,6 @@
 //! PF_KEY against netlink XFRM on a real Linux kernel: both back ends listen to the same kernel while acts are done to it, and have to
 //! report the same events save the documented completion; what one installs the other has to read back and to talk to.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,26 +9,24 @@ use serde::{Deserialize, Serialize};
 use watari_kernel::mirror::MigrateRequest;
 use watari_kernel::mirror::acts::{COA1, COA2, HA, HOA};
 use watari_kernel::{
-    Backend, BackendOutput, Capability, Channel, Endpoints, KernelError, KernelEvent, KernelReply, KernelRequest, KmAddress, MigrateSource,
-    MigrateStep, Now, PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, RequestId, SaId, SaInfo, SaKeys, SaLifetime, SaParameters, Spi,
-    Template,
+    Backend, BackendOutput, Capability, Endpoints, KernelEvent, KernelReply, KernelRequest, KmAddress, MigrateSource, MigrateStep, Now,
+    PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, RequestId, SaId, SaInfo, SaKeys, SaLifetime, SaParameters, Spi, Template,
 };
 use watari_pfkey::{Dialect, KeyBackend};
 use watari_policies::algorithm::{ChildSuite, Cipher, Encryption, Integrity};
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 use watari_policies::{Direction, Mode, Protocol, Reqid, Selector};
-use watari_sys::{KeySocket, MobilitySend, MobilitySocket, NetlinkFamily, NetlinkSocket, Received};
-use watari_xfrm::{GROUPS, XfrmBackend};
+use watari_sys::{KeySocket, MobilitySend, MobilitySocket};
 
 use super::kernel::Kernel;
 use super::ping::Pinger;
 use super::sniffer::Sniffer;
+use super::voice::{Voice, topology};
 use crate::judge::pcap::Kind;
-use crate::uml::boot::{Kernel as Machine, Machine as Boot};
+use crate::uml::boot::{self, Machine};
 use crate::uml::guest::Guest;
 use crate::uml::hosts::Namespace;
-use crate::uml::topology::{HostPlan, InterfacePlan, Topology};
-use crate::uml::{Context, Failure, Result, testbed_directory};
+use crate::uml::{Context, Failure, Result};
 
 /// Name of the task in a plan.
 pub(crate) const TASK: &str = "real-conformance";
@@ -47,21 +44,8 @@ pub(crate) struct Outcome {
 }
 
 /// Boots `kernel` and compares the two back ends on it.
-pub(crate) fn on(kernel: Machine) -> Result<Vec<Outcome>> {
-    let name = match kernel {
-        Machine::Debian61 => "conformance-6.1",
-        Machine::Built612 => "conformance-6.12",
-    };
-    let output = testbed_directory().join("runs").join(name);
-    let mut machine = Boot::new(&output)?;
-    machine.kernel = kernel;
-    machine.timeout = Duration::from_secs(120);
-    let finish = machine.run(TASK, serde_json::Value::Null)?;
-    if finish.exit_code != 0 {
-        return Err(Failure(format!("the conformance run ended with exit code {}; see {}", finish.exit_code, finish.console.display())));
-    }
-    let text = std::fs::read_to_string(output.join(RESULT)).context(RESULT)?;
-    serde_json::from_str(&text).context(RESULT)
+pub(crate) fn on(kernel: boot::Kernel) -> Result<Vec<Outcome>> {
+    Machine::on(kernel, format!("conformance-{}", super::release(kernel)))?.result(TASK, serde_json::Value::Null, RESULT)
 }
 
 type Act = fn(&mut Bench) -> Result<()>;
@@ -91,123 +75,6 @@ pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
     Ok(0)
 }
 
-enum Wire {
-    Netlink(NetlinkSocket),
-    Key(KeySocket),
-}
-
-impl Wire {
-    fn receive(&self) -> Result<Received> {
-        match self {
-            Self::Netlink(socket) => socket.receive().context("reading NETLINK_XFRM"),
-            Self::Key(socket) => socket.receive().context("reading PF_KEY"),
-        }
-    }
-
-    fn send(&self, octets: &[u8]) -> Result<()> {
-        match self {
-            Self::Netlink(socket) => socket.send(octets).context("writing NETLINK_XFRM"),
-            Self::Key(socket) => socket.send(octets).context("writing PF_KEY"),
-        }
-    }
-}
-
-/// A back end on its sockets; requests go over the first.
-struct Voice {
-    backend: Box<dyn Backend + Send>,
-    wires: Vec<(Channel, Wire)>,
-    begin: Instant,
-    next: u64,
-    done: Option<std::result::Result<KernelReply, KernelError>>,
-    events: VecDeque<KernelEvent>,
-}
-
-impl Voice {
-    /// Opens the sockets in the calling thread's namespace and probes the kernel.
-    fn xfrm(release: &str) -> Result<Self> {
-        let open = |groups: &[u32]| NetlinkSocket::open(NetlinkFamily::Xfrm, groups, 1 << 20).context("opening NETLINK_XFRM");
-        let (requests, broadcasts) = (open(&[])?, open(&GROUPS)?);
-        let mut backend = XfrmBackend::new(requests.port().context("netlink port")?);
-        backend.probe(Now::default(), RequestId(0), release);
-        let wires = vec![(Channel::XfrmRequest, Wire::Netlink(requests)), (Channel::XfrmEvent, Wire::Netlink(broadcasts))];
-        Self::probed(Box::new(backend), wires)
-    }
-
-    fn key(release: &str) -> Result<Self> {
-        let socket = KeySocket::open().context("opening PF_KEY")?;
-        let mut backend = KeyBackend::new(Dialect::Linux, std::process::id());
-        backend.probe(Now::default(), RequestId(0), release);
-        Self::probed(Box::new(backend), vec![(Channel::Key, Wire::Key(socket))])
-    }
-
-    fn probed(backend: Box<dyn Backend + Send>, wires: Vec<(Channel, Wire)>) -> Result<Self> {
-        let mut voice = Self { backend, wires, begin: Instant::now(), next: 0, done: None, events: VecDeque::new() };
-        voice.finish().map_err(|error| Failure(format!("probing: {error}")))?;
-        Ok(voice)
-    }
-
-    fn now(&self) -> Now {
-        Now { boot: self.begin.elapsed(), wall: Duration::ZERO }
-    }
-
-    /// Moves bytes until the back end waits and nothing is left to read.
-    fn pump(&mut self) -> Result<()> {
-        loop {
-            let now = self.now();
-            while self.drain(now)? {}
-            let mut anything = false;
-            for (channel, wire) in &self.wires {
-                match wire.receive()? {
-                    Received::Datagram(octets) => self.backend.received(now, *channel, &octets),
-                    Received::Overrun => self.backend.overrun(now, *channel),
-                    Received::WouldBlock => continue,
-                }
-                anything = true;
-            }
-            if !anything {
-                while self.drain(now)? {}
-                return Ok(());
-            }
-        }
-    }
-
-    fn drain(&mut self, now: Now) -> Result<bool> {
-        match self.backend.poll() {
-            BackendOutput::Send(_, octets) => {
-                let (_, wire) = self.wires.first().ok_or_else(|| Failure::new("a voice without a wire"))?;
-                wire.send(&octets)?;
-            }
-            BackendOutput::Event(event) => self.events.push_back(event),
-            BackendOutput::Done(RequestId(id), result) if id == self.next => self.done = Some(result),
-            BackendOutput::Done(..) => {}
-            BackendOutput::Wait(Some(at)) if at <= now.boot => self.backend.timeout(now),
-            BackendOutput::Wait(_) => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn finish(&mut self) -> std::result::Result<KernelReply, KernelError> {
-        let silence = |text: String| KernelError { errno: 0, text, request: "answer" };
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(15) {
-            self.pump().map_err(|failure| silence(failure.to_string()))?;
-            if let Some(done) = self.done.take() {
-                return done;
-            }
-            sleep(Duration::from_millis(1));
-        }
-        Err(silence("no answer in 15 seconds".to_owned()))
-    }
-
-    fn request(&mut self, request: KernelRequest) -> Result<KernelReply> {
-        self.next += 1;
-        self.done = None;
-        let now = self.now();
-        self.backend.submit(now, RequestId(self.next), request);
-        self.finish().map_err(|error| Failure(error.to_string()))
-    }
-}
-
 /// The mobile node's kernel with both back ends on it, and the home agent's with netlink.
 struct Bench {
     node: Namespace,
@@ -222,7 +89,7 @@ struct Bench {
 
 impl Bench {
     fn new(guest: &Guest) -> Result<Self> {
-        topology().build(guest)?;
+        topology(&[HA]).build(guest)?;
         let (node, agent) = (guest.namespace("mn")?, guest.namespace("ha")?);
         // Permanent neighbours: discovery would be packets of its own, and the policies of an act would catch them.
         let (near, far) = ("02:00:00:00:00:01", "02:00:00:00:00:02");
@@ -326,21 +193,6 @@ const fn kind(event: &KernelEvent) -> &'static str {
         KernelEvent::Resynchronised { .. } => "resynchronised",
         KernelEvent::Malformed { .. } => "malformed",
     }
-}
-
-fn topology() -> Topology {
-    let host = |name: &str, addresses: &[IpAddr]| HostPlan {
-        name: name.into(),
-        interfaces: vec![InterfacePlan {
-            name: "eth0".into(),
-            link: Some("wire".into()),
-            addresses: addresses.iter().map(|address| format!("{address}/128")).collect(),
-            ..InterfacePlan::default()
-        }],
-        routes: vec!["2001:db8::/32 dev eth0".to_owned()],
-        ..HostPlan::default()
-    };
-    Topology { links: vec!["wire".into()], hosts: vec![host("mn", &[HOA, COA1, COA2]), host("ha", &[HA])] }
 }
 
 fn ends(src: IpAddr, dst: IpAddr) -> Endpoints {

@@ -19,7 +19,7 @@ use super::{Programs, agent::REMOTE, release};
 use crate::uml::boot::{Kernel, Machine};
 use crate::uml::guest::{Guest, tool};
 use crate::uml::hosts::Namespace;
-use crate::uml::{Context, Failure, Result, testbed_directory};
+use crate::uml::{Context, Failure, Result};
 
 /// Name of the task in a plan.
 pub(crate) const TASK: &str = "real-control";
@@ -52,17 +52,10 @@ pub(super) fn on(kernel: Kernel, programs: &Programs) -> Result<Vec<Finding>> {
 }
 
 fn boot(kernel: Kernel, programs: &Programs, task: &str, argument: Value, xfrm_interface: bool) -> Result<Vec<Finding>> {
-    let output = testbed_directory().join("runs").join(format!("{task}-{}", release(kernel)));
-    let mut machine = Machine::new(&output)?;
-    machine.kernel = kernel;
+    let mut machine = Machine::on(kernel, format!("{task}-{}", release(kernel)))?;
     machine.init = programs.0.join("testbed");
     machine.xfrm_interface = xfrm_interface;
-    let finish = machine.run(task, argument)?;
-    if finish.exit_code != 0 {
-        return Err(Failure(format!("the guest ended with exit code {}; see {}", finish.exit_code, finish.console.display())));
-    }
-    let text = std::fs::read_to_string(output.join(RESULT)).context(RESULT)?;
-    serde_json::from_str(&text).context(RESULT)
+    machine.result(task, argument, RESULT)
 }
 
 /// What a command came to.

@@ -20,6 +20,7 @@ mod signalling;
 mod sniffer;
 mod timeline;
 mod verdict;
+mod voice;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -21,7 +21,7 @@ use crate::uml::guest::Guest;
 use crate::uml::hosts::Namespace;
 use crate::uml::links::Impairment;
 use crate::uml::topology::{HostPlan, InterfacePlan, Topology};
-use crate::uml::{Context, Failure, Result, testbed_directory};
+use crate::uml::{Context, Failure, Result};
 
 /// Name of the task in a plan.
 pub(crate) const TASK: &str = "real-scale";
@@ -68,19 +68,12 @@ pub(crate) struct Sights {
 pub(crate) fn on(kernel: boot::Kernel, nodes: u32, seed: u64) -> std::result::Result<Sights, String> {
     let run = || -> Result<Sights> {
         let programs = Programs::build()?;
-        let output = testbed_directory().join("runs").join(format!("scale-{nodes}-{}", super::release(kernel)));
-        let mut machine = Machine::new(&output)?;
-        machine.kernel = kernel;
+        let mut machine = Machine::on(kernel, format!("scale-{nodes}-{}", super::release(kernel)))?;
         machine.memory = 384;
         machine.init = programs.0.join("testbed");
         machine.timeout = super::MARGIN + 4 * MINUTE;
         let order = Order { nodes, seed, programs: programs.0.clone() };
-        let finish = machine.run(TASK, serde_json::to_value(order).context("order")?)?;
-        if finish.exit_code != 0 {
-            return Err(Failure(format!("the guest ended with exit code {}", finish.exit_code)));
-        }
-        let text = std::fs::read_to_string(output.join(SIGHTS)).context(SIGHTS)?;
-        serde_json::from_str(&text).context(SIGHTS)
+        machine.result(TASK, serde_json::to_value(order).context("order")?, SIGHTS)
     };
     run().map_err(|failure| failure.to_string())
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::packages::{self, Layer};
@@ -114,6 +115,21 @@ impl Machine {
             xfrm_interface: false,
             init: super::this_binary()?,
         })
+    }
+
+    /// One with `kernel` whose output is the directory `run` among the test bed's runs.
+    pub(crate) fn on(kernel: Kernel, run: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self { kernel, ..Self::new(testbed_directory().join("runs").join(run))? })
+    }
+
+    /// Runs `task` to a good end and reads what the guest wrote into `file` of the output.
+    pub(crate) fn result<T: DeserializeOwned>(&self, task: &str, argument: serde_json::Value, file: &str) -> Result<T> {
+        let finish = self.run(task, argument)?;
+        if finish.exit_code != 0 {
+            return Err(Failure(format!("{task} ended with exit code {}; see {}", finish.exit_code, finish.console.display())));
+        }
+        let text = fs::read_to_string(self.output.join(file)).context(file)?;
+        serde_json::from_str(&text).context(file)
     }
 
     /// Boots, runs `task` in the guest and waits for the end. A guest that dies without an exit code is a failure that quotes

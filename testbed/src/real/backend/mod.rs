@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use self::world::World;
 use crate::uml::boot::{Kernel, Machine};
 use crate::uml::guest::Guest;
-use crate::uml::{Context, Failure, Result, testbed_directory};
+use crate::uml::{Context, Result};
 
 /// Name of the task in a plan.
 pub(crate) const TASK: &str = "real-backend";
@@ -31,16 +31,7 @@ pub(crate) struct Finding {
 
 /// Boots `kernel` and puts the back ends to it.
 pub(crate) fn on(kernel: Kernel) -> Result<Vec<Finding>> {
-    let output = testbed_directory().join("runs").join(format!("backend-{}", super::release(kernel)));
-    let mut machine = Machine::new(&output)?;
-    machine.kernel = kernel;
-    machine.timeout = Duration::from_secs(120);
-    let finish = machine.run(TASK, serde_json::Value::Null)?;
-    if finish.exit_code != 0 {
-        return Err(Failure(format!("the back end's acts ended with exit code {}; see {}", finish.exit_code, finish.console.display())));
-    }
-    let text = std::fs::read_to_string(output.join(RESULT)).context(RESULT)?;
-    serde_json::from_str(&text).context(RESULT)
+    Machine::on(kernel, format!("backend-{}", super::release(kernel)))?.result(TASK, serde_json::Value::Null, RESULT)
 }
 
 /// The part that runs in the guest.
