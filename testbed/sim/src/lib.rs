@@ -2,6 +2,7 @@
 //! Invariant: the same scenario and seed give the same result, packet for packet.
 
 pub mod access;
+pub mod bootstrap;
 mod by_hand;
 pub mod fleet;
 pub mod kame;

@@ -15,6 +15,7 @@ use watari_policies::profile::{
 use watari_policies::{Config, Identity, Lifetime, MovementSource, Movements, Reqid, Secret, SecretId};
 
 use crate::access::Access;
+use crate::bootstrap::Bootstrap;
 use crate::by_hand;
 use crate::signalling::home::HomeSettings;
 use crate::signalling::mobile::MobileSettings;
@@ -254,6 +255,11 @@ pub enum Action {
         /// Name of the policy; `None` for all.
         policy: Option<&'static str>,
     },
+    /// Another host on the home link takes a mobile node's home address, until the node hears of it (status 134).
+    Duplicate {
+        /// The mobile node.
+        node: &'static str,
+    },
     /// The key-management daemon of the home agent reads its configuration again, which has changed as the scenario says.
     Reload,
     /// The whole host goes down and boots again after a while: nothing remains.
@@ -382,6 +388,8 @@ pub struct Scenario {
     pub follows_addresses: bool,
     /// No Mobile IPv6 anywhere: mobile nodes are road warriors, the home agent is their gateway.
     pub access: Option<Access>,
+    /// No home address in the configuration of mobile nodes.
+    pub bootstrap: Option<Bootstrap>,
     /// A mobile node that asks for SAs for another one's home address as if it were a network of its own, and that other one.
     pub claims: Option<(&'static str, &'static str)>,
     /// What must be in the logs.
@@ -447,6 +455,7 @@ impl Scenario {
             spare_address: false,
             follows_addresses: true,
             access: None,
+            bootstrap: None,
             claims: None,
             told: Vec::new(),
             by_hand: false,
@@ -531,7 +540,7 @@ impl Scenario {
         // The other settings are the home agent's.
         let movements = Movements { key_mobility: self.movements.key_mobility, source: self.node_source(), ..Movements::default() };
         let terms = Terms { protect: self.reqids(plan), liveness: Some(self.liveness), movements, ..self.terms(self.binding) };
-        let mut config = mobile_node(MobileNodeProfile {
+        let mut config = mobile_node(self.without_home(MobileNodeProfile {
             home_address: plan.home_address(),
             home_agent: HOME_AGENT,
             identity: Self::identity(plan.name),
@@ -540,7 +549,8 @@ impl Scenario {
             networks: self.networks_of(plan).into_iter().chain(self.claimed_by(plan).map(IpNet::from)).collect(),
             terms,
             ..MobileNodeProfile::default()
-        });
+        }));
+        self.begins(plan, &mut config);
         if self.by_hand {
             by_hand::replace(&mut config, &[plan.number], true);
         }
@@ -588,22 +598,24 @@ impl Scenario {
         if self.access.is_some() {
             return self.gateway_config(false);
         }
-        let served = |plan: &MobilePlan| ServedNode {
-            name: plan.name.to_owned(),
-            home_address: plan.home_address(),
-            identity: Self::identity(plan.name),
-            secret: SecretId(u32::from(plan.number)),
-            reqids: self.reqids(plan),
-            networks: self.networks_of(plan),
-            ..ServedNode::default()
+        let served = |plan: &MobilePlan| {
+            self.served_without_home(ServedNode {
+                name: plan.name.to_owned(),
+                home_address: plan.home_address(),
+                identity: Self::identity(plan.name),
+                secret: SecretId(u32::from(plan.number)),
+                reqids: self.reqids(plan),
+                networks: self.networks_of(plan),
+                ..ServedNode::default()
+            })
         };
-        let mut config = home_agent(HomeAgentProfile {
+        let mut config = home_agent(self.gives(HomeAgentProfile {
             home_agent: HOME_AGENT,
             identity: Self::identity(HA),
             mobile_nodes: self.mobile_nodes.iter().map(served).collect(),
             terms: self.terms(self.peer_binding.unwrap_or(self.binding)),
             ..HomeAgentProfile::default()
-        });
+        }));
         if self.by_hand {
             let numbers: Vec<u16> = self.mobile_nodes.iter().map(|plan| plan.number).collect();
             by_hand::replace(&mut config, &numbers, false);
@@ -650,8 +662,15 @@ impl Scenario {
         }
     }
 
-    /// The signalling node's settings on the home agent.
+    /// The signalling node's settings on the home agent as it boots.
     pub fn home_signalling(&self) -> HomeSettings {
+        match self.bootstrap {
+            Some(_) => HomeSettings { address: HOME_AGENT, agreements: Vec::new() },
+            None => self.every_home_signalling(),
+        }
+    }
+
+    pub(crate) fn every_home_signalling(&self) -> HomeSettings {
         let binding = self.peer_binding.unwrap_or(self.binding);
         let agreement = |plan: &MobilePlan| self.agreement(plan, binding, self.daemons_move_keys.1);
         HomeSettings { address: HOME_AGENT, agreements: self.mobile_nodes.iter().map(agreement).collect() }

@@ -1,12 +1,14 @@
 //! The list of scenarios, written once for the simulator and the real kernel.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use watari_kernel::mirror::Rebound;
 use watari_policies::profile::{BindingSelector, Protected};
-use watari_policies::{KeyMobility, Lifetime, MovementSource, Movements};
+use watari_policies::{AddressRange, KeyMobility, Lifetime, MovementSource, Movements};
 
 use crate::access::Access;
+use crate::bootstrap::Bootstrap;
 use crate::scenario::{Action, Conditions, Exchange, Expectation, HA, Link, MobilePlan, PingTarget, Rekeyed, RunsOn, Scenario, Told};
 use crate::signalling::Personality;
 
@@ -66,6 +68,7 @@ pub fn all() -> Vec<Scenario> {
         payload_classes(),
         proxy(),
         road_warrior(),
+        bootstrap(),
     ]
 }
 
@@ -490,6 +493,41 @@ fn proxy() -> Scenario {
         .then(9_000, Action::Negotiate { node: "mn2", policy: Some("network") })
         .then(12_000, Action::Negotiate { node: "mn2", policy: Some("network") });
     lasting(scenario, 18, Expectation { ike_sa_init: 2, ..answered(200) })
+}
+
+fn bootstrap() -> Scenario {
+    let sentence =
+        "No home address written: the home agent's pool gives one, a duplicate makes the node form another over the same IKE SA.";
+    let only = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x1000));
+    let other = MobilePlan { name: "mn2", number: 1, reqid_offset: 100, boots_on: Link::F2 };
+    let given = |host, with| Told { host, words: with, least: 1 };
+    let scenario = Scenario {
+        runs_on: RunsOn::SimulatorOnly(
+            "on the real kernel the stand-ins of the Mobile IPv6 daemons know their home addresses from the start",
+        ),
+        mobile_nodes: vec![MobilePlan::first(Link::F1), other],
+        // One address: the second node gets it, or none.
+        bootstrap: Some(Bootstrap { pool: AddressRange::host(only), waits: &["mn2"] }),
+        binding_lifetime: Duration::from_secs(20),
+        told: vec![
+            given("mn", &["home address 2001:db8:1::1000 with home-agent"]),
+            given("mn", &["another host has 2001:db8:1::1000"]),
+            given(HA, &["home address 2001:db8:1::1000 with mn2"]),
+            given("mn2", &["registered at f2"]),
+        ],
+        ..Scenario::new("bootstrap", sentence)
+    };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(5_050, ping(PingTarget::Correspondent))
+        .then(6_000, ping(PingTarget::FromCorrespondent))
+        .then(9_000, go(Link::F2))
+        .then(15_000, go(Link::F3))
+        .then(22_000, Action::Duplicate { node: "mn" })
+        .then(46_000, Action::Negotiate { node: "mn2", policy: Some("binding") })
+        .then(50_000, Action::Ping { node: "mn2", target: PingTarget::HomeAgent, every: PING });
+    // The tunnel of each first address, and both pairs of the second.
+    lasting(scenario, 58, Expectation { ike_sa_init: 2, creations: Some(4), ..answered(1_000) })
 }
 
 fn road_warrior() -> Scenario {

@@ -21,6 +21,8 @@ use watari_policies::{Direction, Mode, Selector};
 pub use home::HomeAgent;
 pub use mobile::MobileNode;
 
+/// Status "duplicate address detection failed" (RFC 6275 6.1.8).
+const DUPLICATE: u8 = 134;
 /// ICMPv6 type of a mobile prefix solicitation (RFC 6275 6.7).
 pub const PREFIX_SOLICITATION: u16 = 146;
 /// ICMPv6 type of a mobile prefix advertisement (RFC 6275 6.8).
@@ -167,6 +169,11 @@ pub enum SignalEvent {
     Acknowledged {
         /// Care-of address, or home address when at home.
         at: IpAddr,
+    },
+    /// The home agent refused the mobile node's binding update because another host has its home address (status 134).
+    Duplicate {
+        /// The home address.
+        home_address: IpAddr,
     },
     /// A Home Test came back through the tunnel.
     HomeTested,

@@ -138,12 +138,8 @@ pub fn words(event: &Event, names: &Names) -> Option<Words> {
     let detail = |text: String| Some(Words { text, up: false, detail: true });
     match event {
         Event::Keying(event) => keying_words(event, names),
-        Event::HomeAddress { remote, address, held: true } => {
-            plain(format!("home address {} with {}", place(*address), names.remote(*remote)))
-        }
-        Event::HomeAddress { remote, address, held: false } => {
-            plain(format!("{} is no longer with {}", place(*address), names.remote(*remote)))
-        }
+        Event::HomeAddress { remote, address, held: true } => plain(format!("home address {address} with {}", names.remote(*remote))),
+        Event::HomeAddress { remote, address, held: false } => plain(format!("{address} is no longer with {}", names.remote(*remote))),
         Event::PeerAddress { remote, new, cause, .. } => {
             plain(format!("{} is at {} from now on: {}", names.remote(*remote), place(*new), cause.sentence))
         }
@@ -274,6 +270,7 @@ fn write_signal(f: &mut fmt::Formatter<'_>, event: &SignalEvent) -> fmt::Result 
         SignalEvent::Accepted { home_address, care_of } => write!(f, "binding: {home_address} is at {}", place(*care_of)),
         SignalEvent::Ended { home_address } => write!(f, "binding: {home_address} is at home"),
         SignalEvent::Acknowledged { at } => write!(f, "BA: registered at {}", place(*at)),
+        SignalEvent::Duplicate { home_address } => write!(f, "BA: another host has {home_address}"),
         SignalEvent::HomeTested => f.write_str("HoT came back through the tunnel"),
         SignalEvent::PrefixAdvertised => f.write_str("MPA came back"),
     }

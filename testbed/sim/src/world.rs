@@ -4,6 +4,7 @@
 mod access;
 mod agents;
 mod attempts;
+mod bootstrap;
 mod host;
 mod judgement;
 mod key;
@@ -276,6 +277,7 @@ impl<'a> World<'a> {
             Action::Ping { node, target, every } => self.start_flow(node, target, every),
             Action::ForgeUpdate { node } => self.forge_update(node),
             Action::Negotiate { node, policy } => self.negotiate(node, policy),
+            Action::Duplicate { node } => self.duplicate(node),
             Action::Reload => self.reload(),
             Action::RestartDaemon { host, down } => {
                 if let Some(host) = self.host_named(host).filter(|host| self.hosts.get(*host).is_some_and(|host| host.agent.is_some())) {

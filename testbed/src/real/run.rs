@@ -288,6 +288,8 @@ impl<'a> Runner<'a> {
             Action::ForgeUpdate { node } => self.forge(node)?,
             Action::Negotiate { node, policy } => self.negotiate(node, policy)?,
             Action::Reload => self.reload()?,
+            // Of scenarios that run in the simulator only.
+            Action::Duplicate { .. } => {}
             Action::RestartDaemon { host, down } => {
                 let host = known(host)?;
                 self.say(host, Happening::DaemonKilled);

@@ -1,6 +1,6 @@
 //! The home agent's half: bindings, MIGRATE after an accepted binding update, tunnel policies only while a binding stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use watari_policies::Mode;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 
 use super::spd::{self, Bound, End};
-use super::{Agenda, Agreement, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, Personality, SignalEvent, Tunnels};
+use super::{Agenda, Agreement, DUPLICATE, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, Personality, SignalEvent, Tunnels};
 use super::{icmp_packet, mobility_packet};
 
 /// Duplicate address detection for a home address before its first binding (measured 1.03 s).
@@ -58,13 +58,15 @@ pub struct HomeAgent {
     settings: HomeSettings,
     agenda: Agenda<Timer>,
     bindings: BTreeMap<IpAddr, Binding>,
+    /// Home addresses that another host on the home link has.
+    duplicates: BTreeSet<IpAddr>,
 }
 
 impl HomeAgent {
     /// A home agent that has not started yet.
     pub fn new(settings: HomeSettings) -> Self {
         let agenda = Agenda { outputs: std::collections::VecDeque::new(), timers: Vec::new() };
-        Self { settings, agenda, bindings: BTreeMap::new() }
+        Self { settings, agenda, bindings: BTreeMap::new(), duplicates: BTreeSet::new() }
     }
 
     /// The care-of address of a home address, if it is bound.
@@ -76,6 +78,47 @@ impl HomeAgent {
     pub fn next_sequence(&self, home_address: IpAddr) -> u16 {
         let last = self.bindings.get(&home_address).and_then(|binding| binding.last_sequence);
         last.unwrap_or(0).wrapping_add(1)
+    }
+
+    /// One more home address is agreed on.
+    pub fn serve(&mut self, agreement: Agreement) {
+        for policy in spd::ipsec(&agreement, End::HomeAgent, Mode::Transport, agreement.home_address) {
+            self.agenda.put(Output::SetPolicy(policy.entry));
+        }
+        self.settings.agreements.push(agreement);
+    }
+
+    /// A home address is not agreed on any more: binding and policies go, and nobody has come home.
+    pub fn dismiss(&mut self, home_address: IpAddr) {
+        let Some(agreement) = self.agreement(home_address) else { return };
+        self.unbind(&agreement);
+        for policy in spd::ipsec(&agreement, End::HomeAgent, Mode::Transport, home_address) {
+            self.delete(&policy.entry);
+        }
+        self.bindings.remove(&home_address);
+        self.duplicates.remove(&home_address);
+        self.settings.agreements.retain(|agreement| agreement.home_address != home_address);
+    }
+
+    /// Another host on the home link has this home address: the next binding update for it is refused.
+    pub fn found_duplicate(&mut self, home_address: IpAddr) {
+        self.duplicates.insert(home_address);
+    }
+
+    /// Ends a binding where no one has come home: its policies and states go from where they are.
+    fn unbind(&mut self, agreement: &Agreement) {
+        let home_address = agreement.home_address;
+        self.agenda.clear(&Timer::Expired(home_address));
+        self.agenda.clear(&Timer::Defended(home_address));
+        let Some(old) = self.bindings.get_mut(&home_address).and_then(|binding| binding.care_of.take()) else { return };
+        let tunnels = spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address).into_iter().map(|policy| policy.entry);
+        for policy in tunnels.chain(bound(agreement)) {
+            self.delete(&policy);
+        }
+        for state in spd::states(agreement, old) {
+            self.agenda.put(Output::DeleteState(state));
+        }
+        self.agenda.put(Output::Proxy { home_address, on: false });
     }
 
     /// Takes an input; `now` is boot time.
@@ -160,6 +203,10 @@ impl HomeAgent {
             self.agenda.clear(&Timer::Defended(home_address));
             self.end(agreement);
             self.acknowledge(agreement, &request, 0);
+        } else if binding.care_of.is_some() && self.duplicates.remove(&home_address) {
+            // Where the binding leads before it goes, as for one that was never made.
+            self.acknowledge(agreement, &request, DUPLICATE);
+            self.unbind(agreement);
         } else if binding.care_of.is_some() {
             self.accept(now, agreement, request);
         } else if binding.waiting.replace(request).is_none() {

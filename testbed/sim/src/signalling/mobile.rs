@@ -13,7 +13,8 @@ use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
 
 use super::spd::{self, Bound, End};
 use super::{
-    Agenda, Agreement, HomeAddressAt, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, Personality, SignalEvent, Tunnels,
+    Agenda, Agreement, DUPLICATE, HomeAddressAt, Input, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, Personality, SignalEvent,
+    Tunnels,
 };
 use super::{icmp_packet, mobility_packet, v6};
 
@@ -369,7 +370,13 @@ impl MobileNode {
             self.update(now, update.care_of, update.ends);
             return;
         }
-        if sequence != update.sequence || status >= 128 {
+        if sequence != update.sequence {
+            return;
+        }
+        if status == DUPLICATE {
+            self.refused();
+        }
+        if status >= 128 {
             return;
         }
         self.pending = None;
@@ -398,6 +405,35 @@ impl MobileNode {
         if self.candidate.is_some() && self.settings.deaf_at_first {
             self.decide(now);
         }
+    }
+
+    //= rfc6275#11.7.3
+    //# a home address that the home agent found to be somebody else's is not used
+    fn refused(&mut self) {
+        self.pending = None;
+        self.registered = None;
+        self.agenda.timers.clear();
+        self.block(true);
+        self.agenda.event(SignalEvent::Duplicate { home_address: self.settings.agreement.home_address });
+    }
+
+    /// The home address is not this node's any more: everything that stands for it goes.
+    pub fn withdraw(&mut self) {
+        let agreement = self.settings.agreement.clone();
+        self.agenda.timers.clear();
+        (self.pending, self.candidate) = (None, None);
+        self.block(false);
+        let at = self.tunnels_at.take();
+        let bound = [Bound::Signalling, Bound::Data].map(|what| spd::bound(&agreement, End::MobileNode, what));
+        let modes = [Mode::Transport, Mode::Tunnel].map(|mode| spd::ipsec(&agreement, End::MobileNode, mode, agreement.home_address));
+        let ipsec = modes.into_iter().flatten().map(|policy| policy.entry);
+        for policy in bound.into_iter().flatten().filter(|_| at.is_some()).chain(spd::mobile_start(&agreement)).chain(ipsec) {
+            self.delete(&policy);
+        }
+        for state in at.into_iter().flat_map(|at| spd::states(&agreement, at)) {
+            self.agenda.put(Output::DeleteState(state));
+        }
+        self.place = Place::Nowhere;
     }
 
     fn after_registration(&mut self) {

@@ -254,6 +254,9 @@ impl World<'_> {
                 }
             }
             AgentEvent::Notice { cause, .. } => self.noticed(*cause),
+            AgentEvent::HomeAddress { remote, address, held } if self.scenario.access.is_none() => {
+                self.home_address_told(host, *remote, *address, *held);
+            }
             AgentEvent::HomeAddress { .. } | AgentEvent::Keying(KeyingEvent::ChildUp(_)) => self.heard_without_daemon(host, event),
             AgentEvent::Remembered { .. } => {
                 if let Some(this) = self.hosts.get_mut(host) {
@@ -317,7 +320,8 @@ impl World<'_> {
                 Wish::Send(packet) => self.send_packet(host, packet),
                 Wish::HomeAddress(at) => {
                     if let Role::Mobile(plan) = this.role.clone() {
-                        this.place_home_address(plan.home_address(), at);
+                        let home = this.homes.last().copied().unwrap_or_else(|| plan.home_address());
+                        this.place_home_address(home, at);
                     }
                 }
                 Wish::Proxy { home_address, on } => {
@@ -331,6 +335,10 @@ impl World<'_> {
                     if matches!(event, SignalEvent::Acknowledged { .. }) {
                         this.window = true;
                     }
+                    if let SignalEvent::Duplicate { home_address } = event {
+                        self.told_of_duplicate(host, home_address);
+                    }
+                    let Some(this) = self.hosts.get_mut(host) else { return };
                     if let SignalEvent::Moving { from, to } = event {
                         this.burst.route = Some((from, to));
                     }

@@ -1,6 +1,6 @@
 //! One host: kernel, agent, Mobile IPv6 daemon, addresses and where it is plugged in.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -70,6 +70,10 @@ pub(super) struct Host {
     pub(super) waits: Option<Undeliverable>,
     /// Whether the Mobile IPv6 daemon has put the home address on the tunnel: it is away and knows it.
     pub(super) away: bool,
+    /// Home addresses it was given, the one in force last.
+    pub(super) homes: Vec<IpAddr>,
+    /// On a home agent: the home address given to each mobile node.
+    pub(super) serves: BTreeMap<&'static str, IpAddr>,
     /// Whether the host runs.
     pub(super) up: bool,
 }
@@ -102,6 +106,8 @@ impl Host {
             burst: Burst::default(),
             waits: None,
             away: false,
+            homes: Vec::new(),
+            serves: BTreeMap::new(),
             up: false,
         }
     }
@@ -135,7 +141,8 @@ impl Host {
                 self.config = scenario.mobile_config(&plan);
                 let mut settings = scenario.mobile_signalling(&plan);
                 settings.sequence = settings.sequence.saturating_add(u16::try_from(self.boots.saturating_mul(1000)).unwrap_or(u16::MAX));
-                self.node = scenario.access.is_none().then(|| Node::Mobile(Box::new(MobileNode::new(settings))));
+                self.node =
+                    (scenario.access.is_none() && scenario.bootstrap.is_none()).then(|| Node::Mobile(Box::new(MobileNode::new(settings))));
                 if scenario.access.is_some() && !scenario.is_assigned(&plan) {
                     self.place_inner_address(plan.home_address(), true);
                 }

@@ -222,9 +222,7 @@ impl World<'_> {
     fn look(&mut self, link: Link, packet: &Packet) {
         let inner = packet.innermost();
         let Some(upper) = inner.upper() else { return };
-        let mobile = |address: IpAddr| {
-            self.scenario.mobile_nodes.iter().any(|plan| plan.home_address() == address) || self.scenario.network_of(address).is_some()
-        };
+        let mobile = |address: IpAddr| self.is_home(address) || self.scenario.network_of(address).is_some();
         if !mobile(inner.src) && !mobile(inner.dst) {
             return;
         }

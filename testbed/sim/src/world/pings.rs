@@ -24,9 +24,7 @@ const ROUND: Duration = Duration::from_millis(20);
 pub(super) struct Flow {
     /// The mobile node whose home address is at one end.
     pub(super) node: usize,
-    sender: usize,
-    src: IpAddr,
-    dst: IpAddr,
+    target: PingTarget,
     pub(super) every: Duration,
 }
 
@@ -46,25 +44,31 @@ pub(super) struct Ping {
 
 impl World<'_> {
     pub(super) fn start_flow(&mut self, node: &str, target: PingTarget, every: Duration) {
-        let (Some(node), Some(plan)) = (self.host_named(node), self.scenario.mobile_node(node)) else { return };
-        let home = plan.home_address();
-        let (sender, src, dst) = match target {
-            PingTarget::HomeAgent => (node, home, HOME_AGENT),
-            PingTarget::Correspondent => (node, home, CORRESPONDENT),
-            PingTarget::FromNetwork => (node, plan.network_address(), CORRESPONDENT),
-            PingTarget::FromCorrespondent => (self.host_named(CN).unwrap_or(node), CORRESPONDENT, home),
-        };
-        self.flows.push(Flow { node, sender, src, dst, every });
+        let Some(node) = self.host_named(node) else { return };
+        self.flows.push(Flow { node, target, every });
         let index = self.flows.len().saturating_sub(1);
         self.ping(index);
     }
 
+    /// Who sends a ping now, from where and to where; nobody while the mobile node has no home address.
+    fn ends(&self, node: usize, target: PingTarget) -> Option<(usize, IpAddr, IpAddr)> {
+        let plan = self.scenario.mobile_node(self.hosts.get(node)?.name)?;
+        let home = self.home_of(plan)?;
+        Some(match target {
+            PingTarget::HomeAgent => (node, home, HOME_AGENT),
+            PingTarget::Correspondent => (node, home, CORRESPONDENT),
+            PingTarget::FromNetwork => (node, plan.network_address(), CORRESPONDENT),
+            PingTarget::FromCorrespondent => (self.host_named(CN).unwrap_or(node), CORRESPONDENT, home),
+        })
+    }
+
     pub(super) fn ping(&mut self, index: usize) {
-        let Some(Flow { node, sender, src, dst, every }) = self.flows.get(index) else { return };
-        let (node, sender, src, dst, every) = (*node, *sender, *src, *dst, *every);
+        let Some(Flow { node, target, every }) = self.flows.get(index) else { return };
+        let (node, target, every) = (*node, *target, *every);
         if self.now.saturating_add(QUIET) > self.scenario.duration {
             return;
         }
+        let Some((sender, src, dst)) = self.ends(node, target) else { return self.after(every, Event::Ping(index)) };
         let (registered, bootstrapped) = self.hosts.get(node).map_or((false, false), |host| (host.window, host.bootstrapped));
         let number = u64::try_from(self.pings.len()).unwrap_or(u64::MAX);
         let (counts, sent) = (registered && bootstrapped, self.now);
