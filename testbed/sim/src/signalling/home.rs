@@ -203,10 +203,10 @@ impl HomeAgent {
             self.agenda.clear(&Timer::Defended(home_address));
             self.end(agreement);
             self.acknowledge(agreement, &request, 0);
-        } else if binding.care_of.is_some() && self.duplicates.remove(&home_address) {
-            // Where the binding leads before it goes, as for one that was never made.
+        } else if binding.care_of.is_some() && self.duplicates.contains(&home_address) {
+            // The answer needs the states of the binding; after it nothing is left that would want SAs for this address.
             self.acknowledge(agreement, &request, DUPLICATE);
-            self.unbind(agreement);
+            self.dismiss(home_address);
         } else if binding.care_of.is_some() {
             self.accept(now, agreement, request);
         } else if binding.waiting.replace(request).is_none() {
