@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use watari_kernel::{Acquire, Endpoints, KernelRequest, KmAddress, Now, PolicyKind};
 use watari_policies::{Config, Direction, Gateway, Installer, MobilityRole, Mode, PolicyId, Remote, RemoteId};
-use watari_sa::{Cause, IkeId, IkeState};
+use watari_sa::{Cause, ChildState, IkeId, IkeState};
 
 use crate::agent::Agent;
 use crate::assign::SETTLED;
@@ -56,6 +56,10 @@ impl Core {
         matches!(record.role, MobilityRole::MobileNode { .. }).then_some(record.remote_address)?
     }
 
+    fn tunnel_serves(&self, policy: PolicyId) -> bool {
+        self.children.of_policy(policy).any(|child| child.mode == Mode::Tunnel && child.state == ChildState::Installed)
+    }
+
     /// Policies of ours whose record names another address by now.
     fn left_policies(&self, remote: RemoteId) -> Vec<(Direction, watari_policies::Selector)> {
         let visible = self.capability.inbound_mh_type != Some(false);
@@ -90,7 +94,10 @@ impl Agent {
             return;
         }
         for id in &policies {
-            core.install_policy(*id, None);
+            // The tunnel that serves is left its template until its successor is there: until then nothing would fit another one.
+            if !core.tunnel_serves(*id) {
+                core.install_policy(*id, None);
+            }
         }
         if policies.iter().filter_map(|id| core.config.policy(*id)).any(|policy| policy.installer == Installer::Other) {
             // Policies that their owner has made for the new address already are found by reading the kernel again.

@@ -128,6 +128,27 @@ fn own_policies_stand_for_both_until_the_old_ike_sa_is_gone() {
     assert_eq!(gone(&bench), [binding_selector(HOA, HA), binding_selector(HA, HOA)].into());
 }
 
+/// What is sent between a redirect and the SAs with the new gateway still has a tunnel that fits.
+#[test]
+fn a_tunnel_of_ours_keeps_its_template_until_its_successor_is_there() {
+    let mut bench = Bench::started(config(Installer::Us), Vec::new(), Vec::new());
+    bench.ike(1, 0, COA1, HA);
+    bench.child(12, PAYLOAD, 0x12, Mode::Tunnel, ends(COA1, HA));
+    bench.event(5, KeyingEvent::ChildUp(ChildId(12)));
+    let out = |bench: &mut Bench| -> Vec<Endpoints> {
+        let requests = std::mem::take(&mut bench.requests).into_iter();
+        let set = requests.filter_map(|(_, request)| if let KernelRequest::SetPolicy(entry) = request { Some(entry) } else { None });
+        let tunnels = set.filter(|entry| entry.direction == Direction::Out && entry.selector == selector(HOA, "::"));
+        tunnels.flat_map(|entry| entry.templates).map(|template| template.endpoints).collect()
+    };
+    out(&mut bench);
+    use_address(&mut bench, 10, HA2, Cause::SESSION_REDIRECTED);
+    assert_eq!(out(&mut bench), [], "the old tunnel serves");
+    bench.child(13, PAYLOAD, 0x13, Mode::Tunnel, ends(COA1, HA2));
+    bench.event(20, KeyingEvent::ChildUp(ChildId(13)));
+    assert_eq!(out(&mut bench), [ends(COA1, HA2)]);
+}
+
 //= rfc5142#6.1
 //# the message is covered by the SA between home agent and mobile node
 #[test]
