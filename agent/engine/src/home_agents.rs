@@ -29,7 +29,9 @@ pub(crate) fn carry_addresses(old: &Config, new: &mut Config) {
     let lookup = Lookup::new(new);
     let kept = |remote: &Remote| {
         let same = |before: &&Remote| before.name == remote.name && before.gateways.addresses == remote.gateways.addresses;
-        old.remotes.iter().find(same)?.remote_address
+        let address = old.remotes.iter().find(same)?.remote_address?;
+        let allowed = remote.gateways.addresses.contains(&address) || remote.gateways.resolve(&Gateway::Address(address)).is_ok();
+        allowed.then_some(address)
     };
     let several = (0u32..).zip(&new.remotes).filter(|(_, remote)| !remote.gateways.addresses.is_empty());
     let carried: Vec<_> = several.filter_map(|(id, remote)| Some((RemoteId(id), kept(remote)?))).collect();

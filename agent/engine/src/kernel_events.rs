@@ -85,7 +85,7 @@ impl Agent {
         let adopted = self.core.spd.set(&self.core.lookup, entry.clone());
         for policy in adopted.policies.iter().copied() {
             if let Some(tunnel) = adopted.tunnel {
-                self.core.places.set_template(policy, tunnel);
+                self.core.places.set_template(policy, self.core.with_own_end(policy, tunnel));
             }
             if !present.contains(&policy) && self.core.spd.present(policy) {
                 self.appeared(now, policy);

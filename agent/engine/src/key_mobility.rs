@@ -396,6 +396,7 @@ impl Core {
         let (mut wanted, unasked) = (sockets(false), sockets(true));
         if unasked.len() <= MOST_UNASKED {
             wanted.extend(unasked);
+            self.mobility.unverified = false;
         } else if !std::mem::replace(&mut self.mobility.unverified, true) {
             let detail = format!("{} reqids would each need a socket", unasked.len());
             self.tell(Event::Notice { cause: Cause::MOVEMENTS_UNVERIFIED, detail });

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use watari_kernel::{KernelRequest, KmAddress, Now, PolicyEntry, PolicyKind, SaInfo, Spi};
+use watari_kernel::{Endpoints, KernelRequest, KmAddress, Now, PolicyEntry, PolicyKind, SaInfo, Spi};
 use watari_mip6::{MovedChild, RemoteMove};
 use watari_policies::{MobilityRole, Mode, PolicyId, Protocol, RemoteId};
 use watari_sa::{ChildId, ChildState, Owner, Target, Trigger, Want};
@@ -60,7 +60,7 @@ impl Agent {
             for policy in adopted.policies {
                 let remote = self.core.config.policy(policy).map(|policy| policy.remote);
                 if remote.is_some_and(|remote| self.core.believable(now, remote, asked_at)) {
-                    self.core.places.set_template(policy, tunnel);
+                    self.core.places.set_template(policy, self.core.with_own_end(policy, tunnel));
                 }
             }
         }
@@ -103,6 +103,9 @@ impl Agent {
         let Some(child) = self.core.children.get(id).cloned() else { return };
         // The kernel's template, where there is one, says where a tunnel belongs.
         let tunnel = self.core.places.template(child.policy).filter(|_| child.mode == Mode::Tunnel && self.core.spd.present(child.policy));
+        // With several addresses of a peer each child stays with the one that it was made with.
+        let several = self.core.config.remote(child.remote).is_some_and(|remote| !remote.gateways.addresses.is_empty());
+        let tunnel = tunnel.map(|tunnel| if several { Endpoints { dst: child.outbound.endpoints.dst, ..tunnel } } else { tunnel });
         let mut moved = MovedChild { id, inbound: None, outbound: None };
         let mut doubtful = false;
         for inbound in [true, false] {
@@ -114,7 +117,7 @@ impl Agent {
             let found = by_spi.get(&(child.protocol, half.spi)).map_or(&[][..], Vec::as_slice);
             let wanted = tunnel.map(|outbound| if inbound { outbound.reversed() } else { outbound });
             let wanted = wanted.unwrap_or(half.endpoints);
-            let at = |ends: watari_kernel::Endpoints| found.iter().any(|info| info.src == ends.src && info.dst == ends.dst);
+            let at = |ends: Endpoints| found.iter().any(|info| info.src == ends.src && info.dst == ends.dst);
             if at(wanted) {
                 if wanted != half.endpoints {
                     differences.push(format!("{name} SA {} of {} is at {wanted} by now", half.spi, self.policy_name(child.policy)));
@@ -166,13 +169,15 @@ impl Agent {
             }
             differences.push(format!("{name}: IKE is between {} and {}, read from the kernel", addresses.local, addresses.remote));
             self.core.places.remember_remote(remote, addresses);
-            let stale = ike_sas_of(self.keying.as_ref(), remote).into_iter().filter(|(_, at)| *at != addresses);
+            let ikes = ike_sas_of(self.keying.as_ref(), remote).into_iter();
+            let stale = ikes.filter(|(ike, at)| *at != self.with_peer_of(remote, *ike, addresses));
             let stale: Vec<_> = stale.collect();
             if let Some((_, at)) = stale.first() {
                 self.core.moved_to(now, remote, before.or(Some(*at)), addresses);
             }
             for (ike, _) in stale {
-                self.keying_call(now, |keying, context| keying.retarget(context, ike, addresses));
+                let to = self.with_peer_of(remote, ike, addresses);
+                self.keying_call(now, |keying, context| keying.retarget(context, ike, to));
             }
         }
         differences

@@ -83,6 +83,11 @@ impl Agent {
         }
         // Policies of another daemon that the new records stand for are found by reading the kernel again.
         self.core.read_again(now.boot.saturating_add(Duration::from_millis(1)));
+        for remote in (0u32..).zip(&self.core.config.remotes).map(|(id, _)| RemoteId(id)).collect::<Vec<_>>() {
+            if !self.keying.ike_sas_of(remote).is_empty() {
+                self.watch(now, remote);
+            }
+        }
         if self.core.ready {
             self.core.install_policies();
             self.start_all();

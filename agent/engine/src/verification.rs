@@ -76,6 +76,10 @@ impl Agent {
         }
         if let Some((remote, new)) = self.core.doubted_at(Some(remote), path) {
             self.accept(now, remote, new, "an IKE SA made from there");
+        } else if let Some(doubt) = self.core.mobility.doubts.get(remote).filter(|doubt| doubt.asked.is_none()) {
+            // There was nobody to ask when the movement was told.
+            let moved = RemoteMove { remote, old: doubt.old, new: doubt.new };
+            self.doubt(now, &moved);
         }
     }
 
@@ -87,7 +91,8 @@ impl Agent {
     pub(crate) fn accept(&mut self, now: Now, remote: RemoteId, new: KmAddress, by: &'static str) {
         self.core.mobility.doubts.settled(now, remote, new);
         let old = self.core.places.remembered(remote);
-        let stale: Vec<_> = ike_sas_of(self.keying.as_ref(), remote).into_iter().filter(|(_, addresses)| *addresses != new).collect();
+        let ikes = ike_sas_of(self.keying.as_ref(), remote).into_iter();
+        let stale: Vec<_> = ikes.filter(|(ike, addresses)| *addresses != self.with_peer_of(remote, *ike, new)).collect();
         if stale.is_empty() && old == Some(new) {
             return;
         }
@@ -116,7 +121,8 @@ impl Agent {
         }
         self.give_up(now, remote, &given_up);
         for (ike, _) in moving {
-            self.keying_call(now, |keying, context| keying.retarget(context, ike, new));
+            let to = self.with_peer_of(remote, ike, new);
+            self.keying_call(now, |keying, context| keying.retarget(context, ike, to));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use watari_kernel::source::source_address;
 use watari_kernel::{AddressEvent, Endpoints, KmAddress, LinkEvent};
 use watari_policies::model::Endpoints as Source;
-use watari_policies::{Config, MobilityRole, PolicyId, RemoteId};
+use watari_policies::{Config, MobilityRole, PolicyId, Remote, RemoteId};
 use watari_sa::Whereabouts;
 
 use crate::reload::Changed;
@@ -54,7 +54,7 @@ impl Places {
             left_from: None,
             remembered: match before.remotes.get(id as usize).filter(|_| !changed.remotes.contains(&id)) {
                 Some(place) => place.remembered,
-                None => remote.role.lasting_address().and_then(|home| homes.get(&home).copied()),
+                None => remote.role.lasting_address().and_then(|home| homes.get(&home)).map(|known| of_record(remote, *known)),
             },
         });
         let known = |id: u32| before.policies.get(id as usize).filter(|_| !changed.policies.contains(&id));
@@ -250,6 +250,14 @@ const fn moving(role: MobilityRole) -> Option<IpAddr> {
     match role {
         MobilityRole::MobileNode { home_address: address } | MobilityRole::RoadWarrior { inner_address: address } => Some(address),
         _ => None,
+    }
+}
+
+/// What was learnt of the end that moves, with the other end as the record says it.
+fn of_record(remote: &Remote, known: KmAddress) -> KmAddress {
+    match moving(remote.role) {
+        Some(_) => KmAddress { remote: remote.remote_address.unwrap_or(known.remote), ..known },
+        None => KmAddress { local: remote.local_address.unwrap_or(known.local), ..known },
     }
 }
 

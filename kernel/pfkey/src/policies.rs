@@ -13,6 +13,8 @@ use crate::event::Wanted;
 #[derive(Debug, Default)]
 pub(crate) struct Policies {
     known: BTreeMap<PolicyIndex, PolicyEntry>,
+    /// The numbers of the known ones by what they select.
+    places: BTreeMap<(Direction, Selector), PolicyIndex>,
     /// Whether a dump is under way.
     dumping: bool,
     /// What broadcasts told since the dump under way began: they are younger than its rows. Empty without a dump.
@@ -51,22 +53,27 @@ impl Policies {
         for entry in entries.iter().filter(|entry| !told.contains(&entry.index)) {
             self.known.insert(entry.index, entry.clone());
         }
+        self.places = self.known.values().map(|entry| ((entry.direction, entry.selector), entry.index)).collect();
     }
 
     /// A policy was added or changed.
     pub(crate) fn set(&mut self, entry: &PolicyEntry) {
         // KAME gives a changed policy a new number and says nothing of the old one.
-        let renumbered = |old: &PolicyEntry| old.index != entry.index && (old.selector, old.direction) == (entry.selector, entry.direction);
-        let gone: Vec<PolicyIndex> = self.known.values().filter(|old| renumbered(old)).map(|old| old.index).collect();
-        gone.into_iter().for_each(|index| self.remove(index));
+        let place = (entry.direction, entry.selector);
+        if let Some(before) = self.places.get(&place).copied().filter(|before| *before != entry.index) {
+            self.remove(before);
+        }
         self.tell(entry.index);
-        self.known.insert(entry.index, entry.clone());
+        if let Some(before) = self.known.insert(entry.index, entry.clone()) {
+            self.places.remove(&(before.direction, before.selector));
+        }
+        self.places.insert(place, entry.index);
     }
 
     /// The tunnels of a policy as it is told now that had other end points before.
     pub(crate) fn moved<'a>(&'a self, entry: &'a PolicyEntry) -> impl Iterator<Item = &'a Template> {
-        let same = |old: &&PolicyEntry| (old.selector, old.direction) == (entry.selector, entry.direction);
-        let before = self.known.get(&entry.index).or_else(|| self.known.values().find(same)).map_or(&[][..], |policy| &policy.templates);
+        let same = || self.known.get(self.places.get(&(entry.direction, entry.selector))?);
+        let before = self.known.get(&entry.index).or_else(same).map_or(&[][..], |policy| &policy.templates);
         entry.templates.iter().filter(|template| {
             let same = |old: &&Template| old.mode == template.mode && old.reqid == template.reqid && old.protocol == template.protocol;
             template.mode == Mode::Tunnel && before.iter().find(same).is_some_and(|old| old.endpoints != template.endpoints)
@@ -76,12 +83,16 @@ impl Policies {
     /// A policy is gone.
     pub(crate) fn remove(&mut self, index: PolicyIndex) {
         self.tell(index);
-        self.known.remove(&index);
+        let gone = self.known.remove(&index).map(|gone| (gone.direction, gone.selector));
+        if let Some(place) = gone.filter(|place| self.places.get(place) == Some(&index)) {
+            self.places.remove(&place);
+        }
     }
 
     /// Every policy is gone.
     pub(crate) fn clear(&mut self) {
         self.known.clear();
+        self.places.clear();
         self.flushed = true;
     }
 

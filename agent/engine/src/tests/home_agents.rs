@@ -248,3 +248,50 @@ fn a_new_configuration_keeps_the_address_in_force() {
     assert_eq!(bench.agent.core.config.remotes[0].remote_address, Some(ip(HA2)));
     assert_eq!(bench.asked(), [], "no SA is closed");
 }
+
+/// Two IKE SAs while one home agent hands over to another: whoever tells of a movement, each stays with its own.
+#[test]
+fn other_evidence_than_migrate_moves_the_own_end_alone_too() {
+    let mut bench = node();
+    use_address(&mut bench, 10, HA2, Cause::HOME_AGENT_SWITCH);
+    bench.ike(2, 0, COA1, HA2);
+    bench.asked();
+    let told = [("home-address", HOA), ("care-of-address", COA2), ("k", "yes")];
+    assert_eq!(command(&mut bench, "mobility", &told).text("success"), Some("yes"));
+    let moved: BTreeSet<_> = bench
+        .asked()
+        .into_iter()
+        .filter_map(|it| if let Asked::Retarget(ike, to) = it { Some((ike, to.local, to.remote)) } else { None })
+        .collect();
+    assert_eq!(moved, [(IkeId(1), ip(COA2), ip(HA)), (IkeId(2), ip(COA2), ip(HA2))].into());
+}
+
+/// mip6d is with the old home agent still when the kernel is read again: its tunnel is no reason to move SAs to either.
+#[test]
+fn reading_the_kernel_again_leaves_each_tunnel_with_its_home_agent() {
+    let mut bench = node();
+    use_address(&mut bench, 10, HA2, Cause::HOME_AGENT_SWITCH);
+    let sas = vec![
+        sa(0x12, ends(HA, COA1), Mode::Tunnel, 8, selector("::", HOA)),
+        sa(0x112, ends(COA1, HA), Mode::Tunnel, 7, selector(HOA, "::")),
+    ];
+    bench.kernel(5000, KernelEvent::Resynchronised { policies: mobile_node_policies(COA1), sas });
+    assert_eq!(bench.child_at(12), (ends(HA, COA1), ends(COA1, HA)));
+    use watari_sa::Whereabouts as _;
+    assert_eq!(bench.agent.core.places.sa_endpoints(PAYLOAD, km(COA1, HA2)), ends(COA1, HA2), "the next one goes to the one in force");
+}
+
+/// A new configuration names another address for the peer: what was learnt of our own end holds, the old address of the peer does not.
+#[test]
+fn a_changed_address_of_the_peer_is_called_although_the_old_one_was_remembered() {
+    let mut bench = Bench::started(mobile_node(MobileNodeProfile::default()), mobile_node_policies(COA1), Vec::new());
+    for (number, event) in (0u64..).zip(burst(COA1, COA2)) {
+        bench.kernel(20 + number, KernelEvent::Migrate(event));
+    }
+    assert_eq!(bench.agent.core.places.remembered(RemoteId(0)), Some(km(COA2, HA)));
+    let profile = MobileNodeProfile { home_agent: ip(HA3), ..MobileNodeProfile::default() };
+    bench.input(100, Input::Command(CommandId(1), Command::Reload(mobile_node(profile).into())));
+    let core = &bench.agent.core;
+    let current = (0u32..).zip(&core.config.remotes).find(|(_, remote)| remote.remote_address == Some(ip(HA3))).expect("the new record");
+    assert_eq!(core.places.remembered(RemoteId(current.0)), Some(km(COA2, HA3)));
+}
