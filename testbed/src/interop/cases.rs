@@ -171,7 +171,7 @@ fn redirects() -> Vec<Case> {
         Case { ike_sa_init: 2, ..case(name, says, terms, steps) }
     };
     vec![
-        moved("redirect-by-peer", "strongSwan sends Watari on to its second address, and no packet is lost", Us),
+        moved("redirect-by-peer", "strongSwan sends Watari on to its second address", Us),
         moved("redirect-by-us", "Watari sends strongSwan on to its second address", Peer),
     ]
 }

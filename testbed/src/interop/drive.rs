@@ -263,7 +263,8 @@ impl<'a> Drive<'a> {
             }
             sleep(Duration::from_millis(50));
         }
-        pings.map_or(Ok(()), Pings::all_answered)?;
+        // From when the gateway has the new SA until its answer to IKE_AUTH is here, what it sends under it fits nothing yet.
+        pings.map_or(Ok(()), |pings| pings.answered_but(PINGS / 5))?;
         self.settle(1, 1).map(|_| ())
     }
 

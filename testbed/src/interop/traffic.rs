@@ -44,9 +44,14 @@ impl Pings {
 
     /// Waits for the last one; a missing answer is a failure.
     pub(super) fn all_answered(self) -> Result<()> {
+        self.answered_but(0)
+    }
+
+    /// The same, with so many answers that may be missing.
+    pub(super) fn answered_but(self, lost: usize) -> Result<()> {
         let (sent, from) = (self.sent, self.from);
         match self.answered()? {
-            answered if answered == sent => Ok(()),
+            answered if answered + lost >= sent => Ok(()),
             answered => Err(Failure(format!("{answered} of {sent} echo requests from {} were answered", from.host()))),
         }
     }
