@@ -130,11 +130,12 @@ fn everything_named_exists() {
     let acts: BTreeSet<String> = acts::all().iter().map(|act| act.name.to_owned()).collect();
     let interop = fs::read_to_string(root().join("testbed/src/interop/cases.rs")).unwrap();
     let stages = fs::read_to_string(root().join("testbed/src/check.rs")).unwrap();
+    let scales = fs::read_to_string(root().join("testbed/src/scale.rs")).unwrap();
     let mut missing = Vec::new();
     for row in rows() {
         for name in named(&row.proof) {
             let there = match name.split_once(' ') {
-                Some(("scenario", name)) => scenarios.contains(name),
+                Some(("scenario", name)) => scenarios.contains(name) || scales.contains(&format!("name: \"{name}\"")),
                 Some(("act", name)) => acts.contains(name),
                 Some(("interop", name)) => interop.contains(&format!("\"{name}\"")),
                 Some(("stage", name)) => stages.contains(&format!("name: \"{name}\"")),
