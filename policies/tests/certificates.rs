@@ -16,6 +16,8 @@ const FOLDER: &[(&str, &[u8])] = folder!(
     "mn.pem",
     "mn.key",
     "mn.encrypted.key",
+    "mn.lonely.key",
+    "other.lonely.key",
     "mn384.pem",
     "mn384.key",
     "ha.pem",
@@ -87,6 +89,14 @@ fn a_mobile_node_with_a_certificate() {
 }
 
 #[test]
+fn a_key_without_its_public_key_serves_its_own_certificate() {
+    let whole = good(MOBILE_NODE);
+    let lonely = good(&with("/c/mn.key", "/c/mn.lonely.key"));
+    let octets = |loaded: &Loaded| loaded.secrets.values().next().unwrap().expose().to_vec();
+    assert_eq!(octets(&lonely), octets(&whole));
+}
+
+#[test]
 fn either_side_may_share_a_key_instead() {
     let own = good(&with("authorities = [\"/c/rsaroot.pem\", \"/c/root.pem\"]", "psk_file = \"/k/ha\""));
     let authentication = &own.config.remotes[0].authentication;
@@ -116,6 +126,8 @@ fn every_mistake_names_its_line() {
         ("/c/mn.pem", "/c/mn.key", "6", "\"/c/mn.key\" cannot be used: there is no certificate in it"),
         ("/c/mn.key", "/c/ha.key", "7", "is not that of the certificate of CN=mn,O=Watari tests"),
         ("/c/mn.key", "/c/mn.encrypted.key", "7", "the private key in it is encrypted"),
+        // A key of the same curve without its public key: the point is computed.
+        ("/c/mn.key", "/c/other.lonely.key", "7", "is not that of the certificate of CN=mn,O=Watari tests"),
         ("/c/mn.key", "/c/mn.pem", "7", "there is no private key in it"),
         ("/c/mn.key", "-----BEGIN PRIVATE KEY-----MIGHAgEA", "7", "this is not the absolute path of a file"),
         ("/c/mn.key", "MIGHAgEA", "7", "this is not the absolute path of a file"),
@@ -187,6 +199,18 @@ fn a_home_agent_serves_nodes_of_both_kinds() {
     assert!(matches!(second.authentication, Authentication::Psk(_)), "a shared key is shared in both directions");
     assert_eq!(first.authentication.ours(), third.authentication.ours());
     assert_eq!(loaded.secrets.len(), 2, "one private key for all, and one shared key");
+}
+
+#[test]
+fn sha1_signatures_of_a_home_agent_count_for_pinned_certificates_alone() {
+    let text = HOME_AGENT.replace("authorities = \"/c/root.pem\"", "sha1_signatures = true");
+    let text = text.replace("identity = \"mn.example\"", "identity = \"mn.example\"\npeer_certificate = \"/c/mn.pem\"");
+    let loaded = good(&text);
+    let [first, _, third] = loaded.config.remotes.as_slice() else { panic!() };
+    for remote in [first, third] {
+        let Some(PeerProof::Certificate(trust)) = remote.authentication.theirs() else { panic!() };
+        assert!(trust.sha1 && trust.authorities.is_empty() && trust.pinned.is_some());
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! AUTH by signature (RFC 7296 3.8, RFC 4754, RFC 7427): which method and scheme a key is used with, and what the data of each look like.
-//! Invariant: SHA-1 is signed with only where the peer knows nothing else, and believed only where the operator allows it.
+//! Invariant: SHA-1 is signed with and believed only where the operator allows it and the peer knows nothing else.
 
 use watari_policies::Secret;
 use watari_policies::certificate::{Certificate, KeyKind};
@@ -15,6 +15,9 @@ pub const ECDSA_P384: u8 = 10;
 /// RFC 7427.
 pub const DIGITAL_SIGNATURE: u8 = 14;
 
+/// What neither side does unless the operator allows it.
+const WITH_SHA1: &str = "RSA with SHA-1 (AUTH method 1, without RFC 7427; `sha1_signatures` allows it)";
+
 /// Whether an AUTH method is a signature.
 #[must_use]
 pub const fn is_signature(method: u8) -> bool {
@@ -27,17 +30,18 @@ pub fn accepted_hashes() -> Vec<u8> {
     Hash::ACCEPTED.iter().flat_map(|hash| hash.number().to_be_bytes()).collect()
 }
 
-/// Method and scheme for a key of ours. `accepted` is the data of the peer's SIGNATURE_HASH_ALGORITHMS, if it sent one.
+/// Method and scheme for a key of ours. `accepted` is the data of the peer's SIGNATURE_HASH_ALGORITHMS, if it sent one; `sha1` allows method 1.
 ///
 /// # Errors
 /// [`SignatureError`] if the key cannot sign, or the peer accepts no hash that we have.
-pub fn choose(kind: &KeyKind, accepted: Option<&[u8]>) -> Result<(u8, Scheme), SignatureError> {
+pub fn choose(kind: &KeyKind, accepted: Option<&[u8]>, sha1: bool) -> Result<(u8, Scheme), SignatureError> {
     //= rfc7427#3
     //# the method is used only with a peer that has sent SIGNATURE_HASH_ALGORITHMS
     let Some(accepted) = accepted else {
         return match kind {
             //= rfc7296#3.8
             //# a peer that knows no other gets RSASSA-PKCS1-v1_5 with SHA-1
+            KeyKind::Rsa(_) if !sha1 => Err(SignatureError::Algorithm(WITH_SHA1.to_owned())),
             KeyKind::Rsa(_) => Ok((RSA, Scheme::RsaPkcs1(Hash::Sha1))),
             KeyKind::EcdsaP256 => Ok((ECDSA_P256, Scheme::EcdsaPlain(Hash::Sha256))),
             KeyKind::EcdsaP384 => Ok((ECDSA_P384, Scheme::EcdsaPlain(Hash::Sha384))),
@@ -100,8 +104,8 @@ pub fn verify(
     let content = certificate.content();
     let (scheme, signature) = match (method, &content.key) {
         //= rfc8247#3.1
-        //# RSA with SHA-1 is not to be used
-        (RSA, _) if !sha1 => return Err(SignatureError::Algorithm("RSA with SHA-1 (AUTH method 1, without RFC 7427)".to_owned())),
+        //# method 1 is there for interoperability; it stays off until the operator wants it, as SHA-1 is what 3.2 forbids with method 14
+        (RSA, _) if !sha1 => return Err(SignatureError::Algorithm(WITH_SHA1.to_owned())),
         (RSA, KeyKind::Rsa(_)) => (Scheme::RsaPkcs1(Hash::Sha1), data),
         (ECDSA_P256, KeyKind::EcdsaP256) => (Scheme::EcdsaPlain(Hash::Sha256), data),
         (ECDSA_P384, KeyKind::EcdsaP384) => (Scheme::EcdsaPlain(Hash::Sha384), data),

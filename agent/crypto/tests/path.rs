@@ -174,7 +174,11 @@ fn a_pinned_certificate_is_the_only_one() {
 #[test]
 fn the_work_for_a_chain_is_bounded() {
     assert_eq!(check(&[pem!("root")], &vec![pem!("mn"); 9]), Err(PathError::TooMany(9)));
-    // Two CAs of one name that issue each other would be walked for ever.
-    let sent = [pem!("mn"), pem!("double"), pem!("root"), pem!("double"), pem!("root"), pem!("double"), pem!("root")];
-    assert!(check(&[pem!("stranger")], &sent).is_err());
+    // Two CAs that issue each other would be walked for ever.
+    let refused = check(&[pem!("stranger")], &[pem!("crossed"), pem!("west"), pem!("east")]);
+    assert!(matches!(refused, Err(PathError::TooLong(_))), "{refused:?}");
+    // Of many CAs with one name sixteen are asked, not a seventeenth.
+    let crowd = |others: usize| [vec![pem!("double"); others], vec![pem!("root")]].concat();
+    assert_eq!(check(&crowd(15), &[pem!("mn")]), Ok(()));
+    assert!(matches!(check(&crowd(16), &[pem!("mn")]), Err(PathError::Signature { .. })));
 }

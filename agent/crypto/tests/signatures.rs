@@ -95,13 +95,16 @@ fn the_method_depends_on_what_the_peer_knows() {
     let rsa = KeyKind::Rsa(2048);
     let all = accepted_hashes();
     assert_eq!(all, [0, 2, 0, 3, 0, 4]);
-    assert_eq!(choose(&rsa, Some(&all)), Ok((DIGITAL_SIGNATURE, Scheme::RsaPss(Hash::Sha256, 32))));
-    assert_eq!(choose(&rsa, Some(&[0, 1, 0, 4])), Ok((DIGITAL_SIGNATURE, Scheme::RsaPss(Hash::Sha512, 64))));
-    assert_eq!(choose(&rsa, None), Ok((RSA, Scheme::RsaPkcs1(Hash::Sha1))));
-    assert_eq!(choose(&KeyKind::EcdsaP256, None), Ok((ECDSA_P256, Scheme::EcdsaPlain(Hash::Sha256))));
-    assert_eq!(choose(&KeyKind::EcdsaP384, None), Ok((ECDSA_P384, Scheme::EcdsaPlain(Hash::Sha384))));
-    assert_eq!(choose(&KeyKind::EcdsaP384, Some(&all)), Ok((DIGITAL_SIGNATURE, Scheme::Ecdsa(Hash::Sha384))));
-    assert!(choose(&rsa, Some(&[0, 1])).is_err(), "SHA-1 alone is nothing in common");
+    assert_eq!(choose(&rsa, Some(&all), false), Ok((DIGITAL_SIGNATURE, Scheme::RsaPss(Hash::Sha256, 32))));
+    assert_eq!(choose(&rsa, Some(&[0, 1, 0, 4]), false), Ok((DIGITAL_SIGNATURE, Scheme::RsaPss(Hash::Sha512, 64))));
+    assert_eq!(choose(&rsa, None, true), Ok((RSA, Scheme::RsaPkcs1(Hash::Sha1))));
+    let refused = choose(&rsa, None, false).unwrap_err().to_string();
+    assert!(refused.contains("RSA with SHA-1") && refused.contains("sha1_signatures"), "{refused}");
+    assert_eq!(choose(&rsa, Some(&all), true), Ok((DIGITAL_SIGNATURE, Scheme::RsaPss(Hash::Sha256, 32))), "never with a better peer");
+    assert_eq!(choose(&KeyKind::EcdsaP256, None, false), Ok((ECDSA_P256, Scheme::EcdsaPlain(Hash::Sha256))));
+    assert_eq!(choose(&KeyKind::EcdsaP384, None, false), Ok((ECDSA_P384, Scheme::EcdsaPlain(Hash::Sha384))));
+    assert_eq!(choose(&KeyKind::EcdsaP384, Some(&all), false), Ok((DIGITAL_SIGNATURE, Scheme::Ecdsa(Hash::Sha384))));
+    assert!(choose(&rsa, Some(&[0, 1]), false).is_err(), "SHA-1 alone is nothing in common");
 }
 
 #[test]

@@ -87,8 +87,12 @@ fn log_keying(log: &Logger, event: &KeyingEvent) {
         KeyingEvent::Redirected { ike, remote, from, to } => {
             info!(log, "redirected"; "ike" => ike.0, "remote" => remote.0, "from" => %from, "to" => %to);
         }
-        KeyingEvent::SentOn { path, remote, to } => {
-            info!(log, "the peer was sent on"; "path" => %path, "remote" => remote.map(|remote| remote.0), "to" => to);
+        // Whoever sends a first message causes this one: not for a log that anybody could fill.
+        KeyingEvent::SentOn { path, remote: None, to } => {
+            debug!(log, "a stranger was sent on"; "path" => %path, "to" => to);
+        }
+        KeyingEvent::SentOn { path, remote: Some(remote), to } => {
+            info!(log, "the peer was sent on"; "path" => %path, "remote" => remote.0, "to" => to);
         }
         KeyingEvent::Keys { .. } => {}
     }

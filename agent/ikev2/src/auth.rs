@@ -41,7 +41,7 @@ pub(crate) fn own_proof_work(
     let octets = octets_of(context, attempt, we_are_initiator, true, id_body)?;
     match config.authentication.ours() {
         Some(OwnProof::Psk(secret)) => Ok(Work::PskMac { secret, prf: attempt.crypt.suite.prf, octets }),
-        Some(OwnProof::Certificate(own)) => certificates::signature_work(&own, &attempt.peer_init, octets, context.rng.secret(32)),
+        Some(OwnProof::Certificate(own)) => certificates::signature_work(config, &own, &attempt.peer_init, octets, context.rng.secret(32)),
         None => Err("the remote is keyed by hand".to_owned()),
     }
 }
@@ -198,10 +198,7 @@ impl Ikev2 {
         };
         match (verdict, initiator) {
             (Ok(()), true) => self.auth_accepted(context, ike),
-            (Ok(()), false) => {
-                attempt.verified = true;
-                self.auth_answer_step(context, ike);
-            }
+            (Ok(()), false) => self.peer_proved(context, ike),
             (Err(why), true) => self.peer_unproven(context, ike, Cause::AUTHENTICATION_FAILED, why),
             (Err(why), false) => self.auth_refused(context, ike, &crate::refusal::Refusal::Proof(why)),
         }

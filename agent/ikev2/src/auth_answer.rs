@@ -1,6 +1,7 @@
 //! IKE_AUTH as responder: who calls, may it, its first child SA, our answer (RFC 7296 1.2, 2.21.2; RFC 4301 4.4.3).
 //! Invariant: nobody learns anything, and nothing of anybody changes, before the peer's proof is right.
 
+use watari_policies::certificate::OwnProof;
 use watari_sa::{Context, IkeId, KeyingEvent};
 use watari_wire::ikev2::{NotifyType, Payload};
 
@@ -45,7 +46,11 @@ impl Ikev2 {
         }
         let own_body = identity::to_wire(&config.local_identity).body();
         let peer = certificates::method_fits(config, method).and_then(|()| peer_proof_work(context, config, attempt, false, payloads, id));
-        let own = own_proof_work(context, config, attempt, false, &own_body);
+        // A signature costs something: only a peer that has proved who it is gets one.
+        let own = match config.authentication.ours() {
+            Some(OwnProof::Certificate(_)) => Ok(None),
+            _ => own_proof_work(context, config, attempt, false, &own_body).map(Some),
+        };
         let (peer, own) = match (peer, own) {
             (Ok(peer), Ok(own)) => (peer, own),
             (Err(why), _) | (_, Err(why)) => return self.auth_refused(context, ike, &Refusal::Proof(why)),
@@ -56,7 +61,25 @@ impl Ikev2 {
         sa.name.clone_from(&config.name);
         self.by_remote.insert((remote, ike));
         self.out.work(context, peer, WorkFor::PeerProof(ike));
-        self.out.work(context, own, WorkFor::OwnProof(ike));
+        if let Some(own) = own {
+            self.out.work(context, own, WorkFor::OwnProof(ike));
+        }
+    }
+
+    /// The peer's proof is right: ours is asked for, unless it was before.
+    pub(crate) fn peer_proved(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        let Some(sa) = self.sas.get_mut(&ike) else { return };
+        let Some(config) = sa.remote.and_then(|id| context.config.remote(id)) else { return self.remote_gone(context, ike) };
+        let State::AwaitAuth(attempt) = &mut sa.state else { return };
+        attempt.verified = true;
+        if !matches!(config.authentication.ours(), Some(OwnProof::Certificate(_))) {
+            return self.auth_answer_step(context, ike);
+        }
+        let own_body = identity::to_wire(&config.local_identity).body();
+        match own_proof_work(context, config, attempt, false, &own_body) {
+            Ok(own) => self.out.work(context, own, WorkFor::OwnProof(ike)),
+            Err(why) => self.auth_refused(context, ike, &Refusal::Proof(why)),
+        }
     }
 
     /// Goes on once both proofs are there: the first child SA, or the answer without one.
@@ -67,16 +90,15 @@ impl Ikev2 {
             return;
         }
         let Some(received) = attempt.received.clone() else { return };
+        // The path of the authenticated request is the peer's, whatever IKE_SA_INIT came from.
+        if let Some(answering) = sa.window.answering {
+            sa.path = answering.path;
+        }
         if self.redirect_of_auth(context, ike) {
             return;
         }
         if !self.home_settled(context, ike) {
             return;
-        }
-        let Some(sa) = self.sas.get_mut(&ike) else { return };
-        // The path of the authenticated request is the peer's, whatever IKE_SA_INIT came from.
-        if let Some(answering) = sa.window.answering {
-            sa.path = answering.path;
         }
         if self.no_home(ike) {
             return self.auth_answer(context, ike, Vec::new(), None);

@@ -58,11 +58,18 @@ pub(crate) fn accepted_by(init: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The work of our signature over `octets`, for a peer that sent `init`.
-pub(crate) fn signature_work(own: &Credential, init: &[u8], octets: Vec<u8>, seed: watari_policies::Secret) -> Result<Work, String> {
+pub(crate) fn signature_work(
+    config: &Remote,
+    own: &Credential,
+    init: &[u8],
+    octets: Vec<u8>,
+    seed: watari_policies::Secret,
+) -> Result<Work, String> {
     let Some(certificate) = own.chain.first() else { return Err("there is no certificate of ours".to_owned()) };
     let kind = certificate.content().key.clone();
+    let sha1 = matches!(config.authentication.theirs(), Some(PeerProof::Certificate(trust)) if trust.sha1);
     let (method, scheme) =
-        choose(&kind, accepted_by(init).as_deref()).map_err(|why| format!("nothing to sign with for this peer: {why}"))?;
+        choose(&kind, accepted_by(init).as_deref(), sha1).map_err(|why| format!("nothing to sign with for this peer: {why}"))?;
     Ok(Work::Sign { key: own.key, kind, method, scheme, octets, seed })
 }
 

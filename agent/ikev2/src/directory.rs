@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use watari_policies::certificate::PeerProof;
 use watari_policies::model::Authentication;
-use watari_policies::{Config, Identity, Policy, PolicyId, Remote, RemoteId};
+use watari_policies::{Config, Gateway, Identity, Policy, PolicyId, Remote, RemoteId, SendOn};
 
 use crate::certificates;
 use crate::identity::comparable;
@@ -21,6 +21,9 @@ pub(crate) struct Directory {
     lengths: BTreeSet<u8>,
     from_anywhere: Vec<RemoteId>,
     policies: BTreeMap<RemoteId, Vec<PolicyId>>,
+    /// Where all remotes that may call from a prefix (`None`: anywhere) to an address of ours (`None`: any) are sent by their first
+    /// message; `None` if they differ, or are not.
+    sent_on: BTreeMap<(Option<IpNet>, Option<IpAddr>), Option<Gateway>>,
     /// Whether either side of any remote signs.
     signs: bool,
     /// Hashes of every CA that any remote trusts; `None` if no peer has a certificate.
@@ -67,11 +70,20 @@ impl Directory {
                 list.push(id);
             }
         };
+        let at_init = remote.gateways.redirect_to.as_ref().filter(|(_, when)| *when == SendOn::Init).map(|(gateway, _)| gateway);
+        let mut agree = |prefix: Option<IpNet>| {
+            let known = self.sent_on.entry((prefix, remote.local_address)).or_insert_with(|| at_init.cloned());
+            if known.as_ref() != at_init {
+                *known = None;
+            }
+        };
         if remote.allowed_from.is_empty() {
+            agree(None);
             add_distinct(&mut self.from_anywhere);
         }
         for prefix in &remote.allowed_from {
             self.lengths.insert(prefix.prefix_len());
+            agree(Some(prefix.trunc()));
             add_distinct(self.by_prefix.entry(prefix.trunc()).or_default());
         }
     }
@@ -85,6 +97,16 @@ impl Directory {
         }
         found.extend(self.from_anywhere.iter().copied());
         found
+    }
+
+    /// Where whoever calls from an address to one of ours is sent by its first message: only if every remote that may call so says the
+    /// same, for which of them it is nobody knows yet.
+    pub(crate) fn sent_on(&self, from: IpAddr, to: IpAddr) -> Option<&Gateway> {
+        let nets = self.lengths.iter().filter_map(|length| IpNet::new(from, *length).ok()).map(|net| Some(net.trunc()));
+        let places = nets.chain([None]).flat_map(|net| [(net, None), (net, Some(to))]);
+        let mut rules = places.filter_map(|place| self.sent_on.get(&place));
+        let first = rules.next()?;
+        first.as_ref().filter(|_| rules.all(|rule| rule == first))
     }
 
     /// The remote that proves this identity from this address and, if the peer named one, expects our identity `ours`.

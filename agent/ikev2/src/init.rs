@@ -78,7 +78,7 @@ impl Ikev2 {
             answered: None,
         };
         let path = Path::between(local, peer, context.config.settings.port);
-        let onward = Onward { announced: redirect::announcement(config, &onward).is_some(), ours: true, ..onward };
+        let onward = Onward { announced: redirect::announcement(config, &onward, peer).is_some(), ours: true, ..onward };
         let begun = IkeSa::new(id, true, (spi_i, 0), path, context.now.boot, State::AwaitInit(Box::new(attempt)));
         let sa = IkeSa { name: config.name.clone(), remote: Some(remote), wants, supersedes, onward, ..begun };
         self.add(sa);
@@ -125,7 +125,7 @@ impl Ikev2 {
         //= rfc7427#4
         //# the hashes that are accepted in signatures are told in IKE_SA_INIT
         payloads.extend(certificates::signs(config).then(certificates::hash_algorithms));
-        payloads.extend(redirect::announcement(config, &sa.onward).filter(|_| sa.onward.announced));
+        payloads.extend(redirect::announcement(config, &sa.onward, sa.path.remote.ip()).filter(|_| sa.onward.announced));
         let header = Header::new(sa.spi_i, 0, ExchangeType::IKE_SA_INIT, Flags::new(true, false), 0);
         let octets = Message { header, payloads }.encode();
         attempt.request.clone_from(&octets);

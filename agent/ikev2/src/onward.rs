@@ -24,6 +24,8 @@ pub(crate) struct Onward {
     pub(crate) tried: Vec<IpAddr>,
     /// Addresses to be tried before those of the configuration.
     pub(crate) ahead: Vec<IpAddr>,
+    /// Addresses that sent us on before anything was proved: tried once more in the end, and not followed then.
+    pub(crate) unproved: Vec<IpAddr>,
     /// Whether an IKE SA at another address is about to take its place.
     pub(crate) leaving: bool,
 }
@@ -57,7 +59,14 @@ impl Ikev2 {
         let Some(remote) = sa.remote else { return };
         let (wants, supersedes) = (std::mem::take(&mut sa.wants), std::mem::take(&mut sa.supersedes));
         let mut onward = std::mem::take(&mut sa.onward);
-        onward.tried.push(sa.path.remote.ip());
+        let here = sa.path.remote.ip();
+        if matches!(sa.state, State::AwaitInit(_)) && to.1 == Some(here) && !onward.unproved.contains(&here) {
+            // Whoever saw our first message can have sent this: the address that we wanted gets its turn after the one named.
+            onward.unproved.push(here);
+            onward.ahead.push(here);
+        } else {
+            onward.tried.push(here);
+        }
         onward.from = to.1;
         let closing = matches!(sa.state, State::Closing(_));
         self.out.event(KeyingEvent::IkeDown { ike, remote: Some(remote), cause, detail });
@@ -137,18 +146,19 @@ impl Ikev2 {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
         let (supersedes, remote) = (std::mem::take(&mut sa.supersedes), sa.remote);
         let Some((remote, config)) = remote.and_then(|remote| Some((remote, context.config.remote(remote)?))) else { return };
-        let mut standing = None;
-        for (old, _) in supersedes {
-            if let Some(old) = self.sas.get_mut(&old).filter(|old| old.onward.leaving) {
+        let (mut standing, mut doubted) = (None, false);
+        for (old, polite) in supersedes {
+            if let Some(old) = self.sas.get_mut(&old).filter(|old| old.is_established()) {
                 old.onward.leaving = false;
                 standing = Some(old.path.remote.ip());
+                doubted |= !polite;
             }
         }
-        if let Some(address) = standing {
-            return self.out.use_address(remote, address, cause);
+        let Some(address) = standing.or_else(|| config.gateways.addresses.first().copied()) else { return };
+        self.out.use_address(remote, address, cause);
+        if standing.is_some() && !doubted {
+            return;
         }
-        let Some(first) = config.gateways.addresses.first() else { return };
-        self.out.use_address(remote, *first, cause);
         if cause != Cause::OPERATOR && config.gateways.addresses.len() > 1 {
             //= rfc5026#5.1.2
             //# when all home agents have been tried the mobile node waits before it begins again

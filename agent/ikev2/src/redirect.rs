@@ -23,7 +23,7 @@ const LOOP_PERIOD: Duration = Duration::from_secs(300);
 const FAREWELL: Duration = Duration::from_secs(30);
 
 /// What IKE_SA_INIT says about redirects; nothing where none would be followed.
-pub(crate) fn announcement(config: &Remote, onward: &Onward) -> Option<Payload> {
+pub(crate) fn announcement(config: &Remote, onward: &Onward, to: IpAddr) -> Option<Payload> {
     //= rfc5685#3
     //# the new gateway is told who redirected us, which announces support too
     match onward.from {
@@ -31,6 +31,8 @@ pub(crate) fn announcement(config: &Remote, onward: &Onward) -> Option<Payload> 
             let redirect = Redirect { gateway: GatewayIdentity::Address(from), nonce: Vec::new() };
             Some(notify_with(NotifyType::REDIRECTED_FROM, redirect.encode()))
         }
+        // Sent on once more from here, we would be where we have just been.
+        None if onward.unproved.contains(&to) => None,
         None => config.gateways.follows().then(|| notify(NotifyType::REDIRECT_SUPPORTED)),
     }
 }
@@ -151,18 +153,15 @@ impl Ikev2 {
         //# whoever did not announce support is not redirected
         let ni = payloads.nonce().filter(|_| announced(payloads))?;
         self.directory.ensure(context.config);
-        let remotes = self.directory.candidates(datagram.path.remote.ip());
-        let first = remotes.into_iter().find_map(|remote| context.config.remote(remote))?;
-        let (gateway, when) = first.gateways.redirect_to.as_ref()?;
+        let gateway = self.directory.sent_on(datagram.path.remote.ip(), datagram.path.local.ip())?;
         // One that the new gateway has sent back, or that is there already, is served here rather than sent in a circle.
         let from = payloads.notify(NotifyType::REDIRECTED_FROM).and_then(|notify| Redirect::decode(&notify.data));
         let circle =
             from.is_some_and(|from| from_wire(&from.gateway) == *gateway) || *gateway == Gateway::Address(datagram.path.local.ip());
-        if *when != SendOn::Init || circle {
+        if circle {
             return None;
         }
-        let to = gateway.to_string();
-        self.out.event(KeyingEvent::SentOn { path: datagram.path, remote: None, to });
+        self.out.event(KeyingEvent::SentOn { path: datagram.path, remote: None, to: gateway.to_string() });
         Some(to_wire(gateway, ni))
     }
 

@@ -11,7 +11,7 @@ use watari_crypto::FakeProvider;
 use watari_policies::certificate::{Certificate, Credential, OwnProof, PeerProof, Proofs, Trust, certificates, private_key};
 use watari_policies::model::Authentication;
 use watari_policies::{Identity, SecretId};
-use watari_sa::{Cause, Keying, KeyingEvent};
+use watari_sa::{Cause, Keying, KeyingEvent, KeyingInput, Work};
 use watari_wire::ikev2::{Message, NotifyType, Payload};
 
 macro_rules! file {
@@ -224,6 +224,36 @@ fn a_certificate_without_its_private_key_proves_nothing() {
     octets[31] ^= 1;
     pair.a.secrets.insert(KEY, octets.into());
     assert_eq!(refused_by_b(pair), "the proof of CN=mn,O=Watari tests is wrong: the signature is wrong");
+}
+
+/// A signature costs something: whoever has proved nothing does not get one made.
+#[test]
+fn a_responder_signs_for_a_proved_peer_only() {
+    for honest in [true, false] {
+        let mut pair = certified();
+        if !honest {
+            pair.a.secrets.insert(KEY, private_key(file!("other.lonely.key"), &read(file!("crossed.pem"))).unwrap());
+        }
+        pair.want(Side::A, 0);
+        for _ in 0..2 {
+            pair.settle();
+            let flying = pair.wire.pop_front().unwrap();
+            pair.deliver(flying);
+        }
+        pair.b.hold_work = true;
+        let request = pair.wire.pop_front().unwrap();
+        pair.deliver(request);
+        let mut asked = Vec::new();
+        while let Some((id, work)) = pair.b.works.pop_front() {
+            asked.push(matches!(work, Work::Sign { .. }));
+            let (done, now) = (watari_sa::work::perform(&*pair.b.provider, &pair.b.secrets, work), pair.now);
+            pair.b.handle(now, KeyingInput::WorkDone(id, done));
+            pair.settle();
+        }
+        assert_eq!(asked, if honest { vec![false, true] } else { vec![false] });
+        pair.run();
+        pair.assert_healthy(usize::from(honest), usize::from(honest));
+    }
 }
 
 #[test]

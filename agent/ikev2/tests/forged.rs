@@ -345,3 +345,24 @@ fn a_peer_that_wants_no_more_child_sas_is_not_called_again_and_again() {
     assert_eq!(pair.a.inits(), 2);
     assert_eq!(pair.a.installed().iter().filter(|sa| sa.policy == watari_policies::PolicyId(2)).count(), 1, "{}", pair.story());
 }
+
+#[test]
+fn a_renewal_that_fails_everywhere_leaves_the_address_of_what_stands_in_force() {
+    let mut pair = Pair::up();
+    // B is the second of two addresses, and the IKE SA stands there.
+    pair.a.config.remotes[0].remote_address = Some(ip(B));
+    pair.a.config.remotes[0].gateways.addresses = vec![ip(B2), ip(B)];
+    pair.pass_secs(100);
+    let before = pair.a.established();
+    pair.want(Side::A, 2);
+    pair.settle();
+    pair.wire.clear();
+    let refusal = [Payload::Notify(Notify::new(NotifyType::NO_ADDITIONAL_SAS, Vec::new()))];
+    let octets = Forger::of(&pair).seal(ExchangeType::CREATE_CHILD_SA, Flags::new(false, true), 2, &refusal);
+    pair.filter = Some(Box::new(|_, _| false));
+    let now = pair.now;
+    pair.a.handle(now, KeyingInput::Datagram(Datagram { path: Path::between(ip(A), ip(B), 500), octets }));
+    pair.pass_secs(400);
+    assert_eq!((pair.a.inits(), pair.a.established()), (3, before), "both were tried{}", pair.story());
+    assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(B)));
+}

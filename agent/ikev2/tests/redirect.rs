@@ -4,9 +4,13 @@
 mod pair;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use pair::*;
-use watari_policies::{Follow, Gateway, SendOn};
+use watari_crypto::FakeProvider;
+use watari_policies::certificate::{OwnProof, PeerProof, Proofs};
+use watari_policies::model::Authentication;
+use watari_policies::{Follow, Gateway, Secret, SecretId, SendOn};
 use watari_sa::{Cause, IkeId, Keying as _, KeyingEvent};
 use watari_wire::ikev2::{GatewayIdentity, Header, Message, NotifyType, Payload, Redirect};
 
@@ -369,4 +373,175 @@ fn a_move_in_the_middle_takes_both_ike_sas_along() {
     assert_eq!(peer_of(&pair), [ip(B2)]);
     let path = pair.a.ike.path_of(pair.a.established()[0]).unwrap();
     assert_eq!(path.local.ip(), ip(A2));
+}
+
+/// How many peers a host sent on.
+fn sent_on(host: &Host) -> usize {
+    host.count(|event| matches!(event, KeyingEvent::SentOn { .. }))
+}
+
+/// Before IKE_AUTH nobody knows which of the remotes calls: it is left to IKE_AUTH unless all say the same.
+#[test]
+fn the_rule_of_another_remote_sends_nobody_on_at_the_first_message() {
+    let second = |to: Option<&str>, from: &str, ours: Option<&str>| {
+        let mut pair = sending(B2, SendOn::Init);
+        let mut other = pair.b.config.remotes[0].clone();
+        other.remote_identity = "second.example".parse().unwrap();
+        other.gateways.redirect_to = to.map(|to| (to.parse().unwrap(), SendOn::Init));
+        other.allowed_from = vec![from.parse().unwrap()];
+        other.local_address = ours.map(ip);
+        pair.b.config.remotes.push(other);
+        pair
+    };
+    let anywhere = "::/0";
+    for (to, sent) in [(None, 0), (Some(B3), 0), (Some(B2), 1)] {
+        let pair = started(second(to, anywhere, None));
+        pair.assert_healthy(1, 1);
+        assert_eq!((sent_on(&pair.b), redirected(&pair)), (sent, sent), "{to:?}");
+    }
+    // Who cannot call from there, or calls another address of ours, has no say.
+    for (from, ours) in [("2001:db8:ffff::/48", None), (anywhere, Some(B3))] {
+        assert_eq!(sent_on(&started(second(None, from, ours)).b), 1, "{from} {ours:?}");
+    }
+    assert_eq!(sent_on(&started(second(None, anywhere, Some(B))).b), 0);
+    // The other remote first, with a rule that is not for the one that calls.
+    let mut pair = second(Some(B2), anywhere, None);
+    pair.b.config.remotes[0].gateways.redirect_to = None;
+    pair.b.config.remotes.swap(0, 1);
+    for policy in &mut pair.b.config.policies {
+        policy.remote = watari_policies::RemoteId(1);
+    }
+    let pair = started(pair);
+    assert_eq!((sent_on(&pair.b), peer_of(&pair)), (0, vec![ip(B)]));
+}
+
+//= rfc5685#6
+//# the gateway's proof is verified before its redirect is acted on, and the client's before there is one
+#[test]
+fn without_proof_nobody_is_sent_on_in_ike_auth() {
+    let wrong = SecretId(2);
+    let each = |ours, theirs| Authentication::Each(Arc::new(Proofs { ours: OwnProof::Psk(ours), theirs: PeerProof::Psk(theirs) }));
+    for (side, sent) in [(Side::B, 1), (Side::A, 0)] {
+        let mut pair = sending(B2, SendOn::Auth);
+        pair.host(side).secrets.insert(wrong, Secret::from(&b"another"[..]));
+        pair.host(side).config.remotes[0].authentication = each(wrong, SecretId(1));
+        let pair = started(pair);
+        assert_eq!((sent_on(&pair.b), redirected(&pair), peer_of(&pair)), (sent, 0, vec![]), "{side:?}{}", pair.story());
+        assert_eq!(downs(&pair, Side::A, Cause::REDIRECTED), 0);
+        assert!(downs(&pair, Side::A, Cause::AUTHENTICATION_FAILED) >= 1);
+    }
+}
+
+//= rfc5685#6
+//# a client that was sent on in IKE_AUTH and does not close the IKE SA has it closed by the gateway
+#[test]
+fn a_client_that_stays_is_shown_out_after_half_a_minute() {
+    let mut pair = sending(B2, SendOn::Auth);
+    pair.want(Side::A, 0);
+    pair.settle();
+    // Both messages of A's to the first gateway arrive, the second of them from another port; then nothing more.
+    for port in [500, 4500] {
+        let mut flying = pair.wire.pop_front().unwrap();
+        flying.datagram.path.remote.set_port(port);
+        pair.deliver(flying);
+        let answer = pair.wire.pop_front().unwrap();
+        if port == 500 {
+            pair.deliver(answer);
+        }
+    }
+    pair.filter = Some(Box::new(|_, _| false));
+    let ike = pair.b.established()[0];
+    let from: Vec<u16> = pair
+        .b
+        .events
+        .iter()
+        .filter_map(|event| if let KeyingEvent::SentOn { path, .. } = event { Some(path.remote.port()) } else { None })
+        .collect();
+    assert_eq!(from, [4500], "the proved peer is where its proof came from");
+    let closes = |pair: &Pair| {
+        pair.b.sent.iter().filter(|sent| kind(&sent.octets) == (37, 0, false)).map(|sent| sent.path.remote.port()).collect::<Vec<_>>()
+    };
+    pair.pass_secs(29);
+    assert_eq!((pair.b.established(), closes(&pair)), (vec![ike], vec![]));
+    pair.pass_secs(2);
+    assert_eq!(closes(&pair).first(), Some(&4500), "{}", pair.story());
+    pair.pass_secs(300);
+    assert!(pair.b.established().is_empty() && pair.b.kernel.added.is_empty());
+}
+
+//= rfc5685#5
+//# the redirect of a session is repeated until it is answered, and carries no nonce
+#[test]
+fn a_lost_redirect_is_repeated() {
+    let mut pair = listing(&[B, B2]);
+    // With this provider the text in SK can be read.
+    pair.a.provider = Box::new(FakeProvider);
+    pair.b.provider = Box::new(FakeProvider);
+    let mut pair = started(pair);
+    let before = pair.b.sent.len();
+    let mut lost = 0;
+    pair.filter = Some(Box::new(move |to, datagram| {
+        let this = to == Side::A && kind(&datagram.octets) == (37, 0, false) && lost < 2;
+        lost += usize::from(this);
+        !this
+    }));
+    redirect(&mut pair, B2).unwrap();
+    assert_eq!((peer_of(&pair), redirected(&pair)), (vec![ip(B)], 0));
+    pair.pass_secs(20);
+    assert_eq!((peer_of(&pair), redirected(&pair)), (vec![ip(B2)], 1));
+    pair.assert_healthy(1, 1);
+    let said: Vec<&[u8]> =
+        pair.b.sent[before..].iter().filter(|sent| kind(&sent.octets) == (37, 0, false)).map(|sent| &sent.octets[..]).collect();
+    assert!(said.len() == 3 && said.iter().all(|octets| *octets == said[0]), "{}", pair.story());
+    // Length 8 + 18: the type and length of the address, the address, and nothing after them.
+    let Ok(IpAddr::V6(gateway)) = B2.parse() else { panic!() };
+    let whole = [&[0, 26, 0, 0, 0x40, 0x17, 2, 16][..], &gateway.octets()].concat();
+    assert!(said[0].windows(whole.len()).any(|window| window == whole), "{:02x?}", said[0]);
+}
+
+/// Whoever sees IKE_SA_INIT can redirect it with the right nonce to where nobody answers (`follow_redirects = "any"`): it costs that wait.
+#[test]
+fn after_a_dead_end_without_proof_the_address_that_was_wanted_is_tried_again() {
+    for listed in [&[B][..], &[B, B2]] {
+        let mut pair = listing(listed);
+        pair.a.config.remotes[0].gateways.follow = Follow::Any;
+        silent(&mut pair, &[B3]);
+        pair.want(Side::A, 0);
+        pair.settle();
+        for turn in 0..2 {
+            let path = watari_sa::Path { local: (ip(A), 500).into(), remote: (ip(B), 500).into(), interface: 0 };
+            // The attacker is faster than B each time.
+            let request = Message::decode(&pair.a.sent.last().unwrap().octets).unwrap();
+            let nonce =
+                request.payloads.iter().find_map(|payload| if let Payload::Nonce(nonce) = payload { Some(nonce.clone()) } else { None });
+            let forged = Redirect { gateway: GatewayIdentity::Address(ip(B3)), nonce: nonce.unwrap() };
+            let notify = watari_wire::ikev2::Notify::new(NotifyType::REDIRECT, forged.encode());
+            let header =
+                Header::new(request.header.initiator_spi, 0, request.header.exchange, watari_wire::ikev2::Flags::new(false, true), 0);
+            let octets = Message { header, payloads: vec![Payload::Notify(notify)] }.encode();
+            let onto = pair.wire.iter().filter(|flying| flying.datagram.path.local.ip() == ip(B)).count();
+            assert_eq!(onto, 1, "A calls B, turn {turn}");
+            pair.deliver(Flying { to: Side::A, datagram: watari_sa::Datagram { path, octets } });
+            if turn == 0 {
+                // What B answers to a request that was given up is for nobody.
+                pair.wire.retain(|flying| flying.datagram.path.local.ip() != ip(B));
+                // Nothing of B arrives for now; the wait for B3 ends at the moment when A calls again.
+                while pair.a.inits() < 3 {
+                    pair.settle();
+                    pair.wire.retain(|flying| flying.datagram.path.local.ip() != ip(B3));
+                    if pair.a.inits() < 3 {
+                        pair.now = pair.a.ike.deadline().unwrap().at;
+                        let now = pair.now;
+                        pair.a.handle(now, watari_sa::KeyingInput::Timeout);
+                        pair.settle();
+                    }
+                }
+            }
+        }
+        pair.run();
+        assert_eq!((peer_of(&pair), redirected(&pair)), (vec![ip(B)], 1), "{}", pair.story());
+        pair.assert_healthy(1, 1);
+        assert_eq!(pair.a.count(|event| matches!(event, KeyingEvent::WantFailed { .. })), 0, "one wish, served in the end");
+        assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(B)));
+    }
 }

@@ -23,7 +23,8 @@ pub struct Trust {
     pub authorities: Vec<Certificate>,
     /// The only certificate that the peer may show.
     pub pinned: Option<Certificate>,
-    /// Whether a peer without RFC 7427 may sign by RSA with SHA-1, which RFC 8247 forbids.
+    /// Whether RSA with SHA-1 (AUTH method 1) serves with a peer without RFC 7427, in both directions: RFC 8247 3.1 keeps the method for
+    /// interoperability, and 3.2 forbids that hash with method 14.
     pub sha1: bool,
     /// The files as the configuration names them: those of the CAs, and that of the pinned certificate.
     pub paths: (Vec<String>, Option<String>),

@@ -75,8 +75,16 @@ pub fn private_key(content: &[u8], certificate: &Certificate) -> Result<Secret, 
             let theirs = rsa_public(&read.public_key).ok_or(PrivateKeyError::Unreadable)?;
             if ours == theirs { Ok(Secret::from(bare.as_slice())) } else { Err(of_another()) }
         }
-        KeyKind::EcdsaP256 => scalar(&bare, 32, &read.public_key).ok_or_else(of_another),
-        KeyKind::EcdsaP384 => scalar(&bare, 48, &read.public_key).ok_or_else(of_another),
+        KeyKind::EcdsaP256 => scalar(&bare, super::oid::P256, |scalar| {
+            let ours = p256::SecretKey::from_slice(scalar).ok()?.public_key();
+            Some(ours == p256::PublicKey::from_sec1_bytes(&read.public_key).ok()?)
+        })
+        .ok_or_else(of_another),
+        KeyKind::EcdsaP384 => scalar(&bare, super::oid::P384, |scalar| {
+            let ours = p384::SecretKey::from_slice(scalar).ok()?.public_key();
+            Some(ours == p384::PublicKey::from_sec1_bytes(&read.public_key).ok()?)
+        })
+        .ok_or_else(of_another),
         ref other => Err(PrivateKeyError::Kind(other.clone())),
     }
 }
@@ -117,12 +125,12 @@ fn unwrapped(form: Form, octets: &[u8]) -> Result<Zeroizing<Vec<u8>>, PrivateKey
     Ok(Zeroizing::new(info.private_key.as_bytes().to_vec()))
 }
 
-/// The scalar of an ECPrivateKey (RFC 5915), if its length, and its public key where it has one, are those of the certificate.
-fn scalar(octets: &[u8], length: usize, public_key: &[u8]) -> Option<Secret> {
+/// The scalar of an ECPrivateKey (RFC 5915), if its point is that of the certificate. What the file itself says of the point is optional there
+/// and proves nothing, so it is computed.
+fn scalar(octets: &[u8], curve: ObjectIdentifier, fits: impl Fn(&[u8]) -> Option<bool>) -> Option<Secret> {
     let key = EcPrivateKey::try_from(octets).ok()?;
     let named: Option<ObjectIdentifier> = key.parameters.and_then(|parameters| parameters.named_curve());
-    let fits = key.private_key.len() == length
-        && key.public_key.is_none_or(|public| public == public_key)
-        && named.is_none_or(|curve| curve == if length == 32 { super::oid::P256 } else { super::oid::P384 });
-    fits.then(|| Secret::from(key.private_key))
+    let length = if curve == super::oid::P256 { 32 } else { 48 };
+    let sound = key.private_key.len() == length && named.is_none_or(|named| named == curve) && fits(key.private_key) == Some(true);
+    sound.then(|| Secret::from(key.private_key))
 }

@@ -42,7 +42,8 @@ pub(super) fn read(
     let by_certificate = section.contains("certificate") || section.contains("private_key");
     let by_trust = section.contains("authorities") || section.contains("peer_certificate");
     let own = by_certificate.then(|| own(report, section, secrets, ours));
-    let trust = trust(report, section, secrets, theirs);
+    let sha1 = sha1_signatures(report, section);
+    let trust = trust(report, section, secrets, theirs, sha1);
     if !by_trust {
         section.without_effect(report, "sha1_signatures", "the peer proves itself by a pre-shared key");
     }
@@ -79,6 +80,7 @@ pub(super) fn read(
 pub(super) struct Common {
     own: Option<Arc<Credential>>,
     trust: Option<Arc<Trust>>,
+    sha1: bool,
 }
 
 /// Reads the certificates of a home agent.
@@ -87,7 +89,10 @@ pub(super) fn common(report: &mut Report<'_>, section: &mut Section<'_>, secrets
     let own = if by_certificate { own(report, section, secrets, identity) } else { None };
     section.without_effect(report, "peer_certificate", "write it in the table of the mobile node");
     let _ = (section.entry("certificate"), section.entry("private_key"));
-    Common { own, trust: trust(report, section, secrets, None) }
+    // It counts for nodes with nothing but a `peer_certificate` as well, where there is no other trust in common.
+    let sha1 = sha1_signatures(report, section);
+    let trust = trust(report, section, secrets, None, sha1);
+    Common { own, trust, sha1 }
 }
 
 /// Reads the proofs of one mobile node of a home agent: a pre-shared key for both directions, or certificates in both.
@@ -115,7 +120,7 @@ pub(super) fn of_node(
     if let Some(identity) = node {
         can_stand_in_a_certificate(report, section.span.clone(), identity);
     }
-    let trust = common.trust.clone().unwrap_or_default();
+    let trust = common.trust.clone().unwrap_or_else(|| Arc::new(Trust { sha1: common.sha1, ..Trust::default() }));
     let trust = match (section.contains("peer_certificate"), pinned) {
         (true, pinned) => {
             let (path, certificate) = pinned?;
@@ -180,9 +185,19 @@ fn own(
     }
 }
 
-/// Reads `authorities`, `peer_certificate` and `sha1_signatures`; `None` if nothing is there or something is wrong.
-fn trust(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &Secrets<'_>, peer: Option<&Identity>) -> Option<Arc<Trust>> {
-    let sha1 = section.read(report, "sha1_signatures", values::flag).is_some_and(|read| read.value);
+/// Reads `sha1_signatures`.
+fn sha1_signatures(report: &mut Report<'_>, section: &mut Section<'_>) -> bool {
+    section.read(report, "sha1_signatures", values::flag).is_some_and(|read| read.value)
+}
+
+/// Reads `authorities` and `peer_certificate`; `None` if nothing is there or something is wrong.
+fn trust(
+    report: &mut Report<'_>,
+    section: &mut Section<'_>,
+    secrets: &Secrets<'_>,
+    peer: Option<&Identity>,
+    sha1: bool,
+) -> Option<Arc<Trust>> {
     let mut trust = Trust { sha1, ..Trust::default() };
     let mut sound = true;
     let mut place = None;

@@ -63,6 +63,12 @@ cert narrow p256 '/O=Watari tests/CN=Narrow' root 'basicConstraints=critical,CA:
 cert undernarrow p256 '/O=Watari tests/CN=mn' narrow "${LEAF}subjectAltName=DNS:mn.example\n"
 cert wild p256 '/O=Watari tests/CN=*' root "${LEAF}subjectAltName=DNS:*.example,IP:2001:db8:1::abce,URI:ike://mn.example,dirName:dn\n[dn]\nCN=mn\n"
 cert nameless p256 '/O=Watari tests/CN=mn.example' root "$LEAF"
+cert west p256 '/O=Watari tests/CN=West' self "$CA"
+cert east p256 '/O=Watari tests/CN=East' west "$CA"
+cert crossed p256 '/O=Watari tests/CN=mn' west "${LEAF}subjectAltName=DNS:mn.example\n"
+openssl ca -batch -config ca.cnf -notext -startdate 20200101000000Z -enddate 21200101000000Z -cert east.pem -keyfile east.key -extfile west.ext -in west.csr -out west.pem
 openssl pkey -in mn.key -traditional -out mn.sec1.key
+openssl ec -in mn.key -no_public -out mn.lonely.key 2>/dev/null
+openssl ec -in crossed.key -no_public -out other.lonely.key 2>/dev/null
 openssl rsa -in ha.key -traditional -out ha.pkcs1.key 2>/dev/null
 openssl pkey -in mn.key -aes128 -passout pass:x -out mn.encrypted.key
