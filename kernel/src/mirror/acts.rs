@@ -14,7 +14,7 @@ use watari_policies::algorithm::{ChildSuite, Cipher, Integrity};
 use watari_policies::selector::MOBILITY_HEADER;
 use watari_policies::{Direction, Mode, Protocol, Reqid, Secret, Selector};
 
-use crate::mirror::{MigrateRequest, MobilityState, Model, Packet, Upper};
+use crate::mirror::{Body, Departure, MigrateRequest, MobilityState, Model, Packet, Upper};
 use crate::{
     Capability, Endpoints, KernelError, KernelEvent, KernelReply, KernelRequest, KmAddress, Migrate, MigrateSource, MigrateStep,
     PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, SaId, SaInfo, SaKeys, SaLifetime, SaParameters, Spi, Template,
@@ -76,6 +76,16 @@ pub enum Sent {
     Clear,
     /// ESP between these outer addresses under this SPI.
     Esp(Endpoints, Spi),
+}
+
+impl From<Departure> for Sent {
+    fn from(departure: Departure) -> Self {
+        match departure {
+            Departure::Protected(Packet { src, dst, body: Body::Esp(esp), .. }) => Self::Esp(Endpoints { src, dst }, esp.spi),
+            Departure::Pass(_) | Departure::Protected(_) => Self::Clear,
+            Departure::Dropped { .. } => Self::Nothing,
+        }
+    }
 }
 
 /// One act.

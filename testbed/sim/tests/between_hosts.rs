@@ -2,29 +2,27 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use watari_crypto::FakeProvider;
-use watari_kernel::mirror::Model;
+use support::played;
 use watari_kernel::{PolicyEntry, PolicyKind};
 use watari_policies::{Mode, Protocol};
 use watari_sim::scenario::{Action, HOME_AGENT, Link, MobilePlan, PingTarget};
-use watari_sim::{Scenario, Setting, World, scenarios};
+use watari_sim::{Scenario, World, scenarios};
 
 const PLAN: MobilePlan = MobilePlan::first(Link::F1);
 /// CREATE_CHILD_SA.
 const CREATE_CHILD: u8 = 36;
 
 fn run<T>(scenario: &Scenario, look: impl FnOnce(&World<'_>) -> T) -> T {
-    let mut still = || Duration::ZERO;
-    let setting = Setting { provider: Arc::new(FakeProvider), model: Model::Linux6_1 };
-    let mut world = World::new(scenario, 1, setting, &mut still);
-    let report = world.run();
-    assert!(report.passed, "{}: {:?}", scenario.name, report.reasons);
-    look(&world)
+    played(scenario, 1, |world, report| {
+        assert!(report.passed, "{}: {:?}", scenario.name, report.reasons);
+        look(world)
+    })
 }
 
 #[test]
@@ -75,11 +73,11 @@ fn the_mobile_ipv6_daemons_policies_are_left_as_it_made_them() {
     assert_eq!(with.len(), 4, "{with:#?}");
     // The same host without the agent: killed before the node has a link.
     let dead = roam.then(0, Action::RestartDaemon { host: "mn", down: Duration::from_secs(3600) });
-    let mut still = || Duration::ZERO;
-    let setting = Setting { provider: Arc::new(FakeProvider), model: Model::Linux6_1 };
-    let mut world = World::new(&dead, 1, setting, &mut still);
-    assert!(!world.run().passed, "nobody is registered without keys");
-    assert_eq!(with, policies(&world));
+    let without = played(&dead, 1, |world, report| {
+        assert!(!report.passed, "nobody is registered without keys");
+        policies(world)
+    });
+    assert_eq!(with, without);
 }
 
 #[test]

@@ -2,22 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
-use std::time::Duration;
+mod support;
 
-use watari_crypto::FakeProvider;
-use watari_kernel::mirror::Model;
+use support::narrated;
 use watari_policies::Movements;
 use watari_policies::profile::BindingSelector;
-use watari_sim::{Report, Scenario, Setting, World, scenarios};
-
-fn run(scenario: &Scenario) -> (Report, String) {
-    let mut still = || Duration::ZERO;
-    let mut world = World::new(scenario, 3, Setting { provider: Arc::new(FakeProvider), model: Model::Linux6_1 }, &mut still);
-    let report = world.run();
-    let timeline = world.timeline().iter().map(|line| format!("{line}\n")).collect();
-    (report, timeline)
-}
+use watari_sim::{Scenario, scenarios};
 
 fn forged() -> Scenario {
     scenarios::find("forged-movement").unwrap()
@@ -25,7 +15,7 @@ fn forged() -> Scenario {
 
 #[test]
 fn ike_stays_with_the_mobile_node() {
-    let (report, timeline) = run(&forged());
+    let (report, timeline) = narrated(&forged());
     assert!(report.passed, "{:?}\n{timeline}", report.reasons);
     let at = |words: &str| timeline.find(words).unwrap_or_else(|| panic!("{words:?} is missing in\n{timeline}"));
     assert!(at("sends a binding update in the name of mn") < at("binding: 2001:db8:1::abcd is at core"));
@@ -34,14 +24,14 @@ fn ike_stays_with_the_mobile_node() {
 
 #[test]
 fn typed_policies_are_verified_without_being_asked() {
-    let (report, timeline) = run(&Scenario { movements: Movements::default(), ..forged() });
+    let (report, timeline) = narrated(&Scenario { movements: Movements::default(), ..forged() });
     assert!(report.passed, "{:?}\n{timeline}", report.reasons);
     assert!(timeline.contains("IKE-V02"), "{timeline}");
 }
 
 #[test]
 fn where_nobody_listens_ike_follows_the_forgery_and_the_scenario_says_so() {
-    let (report, timeline) = run(&Scenario { movements: Movements::default(), blind: true, ..forged() });
+    let (report, timeline) = narrated(&Scenario { movements: Movements::default(), blind: true, ..forged() });
     assert!(!report.passed);
     let reasons = report.reasons.join("\n");
     assert!(reasons.contains("0 movements doubted"), "{reasons}\n{timeline}");
@@ -50,7 +40,7 @@ fn where_nobody_listens_ike_follows_the_forgery_and_the_scenario_says_so() {
 
 #[test]
 fn an_any_type_policy_closes_the_hole() {
-    let (report, timeline) = run(&Scenario { binding: BindingSelector::Any, ..forged() });
+    let (report, timeline) = narrated(&Scenario { binding: BindingSelector::Any, ..forged() });
     assert!(report.reasons.join("\n").contains("0 movements doubted"), "{timeline}");
     assert!(!timeline.contains("is at core"), "the kernel drops the forged update: {timeline}");
 }

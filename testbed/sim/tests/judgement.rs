@@ -2,23 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::sync::Arc;
+mod support;
+
 use std::time::Duration;
 
-use watari_crypto::FakeProvider;
-use watari_kernel::mirror::Model;
+use support::played;
 use watari_policies::Lifetime;
 use watari_sim::scenario::{Action, Expectation, HA, Link, PingTarget};
 use watari_sim::timeline::Happening;
-use watari_sim::{Report, Scenario, Setting, World, scenarios};
-
-fn run<T>(scenario: &Scenario, seed: u64, look: impl FnOnce(&World<'_>, Report) -> T) -> T {
-    let mut still = || Duration::ZERO;
-    let setting = Setting { provider: Arc::new(FakeProvider), model: Model::Linux6_1 };
-    let mut world = World::new(scenario, seed, setting, &mut still);
-    let report = world.run();
-    look(&world, report)
-}
+use watari_sim::{Scenario, scenarios};
 
 /// On links that lose everything for a while a move falls into a handshake that nobody has answered: begun afresh, and counted.
 #[test]
@@ -26,7 +18,7 @@ fn a_second_handshake_is_right_exactly_where_a_move_cut_off_the_first() {
     let loss = scenarios::find("loss").unwrap();
     let (mut seen, mut usual) = (0, 0);
     for seed in 100..400 {
-        let (cut_off, report) = run(&loss, seed, |world, report| (world.cut_off(), report));
+        let (cut_off, report) = played(&loss, seed, |world, report| (world.cut_off(), report));
         assert_eq!(report.ike_sa_init, 1 + cut_off, "seed {seed}");
         assert!(report.passed, "seed {seed}: {:?}", report.reasons);
         if cut_off == 0 { usual += 1 } else { seen += 1 }
@@ -39,11 +31,11 @@ fn a_second_handshake_is_right_exactly_where_a_move_cut_off_the_first() {
 fn more_handshakes_than_moves_explain_fail_the_run() {
     let loss = scenarios::find("loss").unwrap();
     let none = Scenario { expect: Expectation { ike_sa_init: 0, ..loss.expect }, ..loss };
-    let report = run(&none, 1, |_, report| report);
+    let report = played(&none, 1, |_, report| report);
     assert!(report.reasons.iter().any(|reason| reason == "1 IKE_SA_INIT sent, 0 expected"), "{:?}", report.reasons);
     let init = scenarios::find("move-during-init").unwrap();
     let one = Scenario { expect: Expectation { ike_sa_init: 1, ..init.expect }, ..init };
-    let (cut_off, report) = run(&one, 1, |world, report| (world.cut_off(), report));
+    let (cut_off, report) = played(&one, 1, |world, report| (world.cut_off(), report));
     assert_eq!((cut_off, report.passed), (1, false), "without loss the scenario says how many");
 }
 
@@ -53,7 +45,7 @@ fn keys_are_back_seconds_after_a_reboot() {
     for (name, host) in [("mn-host-restart", "mn"), ("ha-host-restart", HA)] {
         let scenario = scenarios::find(name).unwrap();
         for seed in 1..=20 {
-            run(&scenario, seed, |world, _| {
+            played(&scenario, seed, |world, _| {
                 let up = world.timeline().iter().find(|line| line.what == Happening::HostUp).expect("it reboots").at;
                 let ike = |what: &Happening| matches!(what, Happening::Agent(words) if words.up);
                 let back = world.timeline().iter().find(|line| line.host == host && line.at > up && ike(&line.what)).expect("an IKE SA");
@@ -77,7 +69,7 @@ fn a_tunnel_whose_renewal_came_due_at_home_is_renewed_away() {
     scenario.child_lifetime = lifetime;
     scenario.duration = Duration::from_secs(90);
     for seed in 1..=20 {
-        run(&scenario, seed, |world, report| {
+        played(&scenario, seed, |world, report| {
             assert!(report.passed, "seed {seed}: {:?}", report.reasons);
             assert_eq!((report.ike_sa_init, world.lost()), (1, &[][..]), "seed {seed}");
         });

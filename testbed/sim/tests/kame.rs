@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::sync::Arc;
+mod support;
+
 use std::time::Duration;
 
-use watari_crypto::FakeProvider;
+use support::played;
 use watari_kernel::mirror::acts::{self, COA1, COA2, HA, HOA, HOA2, KernelUnderTest, Sent};
-use watari_kernel::mirror::{Arrival, Body, Departure, MigrateRequest, Mirror, MobilityState, Model, Packet, Rebound};
+use watari_kernel::mirror::{Arrival, MigrateRequest, Mirror, MobilityState, Model, Packet, Rebound};
 use watari_kernel::{
     AddressEvent, AddressFlags, Backend, BackendOutput, Capability, Channel, Endpoints, KernelError, KernelEvent, KernelReply,
     KernelRequest, Migrate, MigrateSource, MigrateStep, Now, PolicyAction, PolicyEntry, PolicyIndex, PolicyKind, RequestId, SaId,
@@ -17,7 +18,7 @@ use watari_pfkey::{Dialect, KeyBackend, migrate_request};
 use watari_policies::algorithm::Integrity;
 use watari_policies::{Direction, Mode, Protocol, Reqid, Secret, Selector};
 use watari_sim::kame::{KameKernel, KeySocket};
-use watari_sim::{Report, Scenario, Setting, World, scenarios};
+use watari_sim::{Report, Scenario, scenarios};
 
 const PID: u32 = 99;
 
@@ -135,7 +136,7 @@ impl KernelUnderTest for Kame {
         Err(watari_kernel::errno::EINVAL)
     }
     fn send(&mut self, packet: &Packet) -> Sent {
-        sent(self.mirror.output(self.now, packet.clone()))
+        self.mirror.output(self.now, packet.clone()).into()
     }
     fn equip_peer(&mut self, policies: &[PolicyEntry], states: &[MobilityState], sa: &SaParameters) {
         policies.iter().for_each(|policy| self.peer.set_policy(policy.clone()));
@@ -149,7 +150,7 @@ impl KernelUnderTest for Kame {
     }
     fn forward(&mut self, packet: &Packet) -> Sent {
         match self.mirror.input(self.now, packet.clone()) {
-            Arrival::Forward(packet) => sent(self.mirror.output(self.now, packet)),
+            Arrival::Forward(packet) => self.mirror.output(self.now, packet).into(),
             Arrival::Delivered(_) | Arrival::Dropped(_) => Sent::Nothing,
         }
     }
@@ -161,15 +162,6 @@ fn sha1(sa: &SaParameters) -> SaParameters {
     sa.keys.suite.integrity = Some(Integrity::HmacSha1_96);
     sa.keys.integrity = Secret::new(sa.keys.integrity.expose()[..20].to_vec());
     sa
-}
-
-fn sent(departure: Departure) -> Sent {
-    match departure {
-        Departure::Pass(_) => Sent::Clear,
-        Departure::Protected(Packet { src, dst, body: Body::Esp(esp), .. }) => Sent::Esp(Endpoints { src, dst }, esp.spi),
-        Departure::Protected(_) => Sent::Clear,
-        Departure::Dropped { .. } => Sent::Nothing,
-    }
 }
 
 /// The acts of Linux that are not KAME's, and why.
@@ -423,11 +415,11 @@ fn a_refusal_of_an_acquire_is_octets_that_the_kernel_takes_without_a_word() {
 }
 
 fn run(scenario: &Scenario) -> (Report, String) {
-    let mut still = || Duration::ZERO;
-    let mut world = World::new(scenario, 3, Setting { provider: Arc::new(FakeProvider), model: Model::Linux6_1 }, &mut still);
-    let report = world.run();
-    let sources: std::collections::BTreeSet<String> = world.ike_datagrams().iter().map(|datagram| datagram.src.ip().to_string()).collect();
-    (report, sources.into_iter().collect::<Vec<_>>().join(" "))
+    played(scenario, 3, |world, report| {
+        let datagrams = world.ike_datagrams().iter();
+        let sources: std::collections::BTreeSet<String> = datagrams.map(|datagram| datagram.src.ip().to_string()).collect();
+        (report, sources.into_iter().collect::<Vec<_>>().join(" "))
+    })
 }
 
 #[test]

@@ -2,17 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::sync::Arc;
+mod support;
+
 use std::time::Duration;
 
-use watari_crypto::FakeProvider;
-use watari_kernel::mirror::Model;
+use support::setting;
 use watari_sim::scenario::{Action, Expectation, HA};
-use watari_sim::{Report, Scenario, Setting, World, scenarios};
-
-fn setting() -> Setting {
-    Setting { provider: Arc::new(FakeProvider), model: Model::Linux6_1 }
-}
+use watari_sim::{Report, Scenario, World, scenarios};
 
 fn run(scenario: &Scenario) -> Report {
     let mut still = || Duration::ZERO;

@@ -8,17 +8,15 @@
     reason = "each test binary uses a part"
 )]
 
-use std::time::Duration;
+#[path = "../../../tests/support/drained.rs"]
+mod drained;
 
-use watari_kernel::{Backend, BackendOutput, Channel, KernelError, KernelEvent, KernelReply, Now, RequestId};
+pub(crate) use drained::{Drained, at};
+use watari_kernel::{Backend, Channel};
 use watari_pfkey::{Dialect, KeyBackend};
 
 /// The process id in the back end's own requests.
 pub(crate) const PID: u32 = 0x5151;
-
-pub(crate) fn at(seconds: u64) -> Now {
-    Now { boot: Duration::from_secs(seconds), wall: Duration::from_secs(1_800_000_000 + seconds) }
-}
 
 /// Hexadecimal digits, whatever stands between them but `/` and what follows it on a line.
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
@@ -28,31 +26,8 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
 }
 
-/// Everything a back end wants until it waits, sorted by kind.
-#[derive(Debug, Default)]
-pub(crate) struct Drained {
-    pub(crate) sent: Vec<Vec<u8>>,
-    pub(crate) events: Vec<KernelEvent>,
-    pub(crate) done: Vec<(u64, Result<KernelReply, KernelError>)>,
-    pub(crate) wait: Option<Duration>,
-}
-
 pub(crate) fn drain(backend: &mut KeyBackend) -> Drained {
-    let mut drained = Drained::default();
-    loop {
-        match backend.poll() {
-            BackendOutput::Send(channel, octets) => {
-                assert_eq!(channel, Channel::Key);
-                drained.sent.push(octets);
-            }
-            BackendOutput::Event(event) => drained.events.push(event),
-            BackendOutput::Done(RequestId(id), result) => drained.done.push((id, result)),
-            BackendOutput::Wait(until) => {
-                drained.wait = until;
-                return drained;
-            }
-        }
-    }
+    Drained::of(backend, Channel::Key)
 }
 
 pub(crate) fn backend() -> KeyBackend {

@@ -1,7 +1,7 @@
 //! The mirror put through every act, as 6.1 and as 6.12.
 
 use super::*;
-use crate::mirror::{Arrival, Body, Departure, Mirror};
+use crate::mirror::{Arrival, Mirror};
 use crate::{AddressEvent, AddressFlags, Backend, BackendOutput, Now, RequestId};
 
 struct MirrorUnderTest {
@@ -79,7 +79,7 @@ impl KernelUnderTest for MirrorUnderTest {
         self.mirror.migrate(request).map_err(|error| error.errno)
     }
     fn send(&mut self, packet: &Packet) -> Sent {
-        sent(self.mirror.output(self.now, packet.clone()))
+        self.mirror.output(self.now, packet.clone()).into()
     }
     fn equip_peer(&mut self, policies: &[PolicyEntry], states: &[MobilityState], sa: &SaParameters) {
         policies.iter().for_each(|policy| self.peer.set_policy(policy.clone()));
@@ -93,18 +93,9 @@ impl KernelUnderTest for MirrorUnderTest {
     }
     fn forward(&mut self, packet: &Packet) -> Sent {
         match self.mirror.input(self.now, packet.clone()) {
-            Arrival::Forward(packet) => sent(self.mirror.output(self.now, packet)),
+            Arrival::Forward(packet) => self.mirror.output(self.now, packet).into(),
             Arrival::Delivered(_) | Arrival::Dropped(_) => Sent::Nothing,
         }
-    }
-}
-
-fn sent(departure: Departure) -> Sent {
-    match departure {
-        Departure::Pass(_) => Sent::Clear,
-        Departure::Protected(Packet { src, dst, body: Body::Esp(esp), .. }) => Sent::Esp(ends(src, dst), esp.spi),
-        Departure::Protected(_) => Sent::Clear,
-        Departure::Dropped { .. } => Sent::Nothing,
     }
 }
 

@@ -1,17 +1,15 @@
 //! Shared by the tests: time, hexadecimal, text blocks of recorded messages, and outputs of a back end.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::time::Duration;
+#[path = "../../../tests/support/drained.rs"]
+mod drained;
 
-use watari_kernel::{Backend, BackendOutput, Channel, KernelError, KernelEvent, KernelReply, Now, RequestId};
+pub(crate) use drained::{Drained, at};
+use watari_kernel::{Backend, Channel, KernelEvent};
 use watari_xfrm::XfrmBackend;
 
 /// The port in the back end's own requests.
 pub(crate) const PORT: u32 = 0x5151;
-
-pub(crate) fn at(seconds: u64) -> Now {
-    Now { boot: Duration::from_secs(seconds), wall: Duration::from_secs(1_800_000_000 + seconds) }
-}
 
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
     assert_eq!(text.len() % 2, 0, "{text}");
@@ -28,31 +26,8 @@ pub(crate) fn blocks(text: &str) -> Vec<[&str; 3]> {
     blocks
 }
 
-/// Everything a back end wants until it waits, sorted by kind.
-#[derive(Debug, Default)]
-pub(crate) struct Drained {
-    pub(crate) sent: Vec<Vec<u8>>,
-    pub(crate) events: Vec<KernelEvent>,
-    pub(crate) done: Vec<(u64, Result<KernelReply, KernelError>)>,
-    pub(crate) wait: Option<Duration>,
-}
-
 pub(crate) fn drain(backend: &mut XfrmBackend) -> Drained {
-    let mut drained = Drained::default();
-    loop {
-        match backend.poll() {
-            BackendOutput::Send(channel, octets) => {
-                assert_eq!(channel, Channel::XfrmRequest);
-                drained.sent.push(octets);
-            }
-            BackendOutput::Event(event) => drained.events.push(event),
-            BackendOutput::Done(RequestId(id), result) => drained.done.push((id, result)),
-            BackendOutput::Wait(until) => {
-                drained.wait = until;
-                return drained;
-            }
-        }
-    }
+    Drained::of(backend, Channel::XfrmRequest)
 }
 
 /// The event that one multicast datagram causes.
