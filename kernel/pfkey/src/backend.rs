@@ -31,6 +31,9 @@ const WINDOW_AFTER_LOSS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// So long a request asked again may take.
 const LAST_PATIENCE: Duration = Duration::from_secs(8);
+/// A kernel that is still busy with a dump that was given up is asked again after this time, so many times.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+const BUSY_TRIES: u32 = 50;
 /// Our numbers begin here, far from those that the kernel gives to its ACQUIREs.
 const FIRST_SEQUENCE: u32 = 0x8000_0000;
 
@@ -53,6 +56,8 @@ pub struct KeyBackend {
     in_flight: BTreeMap<u32, InFlight>,
     dumps: Dumps,
     dump: Option<Dump>,
+    /// When the kernel, busy with another dump, is asked again, and how often it was busy.
+    busy: (Option<Duration>, u32),
     policies: Policies,
     sources: Sources,
     queue: VecDeque<Queued>,
@@ -75,6 +80,7 @@ impl KeyBackend {
             in_flight: BTreeMap::new(),
             dumps: Dumps::default(),
             dump: None,
+            busy: (None, 0),
             policies: Policies::default(),
             sources: Sources::default(),
             queue: VecDeque::new(),
@@ -141,9 +147,10 @@ impl KeyBackend {
     }
 
     fn start_dump(&mut self, now: Now) {
-        if self.dump.is_some() {
+        if self.dump.is_some() || self.busy.0.is_some_and(|until| now.boot < until) {
             return;
         }
+        self.busy.0 = None;
         let Some((owner, table)) = self.dumps.take_next() else { return };
         let seq = self.sequence();
         let outgoing = match table {
@@ -285,7 +292,7 @@ impl KeyBackend {
         match (message.is_bare(), errno, message.seq) {
             // An empty table is no error.
             (true, ENOENT, _) | (false, 0, 0) => self.end_dump(now, Ok(())),
-            (true, EBUSY, _) if matches!(self.dump.as_ref().map(|dump| dump.owner), Some(Owner::Caller(_))) => self.dump_later(),
+            (true, EBUSY, _) if matches!(dump.owner, Owner::Caller(_)) && self.busy.1 < BUSY_TRIES => self.dump_later(now),
             (true, _, _) | (false, _, 0) => self.end_dump(now, Err(KernelError::refused(errno, "", table.request()))),
             _ => {}
         }
@@ -293,7 +300,8 @@ impl KeyBackend {
     }
 
     /// An earlier dump that was given up still runs in the kernel.
-    fn dump_later(&mut self) {
+    fn dump_later(&mut self, now: Now) {
+        self.busy = (Some(now.boot.saturating_add(BUSY_PAUSE)), self.busy.1.saturating_add(1));
         if let Some(Dump { owner, table, .. }) = self.dump.take() {
             if table == Table::Policies {
                 self.policies.give_up();
@@ -304,6 +312,7 @@ impl KeyBackend {
 
     fn end_dump(&mut self, now: Now, result: Result<(), KernelError>) {
         let Some(dump) = self.dump.take() else { return };
+        self.busy = (None, 0);
         let (owner, mut rows) = dump.into_rows();
         match (&mut rows, &result) {
             (Rows::Policies(policies), Ok(())) => self.policies.replace(policies),
@@ -511,7 +520,7 @@ impl Backend for KeyBackend {
         self.outputs.pop_front().unwrap_or_else(|| {
             let requests = self.in_flight.values().map(|request| request.deadline);
             let dump = self.dump.as_ref().map(|dump| dump.deadline);
-            BackendOutput::Wait(requests.chain(dump).chain(self.dumps.resync.deadline()).min())
+            BackendOutput::Wait(requests.chain(dump).chain(self.busy.0).chain(self.dumps.resync.deadline()).min())
         })
     }
 

@@ -322,6 +322,23 @@ fn dumps_run_one_at_a_time_and_count_down() {
 }
 
 #[test]
+fn a_kernel_busy_with_a_dump_is_asked_again_also_when_nothing_is_heard() {
+    let mut backend = backend();
+    backend.submit(at(0), RequestId(1), KernelRequest::DumpSas);
+    let mut asked = drain(&mut backend).sent;
+    for tries in 0..50 {
+        let pause = hear(&mut backend, &refused(&asked[0], 16));
+        assert!(pause.sent.is_empty() && pause.done.is_empty(), "{pause:?}");
+        assert_eq!(pause.wait, Some(at(1).boot + Duration::from_millis(100)), "after {tries}");
+        backend.timeout(at(2));
+        asked = drain(&mut backend).sent;
+        assert_eq!((asked.len(), kind(&asked[0])), (1, 10));
+    }
+    let done = hear(&mut backend, &refused(&asked[0], 16)).done;
+    assert!(matches!(done.as_slice(), [(1, Err(error))] if error.errno == 16), "{done:?}");
+}
+
+#[test]
 fn silence_is_a_loss_asked_again_and_looked_after() {
     let mut backend = backend();
     let first = submit(&mut backend, 1, add(Integrity::HmacSha1_96, false, 0));

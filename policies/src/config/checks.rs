@@ -1,6 +1,7 @@
 //! What can only be seen when all records are there: conflicts between them, and what kernels are known to get wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::diagnostics::Report;
 use super::document::Span;
@@ -25,6 +26,7 @@ pub(super) fn check(report: &mut Report<'_>, draft: &Draft, secrets: &BTreeMap<S
     repeated_spis(report, draft);
     repeated_keys(report, draft, secrets);
     for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies) {
+        other_address(report, draft, policy, span);
         let sound = traffic(report, policy, draft.config.in_force(policy), span);
         if sound && policy.action == Action::Protect {
             ciphers(report, draft, policy, span);
@@ -103,6 +105,20 @@ fn addresses(report: &mut Report<'_>, remote: &Remote, place: &RemotePlace) {
     }
 }
 
+/// A policy follows the address of the peer that is in force: one that names another of them could not be told from those any more.
+fn other_address(report: &mut Report<'_>, draft: &Draft, policy: &Policy, span: &Span) {
+    let Some(remote) = draft.config.remote(policy.remote) else { return };
+    let others = remote.gateways.addresses.iter().filter(|address| Some(**address) != remote.remote_address);
+    let ends_at = |address: IpAddr| matches!(&policy.endpoints, Endpoints::Fixed { remote, .. } if *remote == address);
+    let names = |address: IpAddr| policy.traffic.remote.iter().any(|item| item.range == AddressRange::host(address)) || ends_at(address);
+    if let Some(address) = others.copied().find(|address| names(*address)) {
+        let message = format!("policy \"{}\" names {address}, which is not the first address of \"{}\"", policy.name, remote.name);
+        report
+            .error(span.clone(), message)
+            .help("name the first one, and the policy follows whichever is in force; or give the other address a remote of its own");
+    }
+}
+
 /// Mobile nodes of a home agent that cannot be told apart.
 fn mobile_nodes(report: &mut Report<'_>, draft: &Draft) {
     for (mobile, peers, address_of) in [(true, "mobile node", "home address"), (false, "client", "address")] {
@@ -112,7 +128,7 @@ fn mobile_nodes(report: &mut Report<'_>, draft: &Draft) {
         };
         let known = |(remote, place): (&Remote, &RemotePlace)| Some((remote.role.lasting_address()?, place.or_header(&place.home_address)));
         let addresses: Vec<_> = nodes().filter_map(known).collect();
-        let message = |address: &std::net::IpAddr| format!("two {peers}s have the {address_of} {address}");
+        let message = |address: &IpAddr| format!("two {peers}s have the {address_of} {address}");
         let help = format!("each {peers} has an address of its own");
         unique(report, addresses.iter().map(|(address, span)| (*address, span)), message, &help);
         let identities: Vec<_> = nodes().map(|(remote, place)| (&remote.remote_identity, place.or_header(&place.identity))).collect();

@@ -174,4 +174,15 @@ psk_file = "/mn.psk"
         assert!(agent("redirect_to = \"ha2.example\"\n", "").contains("redirect_in"));
         assert!(agent("ha2.example", "::").contains("no address of a gateway"));
     }
+
+    #[test]
+    fn a_policy_names_the_first_address_and_follows() {
+        let loaded = read(NODE).unwrap();
+        let whole = expand(&loaded.config, &loaded.origins);
+        let policy = "remote = \"2001:db8:1::1/128 mobility-header\"";
+        let other = whole.replace(policy, &policy.replace("1::1", "9::2"));
+        assert_ne!(whole, other);
+        let complaint = read(&other).unwrap_err();
+        assert!(complaint.contains("names 2001:db8:9::2") && complaint.contains("first address of \"home-agent\""), "{complaint}");
+    }
 }
