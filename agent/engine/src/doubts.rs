@@ -80,6 +80,13 @@ impl Doubts {
         self.open.insert(remote, before.map_or(doubt, |before| Doubt { old: before.old, since: before.since, ..doubt }));
     }
 
+    /// An IKE SA was replaced by another one: the doubt about whose question ended with it.
+    pub(crate) fn rekeyed(&mut self, old: IkeId, new: IkeId) -> Option<Doubt> {
+        let doubt = self.open.values_mut().find(|doubt| doubt.asked == Some(old))?;
+        doubt.asked = Some(new);
+        Some(*doubt)
+    }
+
     /// The doubt about a peer ends, if there was one.
     pub(crate) fn end(&mut self, now: Now, remote: RemoteId, verdict: Verdict) -> Option<Doubt> {
         let doubt = self.open.remove(&remote)?;

@@ -173,13 +173,14 @@ impl Agent {
     pub(crate) fn keying_event(&mut self, now: Now, event: KeyingEvent) {
         match &event {
             KeyingEvent::InitSent { .. } => count(&mut self.core.counters.ike_sa_init_sent),
+            KeyingEvent::SentOn { .. } => count(&mut self.core.counters.sent_on),
             KeyingEvent::Dropped { cause, .. } => self.core.counters.dropped(*cause),
             KeyingEvent::IkeUp { ike, remote, path, .. } => {
                 self.watch(now, *remote);
                 self.came_up(now, *ike, *remote, *path);
             }
             KeyingEvent::IkeDown { remote: Some(remote), .. } => self.drop_left_policies(*remote),
-            KeyingEvent::IkeRekeyed { old, new } => self.core.mobility.rekeyed(*old, *new),
+            KeyingEvent::IkeRekeyed { old, new } => self.rekeyed(now, *old, *new),
             KeyingEvent::PathProved { ike, path } => self.path_proved(now, *ike, *path),
             KeyingEvent::PathRefuted { ike, path } => self.path_refuted(now, *ike, *path),
             KeyingEvent::PathUndecided { ike } => self.path_undecided(now, *ike),

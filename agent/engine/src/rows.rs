@@ -216,7 +216,10 @@ impl Agent {
             .with("migrate-applied", counters.migrate_applied)
             .with("migrate-copies", counters.migrate_copies)
             .with("acquires", counters.acquires)
-            .with("recreated", counters.recreated);
+            .with("recreated", counters.recreated)
+            .with("resynchronised", counters.resynchronised)
+            .with("sent-on", counters.sent_on)
+            .with("malformed-kernel-messages", counters.malformed_kernel_messages);
         for (code, count) in &counters.drops {
             section = section.with(&format!("dropped-{code}"), count);
         }

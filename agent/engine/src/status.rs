@@ -38,6 +38,8 @@ pub struct Counters {
     pub recreated: u64,
     /// Times that state was read again after lost events.
     pub resynchronised: u64,
+    /// Peers sent on to another gateway, known or not.
+    pub sent_on: u64,
     /// Kernel messages that could not be read.
     pub malformed_kernel_messages: u64,
     /// Messages dropped, by cause code.

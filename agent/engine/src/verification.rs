@@ -43,6 +43,14 @@ impl Agent {
         }
     }
 
+    /// What was followed of an IKE SA is followed of its successor, and a question that ended with it is asked again.
+    pub(crate) fn rekeyed(&mut self, now: Now, old: IkeId, new: IkeId) {
+        self.core.mobility.rekeyed(old, new);
+        if let Some(doubt) = self.core.mobility.doubts.rekeyed(old, new) {
+            self.keying_call(now, |keying, context| keying.prove(context, new, doubt.new));
+        }
+    }
+
     /// The peer's answer came from where it was doubted to be.
     pub(crate) fn path_proved(&mut self, now: Now, ike: IkeId, path: Path) {
         if let Some((remote, new)) = self.core.doubted_at(self.remote_of(ike), path) {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pair::*;
-use watari_crypto::FakeProvider;
 use watari_policies::certificate::{Certificate, Credential, OwnProof, PeerProof, Proofs, Trust, certificates, private_key};
 use watari_policies::model::Authentication;
 use watari_policies::{Identity, SecretId};
@@ -295,21 +294,9 @@ fn a_subject_as_identity_is_taken_octet_for_octet() {
     up(&mut pair);
 }
 
-/// The messages as they stand on the wire: with the fake provider the text in SK can be read.
-fn readable() -> Pair {
-    let mut pair = certified();
-    pair.a.provider = Box::new(FakeProvider);
-    pair.b.provider = Box::new(FakeProvider);
-    pair
-}
-
-fn holds(octets: &[u8], wanted: &[u8]) -> bool {
-    octets.windows(wanted.len()).any(|window| window == wanted)
-}
-
 #[test]
 fn what_stands_on_the_wire() {
-    let mut pair = readable();
+    let mut pair = certified().readable();
     up(&mut pair);
     let init = |octets: &[u8]| Message::decode(octets).unwrap().payloads;
     let hashes = |payloads: &[Payload]| {

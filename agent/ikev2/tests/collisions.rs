@@ -6,14 +6,11 @@ mod pair;
 use std::collections::BTreeSet;
 
 use pair::*;
-use watari_crypto::FakeProvider;
 use watari_sa::{Keying, KeyingEvent, Owner, Target, Trigger, Want};
 use watari_wire::ikev2::{Payload, PayloadType, decode_chain};
 
 fn up(seed: u8) -> Pair {
-    let mut pair = Pair::seeded(seed);
-    pair.a.provider = Box::new(FakeProvider);
-    pair.b.provider = Box::new(FakeProvider);
+    let mut pair = Pair::seeded(seed).readable();
     pair.want(Side::A, 0);
     pair.run();
     pair.assert_healthy(1, 1);
@@ -135,9 +132,8 @@ fn simultaneous_starts_leave_one_ike_sa_and_one_child_per_policy() {
     let mut initiators = BTreeSet::new();
     for seed in 0..40 {
         for (ours, theirs) in [(0, 0), (0, 2)] {
-            let mut pair = Pair::seeded(seed);
+            let mut pair = Pair::seeded(seed).readable();
             for host in [&mut pair.a, &mut pair.b] {
-                host.provider = Box::new(FakeProvider);
                 host.config.remotes[0].initial_contact = true;
             }
             pair.want(Side::A, ours);
@@ -326,9 +322,8 @@ fn chaos(seed: u64) {
 /// Both sides start at once over a network that loses a third of everything, several times over.
 fn stormy_start(seed: u64) {
     let mut dice = Dice(seed);
-    let mut pair = Pair::seeded(seed as u8);
+    let mut pair = Pair::seeded(seed as u8).readable();
     for host in [&mut pair.a, &mut pair.b] {
-        host.provider = Box::new(FakeProvider);
         host.config.remotes[0].initial_contact = true;
         host.config.remotes[0].retransmit.tries = 40;
         host.config.remotes[0].liveness = Some(std::time::Duration::from_secs(20));
@@ -357,9 +352,8 @@ fn stormy_start(seed: u64) {
 /// Either side restarts at any time, host or daemon, while both go on with their business.
 fn restarts(seed: u64) {
     let mut dice = Dice(seed);
-    let mut pair = Pair::seeded(seed as u8);
+    let mut pair = Pair::seeded(seed as u8).readable();
     for host in [&mut pair.a, &mut pair.b] {
-        host.provider = Box::new(FakeProvider);
         host.config.remotes[0].initial_contact = true;
         host.config.remotes[0].liveness = Some(std::time::Duration::from_secs(20));
     }

@@ -7,17 +7,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pair::*;
-use watari_crypto::FakeProvider;
 use watari_policies::{MobilityRole, PolicyId};
 use watari_sa::{Cause, ChildId, Keying, KeyingEvent, Owner, Target, Trigger, Want};
 
 /// A mobile node (A) and its home agent with an IKE SA and two child SAs; whoever calls is the initiator.
 fn mobile(caller: Side) -> Pair {
-    let mut pair = Pair::new();
+    let mut pair = Pair::new().readable();
     pair.a.config.remotes[0].role = MobilityRole::MobileNode { home_address: ip(HOA) };
     pair.b.config.remotes[0].role = MobilityRole::HomeAgent { home_address: ip(HOA) };
     for host in [&mut pair.a, &mut pair.b] {
-        host.provider = Box::new(FakeProvider);
         host.config.remotes[0].initial_contact = true;
     }
     pair.want(caller, 0);

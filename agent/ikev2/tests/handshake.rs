@@ -4,7 +4,6 @@
 mod pair;
 
 use pair::*;
-use watari_crypto::FakeProvider;
 use watari_policies::pad::PadEntry;
 use watari_policies::{Identity, Mode, Pad, PolicyId, Ports, Secret, SecretId, Selector, Traffic, TrafficItem};
 use watari_sa::{Cause, Datagram, Keying, KeyingEvent, KeyingInput};
@@ -70,21 +69,9 @@ fn packet_that_asked_comes_first_and_is_narrowed_to_the_policy() {
     assert_eq!(pair.a.installed()[0].policy, PolicyId(2));
 }
 
-/// Both ends with the fake provider, under which the plaintext can be read on the wire.
-fn readable() -> Pair {
-    let mut pair = Pair::new();
-    pair.a.provider = Box::new(FakeProvider);
-    pair.b.provider = Box::new(FakeProvider);
-    pair
-}
-
-fn holds(octets: &[u8], wanted: &[u8]) -> bool {
-    octets.windows(wanted.len()).any(|window| window == wanted)
-}
-
 #[test]
 fn mobility_header_types_stand_in_the_high_octet() {
-    let mut pair = readable();
+    let mut pair = Pair::new().readable();
     pair.want(Side::A, 0);
     pair.run();
     pair.assert_healthy(1, 1);
@@ -103,7 +90,7 @@ fn mobility_header_types_stand_in_the_high_octet() {
 
 #[test]
 fn a_packet_that_says_no_more_than_the_policy_adds_nothing() {
-    let mut pair = readable();
+    let mut pair = Pair::new().readable();
     let net = |address: &str| format!("{address}/128").parse().unwrap();
     pair.acquire(Side::A, 0, Selector::between(net(HOA), net(HA)).protocol(135).message_type(5));
     pair.run();

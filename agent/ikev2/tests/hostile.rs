@@ -241,9 +241,7 @@ fn what_a_peer_with_the_keys_sends_cannot_cost_the_ike_sa() {
     // Under the fake provider the checksum can be made right by sealing through a second copy of A.
     let mut dice = Dice(9);
     for seed in 0..300 {
-        let mut pair = Pair::seeded(seed as u8);
-        pair.a.provider = Box::new(FakeProvider);
-        pair.b.provider = Box::new(FakeProvider);
+        let mut pair = Pair::seeded(seed as u8).readable();
         pair.want(Side::A, 0);
         pair.run();
         let child = pair.first_child(Side::A);
@@ -298,9 +296,7 @@ fn damage_inside(octets: &mut [u8], key: &[u8], dice: &mut Dice) {
 
 #[test]
 fn an_unknown_critical_payload_is_named_in_the_answer() {
-    let mut pair = Pair::new();
-    pair.a.provider = Box::new(FakeProvider);
-    pair.b.provider = Box::new(FakeProvider);
+    let mut pair = Pair::new().readable();
     pair.want(Side::A, 0);
     pair.run();
     pair.want(Side::A, 2);

@@ -6,7 +6,6 @@ mod pair;
 use std::net::Ipv6Addr;
 
 use pair::*;
-use watari_crypto::FakeProvider;
 use watari_policies::pad::PadEntry;
 use watari_policies::{Identity, Mode, Pad, Ports, Traffic};
 use watari_sa::KeyingEvent;
@@ -14,18 +13,6 @@ use watari_sa::KeyingEvent;
 /// CREATE_CHILD_SA.
 const CREATE_CHILD: u8 = 36;
 const EVERY_ADDRESS: ([u8; 16], [u8; 16]) = ([0; 16], [0xff; 16]);
-
-/// Both ends with the fake provider, under which the plaintext can be read on the wire.
-fn readable() -> Pair {
-    let mut pair = Pair::new();
-    pair.a.provider = Box::new(FakeProvider);
-    pair.b.provider = Box::new(FakeProvider);
-    pair
-}
-
-fn holds(octets: &[u8], wanted: &[u8]) -> bool {
-    octets.windows(wanted.len()).any(|window| window == wanted)
-}
 
 fn one(address: &str) -> ([u8; 16], [u8; 16]) {
     let octets = address.parse::<Ipv6Addr>().unwrap().octets();
@@ -40,7 +27,7 @@ fn selector(protocol: u8, ports: (u16, u16), (first, last): ([u8; 16], [u8; 16])
 
 #[test]
 fn every_child_is_made_for_the_home_address() {
-    let mut pair = readable();
+    let mut pair = Pair::new().readable();
     for policy in 0..3 {
         pair.want(Side::A, policy);
     }
@@ -59,7 +46,7 @@ fn every_child_is_made_for_the_home_address() {
 
 #[test]
 fn the_home_agent_may_begin_a_child() {
-    let mut pair = readable();
+    let mut pair = Pair::new().readable();
     pair.want(Side::A, 0);
     pair.run();
     pair.want(Side::B, 1);
@@ -76,7 +63,7 @@ fn the_home_agent_may_begin_a_child() {
 
 #[test]
 fn one_pair_of_sas_for_a_range_of_types() {
-    let mut pair = readable();
+    let mut pair = Pair::new().readable();
     let item = |address: &str| watari_policies::TrafficItem { range: host(address), protocol: 135, ports: Ports::mh_types(5, 6) };
     pair.a.config.policies[0].traffic = Traffic::new(item(HOA), item(HA));
     pair.b.config.policies[0].traffic = Traffic::new(item(HA), item(HOA));

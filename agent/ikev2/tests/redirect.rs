@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use pair::*;
-use watari_crypto::FakeProvider;
 use watari_policies::certificate::{OwnProof, PeerProof, Proofs};
 use watari_policies::model::Authentication;
 use watari_policies::{Follow, Gateway, Secret, SecretId, SendOn};
@@ -473,10 +472,8 @@ fn a_client_that_stays_is_shown_out_after_half_a_minute() {
 //# the redirect of a session is repeated until it is answered, and carries no nonce
 #[test]
 fn a_lost_redirect_is_repeated() {
-    let mut pair = listing(&[B, B2]);
+    let pair = listing(&[B, B2]).readable();
     // With this provider the text in SK can be read.
-    pair.a.provider = Box::new(FakeProvider);
-    pair.b.provider = Box::new(FakeProvider);
     let mut pair = started(pair);
     let before = pair.b.sent.len();
     let mut lost = 0;

@@ -295,3 +295,13 @@ fn a_changed_address_of_the_peer_is_called_although_the_old_one_was_remembered()
     let current = (0u32..).zip(&core.config.remotes).find(|(_, remote)| remote.remote_address == Some(ip(HA3))).expect("the new record");
     assert_eq!(core.places.remembered(RemoteId(current.0)), Some(km(COA2, HA3)));
 }
+
+#[test]
+fn strangers_sent_on_are_counted() {
+    let mut bench = node();
+    for remote in [None, Some(RemoteId(0))] {
+        let path = Path::between(ip(HA), ip(COA2), 500);
+        bench.event(1000, KeyingEvent::SentOn { path, remote, to: "ha2.example".to_owned() });
+    }
+    assert_eq!(bench.agent.status(at(2000)).counters.sent_on, 2);
+}

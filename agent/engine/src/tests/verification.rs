@@ -142,6 +142,16 @@ fn a_question_ends_with_its_ike_sa_and_is_asked_again() {
     bench.ike(2, 0, HA, COA1);
     bench.burst(2000, home_burst(CN, CN));
     assert_eq!(bench.asked(), [Asked::Prove(IkeId(2), km(HA, CN))]);
+    // One that is rekeyed ends it too: nobody has to tell of the movement once more.
+    for again in [Some(Asked::Prove(IkeId(3), km(HA, CN))), None] {
+        let rekeyed = KeyingEvent::IkeRekeyed { old: IkeId(2), new: IkeId(3) };
+        bench.shared.lock().expect("one thread").actions.push_back(watari_sa::Action::Event(rekeyed));
+        bench.input(2500, Input::WorkDone(watari_sa::WorkId(0), watari_sa::WorkDone::Mac(Vec::new())));
+        let asked = bench.asked().into_iter().find(|asked| matches!(asked, Asked::Prove(..)));
+        assert_eq!(asked, again, "once, over the successor");
+    }
+    bench.shared.lock().expect("one thread").ikes.clear();
+    bench.ike(3, 0, HA, COA1);
     // One that is closing answers no question any more.
     bench.shared.lock().expect("one thread").ikes[0].state = IkeState::Closing;
     bench.told();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use watari_crypto::{Provider, RustCryptoProvider};
+use watari_crypto::{FakeProvider, Provider, RustCryptoProvider};
 use watari_ikev2::Ikev2;
 use watari_kernel::{Capability, Endpoints, KernelError, KernelReply, KernelRequest, KmAddress, Now, RequestId, SaId, SaParameters, Spi};
 use watari_policies::model::{Authentication, Endpoints as PolicyEndpoints, Retransmit, Settings};
@@ -215,6 +215,10 @@ pub struct Flying {
 /// Decides what becomes of a datagram: true delivers it.
 pub type Filter = Box<dyn FnMut(Side, &Datagram) -> bool>;
 
+pub fn holds(octets: &[u8], wanted: &[u8]) -> bool {
+    octets.windows(wanted.len()).any(|window| window == wanted)
+}
+
 pub struct Pair {
     pub a: Host,
     pub b: Host,
@@ -350,6 +354,14 @@ impl Pair {
         let a = make_host(ours, remote("b", "a.example", "b.example"), seed, at(A, B, transport));
         let b = make_host(mirrored, remote("a", "b.example", "a.example"), seed.wrapping_add(100), at(B, A, transport.reversed()));
         Self { a, b, now: Duration::from_secs(1000), wire: VecDeque::new(), filter: None, log: Vec::new() }
+    }
+
+    /// Both ends with the fake provider, under which the text in SK can be read on the wire; it is also the fastest.
+    pub fn readable(mut self) -> Self {
+        for host in [&mut self.a, &mut self.b] {
+            host.provider = Box::new(FakeProvider);
+        }
+        self
     }
 
     pub fn host(&mut self, side: Side) -> &mut Host {
