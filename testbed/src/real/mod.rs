@@ -105,13 +105,16 @@ fn findings(on: impl Fn(Kernel) -> Result<Vec<backend::Finding>>) -> std::result
 /// Runs scenarios on a kernel, several guests at once; one report each, in order.
 pub(crate) fn scenarios(scenarios: &[Scenario], kernel: Kernel, seed: u64) -> std::result::Result<Vec<Report>, String> {
     let programs = Programs::build().map_err(|failure| failure.to_string())?;
-    let next = AtomicUsize::new(0);
+    let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         let mut reports = Vec::new();
         while let Some((index, scenario)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, scenarios.get(index)?)))
         {
             reports.push((index, one(scenario, kernel, seed, &programs).map(|(report, _)| report)));
+            if scenarios.len() > 1 {
+                println!("  {:>3} of {}: {}", ended.fetch_add(1, Ordering::Relaxed) + 1, scenarios.len(), scenario.name);
+            }
         }
         reports
     };
