@@ -69,3 +69,9 @@ pub(super) fn ike_paths(status: &serde_json::Value) -> BTreeMap<String, (String,
     let path = |ike| (word(ike, "initiator_spi") + &word(ike, "responder_spi"), (word(ike, "local"), word(ike, "remote")));
     sas.iter().map(path).collect()
 }
+
+/// What an agent could not read of what its kernel said.
+pub(super) fn unread(host: &str, status: &Value) -> Option<String> {
+    let unread = status.pointer("/counters/malformed_kernel_messages").and_then(Value::as_u64).unwrap_or_default();
+    (unread > 0).then(|| format!("{host}: the agent could not read {unread} messages of its kernel"))
+}

@@ -671,6 +671,7 @@ impl<'a> Runner<'a> {
             let words: BTreeSet<String> = kernel.iter().map(in_words).collect();
             let status = host.agent.status()?;
             self.guest.write(&format!("{}-status.json", host.space.name), status.to_string())?;
+            self.facts.troubles.extend(super::judgement::unread(&host.space.name, &status));
             let agent = recorded(&status);
             let name = &host.space.name;
             self.guest.write(

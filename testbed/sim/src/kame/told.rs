@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use watari_kernel::mirror::{HAO, Mirror};
 use watari_kernel::{Acquire, Expire, KernelEvent, MigrateSource, SaInfo};
-use watari_policies::Selector;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
+use watari_policies::{Direction, Selector};
 
 use super::layout::{Address, Head, ext, kind};
 use super::policies::{migrate_message, policy_part};
@@ -27,11 +27,11 @@ impl KameKernel {
                 self.larval.remove(&id);
             }
             KernelEvent::Expire(expire) => self.expire(mirror, &expire),
-            KernelEvent::Migrate(migrate) if migrate.source == MigrateSource::PfKey => {
+            KernelEvent::Migrate(migrate) if migrate.source == MigrateSource::PfKey && migrate.direction != Direction::Forward => {
                 let octets = migrate_message(mirror, &migrate);
                 self.send(To::Registered(None), &octets);
             }
-            // There is no netlink; an SA that another process removes is told when its request is answered.
+            // There is no netlink and no forward direction; an SA that another process removes is told when its request is answered.
             KernelEvent::Migrate(_) | KernelEvent::SaRemoved(_) => {}
             KernelEvent::PolicyChanged(policy) => self.policy_told(kind::SPDADD, &policy),
             KernelEvent::PolicyRemoved(policy) => self.policy_told(kind::SPDDELETE, &policy),

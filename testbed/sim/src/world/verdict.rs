@@ -64,6 +64,7 @@ impl World<'_> {
             let differences = self.differences(host);
             report.sad_matches_kernel &= differences.is_empty();
             reasons.extend(differences);
+            reasons.extend(self.unread(host));
         }
         self.compare(&report, &mut reasons);
         report.passed = reasons.is_empty();
@@ -174,6 +175,12 @@ impl World<'_> {
     }
 
     /// Differences between an agent's records and its kernel, both ways.
+    /// Whether the agent could read everything that its kernel said.
+    fn unread(&self, host: &Host) -> Option<String> {
+        let unread = host.agent.as_ref()?.status(self.clock()).counters.malformed_kernel_messages;
+        (unread > 0).then(|| format!("{}: the agent could not read {unread} messages of its kernel", host.name))
+    }
+
     fn differences(&self, host: &Host) -> Vec<String> {
         let Some(agent) = &host.agent else { return Vec::new() };
         let status = agent.status(self.clock());
