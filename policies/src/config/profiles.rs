@@ -81,7 +81,7 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
     else {
         return;
     };
-    terms.start = start.is_some_and(|start| start.value);
+    terms.start = start.as_ref().is_some_and(|start| start.value);
     let (secret, proofs) = split(authentication);
     let profile = MobileNodeProfile {
         name: name.map_or(usual.name, |name| name.value),
@@ -99,6 +99,9 @@ fn mobile_node(report: &mut Report<'_>, section: &mut Section<'_>, secrets: &mut
         line: report.line(section.span.start),
     };
     add_mobile_node(&mut draft.config, &profile);
+    if let (Some(start), Some(remote)) = (start, draft.config.remotes.last_mut()) {
+        remote.start = start.value;
+    }
     draft.places.remotes.push(RemotePlace {
         header: section.span.clone(),
         home_address: Some(home_address.span),

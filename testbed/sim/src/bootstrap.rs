@@ -49,13 +49,13 @@ impl Scenario {
     }
 
     /// The signalling node's settings on a mobile node that has been given this home address.
-    pub(crate) fn given_signalling(&self, plan: &MobilePlan, home_address: std::net::IpAddr) -> MobileSettings {
+    pub fn given_signalling(&self, plan: &MobilePlan, home_address: std::net::IpAddr) -> MobileSettings {
         let settings = self.mobile_signalling(plan);
         MobileSettings { agreement: Agreement { home_address, ..settings.agreement }, ..settings }
     }
 
     /// What the home agent's daemon agrees on with a node that has been given this home address.
-    pub(crate) fn given_agreement(&self, plan: &MobilePlan, home_address: std::net::IpAddr) -> Option<Agreement> {
+    pub fn given_agreement(&self, plan: &MobilePlan, home_address: std::net::IpAddr) -> Option<Agreement> {
         let HomeSettings { agreements, .. } = self.every_home_signalling();
         let of = self.mobile_nodes.iter().position(|other| other.name == plan.name)?;
         agreements.into_iter().nth(of).map(|agreement| Agreement { home_address, ..agreement })

@@ -502,9 +502,6 @@ fn bootstrap() -> Scenario {
     let other = MobilePlan { name: "mn2", number: 1, reqid_offset: 100, boots_on: Link::F2 };
     let given = |host, with| Told { host, words: with, least: 1 };
     let scenario = Scenario {
-        runs_on: RunsOn::SimulatorOnly(
-            "on the real kernel the stand-ins of the Mobile IPv6 daemons know their home addresses from the start",
-        ),
         mobile_nodes: vec![MobilePlan::first(Link::F1), other],
         // One address: the second node gets it, or none.
         bootstrap: Some(Bootstrap { pool: AddressRange::host(only), waits: &["mn2"] }),

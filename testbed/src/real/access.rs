@@ -48,6 +48,7 @@ impl Runner<'_> {
                 lines.push((host.space.name.clone(), format!("{line} {told}")));
             }
         }
+        lines.extend(self.lines.iter().map(|line| (line.host.clone(), line.what.to_string())));
         let wanted = self.scenario.told.iter();
         let missing = wanted.filter_map(|told| told.missing(lines.iter().map(|(host, line)| (host.as_str(), line.as_str()))));
         self.facts.troubles.extend(missing);

@@ -1,6 +1,7 @@
 //! watarid on one host of a scenario: its configuration out of the scenario, its life and death, its status, its log.
 
 mod access;
+mod bootstrap;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,16 @@ impl Agent {
         }
         self.daemon = Some(daemon);
         Ok(())
+    }
+
+    /// Starts what prints the control events of the daemon.
+    pub(super) fn watch(&self) -> Result<Daemon> {
+        let watch = self
+            .host
+            .spawn(&format!("watch-{}", self.starts), &format!("{}/watari --control {} watch", self.programs.display(), self.control));
+        // Nothing says when it has registered for the events; until the first of them there is more time than this.
+        std::thread::sleep(Duration::from_millis(300));
+        watch
     }
 
     /// Kills it as a crash would.
@@ -228,10 +239,10 @@ pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> St
     let claimed = scenario.claimed_by(plan).map(IpNet::from);
     let behind: Vec<IpNet> = agreement.networks.iter().copied().chain(claimed).collect();
     format!(
-        "{}[mobile_node]\nhome_address = \"{}\"\nhome_agent = \"{HOME_AGENT}\"\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
+        "{}[mobile_node]\n{}home_agent = \"{HOME_AGENT}\"\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
          psk = \"{}\"\nliveness = \"{}\"\n{}{}{}{}",
         backend(scenario, plan.name),
-        plan.home_address(),
+        bootstrap::own_home(scenario, plan),
         plan.name,
         secret(scenario, plan),
         millis(scenario.liveness),
@@ -257,16 +268,19 @@ pub(super) fn home_configuration(scenario: &Scenario) -> String {
     }
     let binding = scenario.peer_binding.unwrap_or(scenario.binding);
     let mut text = format!(
-        "{}[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"{HA}.example\"\n{}{}",
+        "{}[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"{HA}.example\"\n{}{}{}",
         backend(scenario, HA),
+        bootstrap::given(scenario),
         terms(scenario, binding),
         movements(scenario, true),
     );
-    for (plan, agreement) in scenario.mobile_nodes.iter().zip(scenario.home_signalling().agreements) {
+    for plan in &scenario.mobile_nodes {
+        // Reqids and networks are the same at both ends.
+        let agreement = scenario.mobile_signalling(plan).agreement;
         text += &format!(
             "\n[[home_agent.mobile_node]]\nname = \"{}\"\nhome_address = \"{}\"\nidentity = \"{}.example\"\npsk = \"{}\"\n{}{}",
             plan.name,
-            plan.home_address(),
+            bootstrap::served_home(scenario, plan),
             plan.name,
             secret(scenario, plan),
             reqids(&agreement.protect),
@@ -279,7 +293,7 @@ pub(super) fn home_configuration(scenario: &Scenario) -> String {
 #[cfg(test)]
 mod tests {
     use watari_policies::config::SecretSource;
-    use watari_policies::{Config, Movements, Policy, SecretId};
+    use watari_policies::{AddressRange, Ask, Config, Movements, Policy, Remote, SecretId};
 
     use super::*;
 
@@ -302,18 +316,19 @@ mod tests {
         }
     }
 
-    /// Name, lifetime, liveness and belief in movements of a remote.
-    type Peer = (String, Lifetime, Option<Duration>, Movements);
+    /// Name, lifetime, liveness and belief in movements of a remote, whether it is called unasked and what home address is asked for.
+    type Peer = (String, Lifetime, Option<Duration>, Movements, (bool, Option<Ask>));
+    /// Prefix, pool and freedom of what home addresses are given from.
+    type Given = (Option<IpNet>, Option<AddressRange>, bool);
 
     /// What decides behaviour; source lines differ between a file and a program.
-    fn essence(config: Config) -> (Vec<Policy>, Vec<Option<Duration>>, Vec<Peer>) {
+    fn essence(config: Config) -> (Vec<Policy>, Vec<Option<Duration>>, Vec<Peer>, Vec<Given>) {
         let dormant = config.ipsecs.iter().map(|ipsec| ipsec.dormant).collect();
         let policies = config.policies.into_iter().map(|policy| Policy { line: 0, ..policy }).collect();
-        (
-            policies,
-            dormant,
-            config.remotes.into_iter().map(|remote| (remote.name, remote.lifetime, remote.liveness, remote.movements)).collect(),
-        )
+        let asks = |remote: &Remote| (remote.start, remote.assigned.and_then(|assigned| assigned.ask));
+        let peer = |remote: Remote| (remote.name.clone(), remote.lifetime, remote.liveness, remote.movements, asks(&remote));
+        let given = config.blocks.iter().map(|block| (block.home_prefix, block.pool, block.autoconfiguration)).collect();
+        (policies, dormant, config.remotes.into_iter().map(peer).collect(), given)
     }
 
     #[test]

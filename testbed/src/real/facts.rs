@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub(super) pings_lost_in_window: u32,
     /// Growth of the kernels' drop counters since the bootstrap: host and counter, packets.
     pub(super) dropped_for_key: BTreeMap<String, u64>,
+    /// Every home address that a mobile node has or had.
+    pub(super) homes: BTreeSet<IpAddr>,
     /// SA pairs that vanished from a kernel without successor, in words.
     pub(super) lost_sas: Vec<String>,
     /// Differences between agents and their kernels, and between the two ends.

@@ -1,14 +1,66 @@
-//! What the agents' logs and statuses say of movements, compared with what the scenario expects; inside the guest, while they run.
+//! What pings, counters, logs and statuses say, compared with what the scenario expects; inside the guest, while the daemons run.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 use watari_sim::signalling::Personality;
 
+use super::network::{self, COUNTERS};
 use super::run::Runner;
+use super::timeline::Moment;
 use crate::uml::Result;
 
 impl Runner<'_> {
+    /// Counts pings without answer, and those among them that were sent while everything ought to have worked.
+    pub(super) fn judge_pings(&mut self, now: Duration) {
+        // An answer that was under way when the link went is no loss for want of a key.
+        let grace = Duration::from_millis(100) + self.scenario.conditions.delay * 4;
+        for host in &mut self.hosts {
+            let Some(mobile) = &mut host.mobile else { continue };
+            mobile.close_window(now + grace);
+            for pinger in self.pingers.iter().filter(|pinger| pinger.node == mobile.plan.name) {
+                let bootstrap = pinger.pings.iter().filter(|ping| ping.answered.is_some()).map(|ping| ping.sent).min();
+                for ping in &pinger.pings {
+                    self.facts.pings_sent += 1;
+                    if ping.answered.is_some() {
+                        continue;
+                    }
+                    self.facts.pings_lost += 1;
+                    let within = |(from, to): &(Duration, Duration)| *from <= ping.sent && ping.sent + grace < *to;
+                    if bootstrap.is_some_and(|bootstrap| ping.sent > bootstrap) && mobile.windows.iter().any(within) {
+                        self.facts.pings_lost_in_window += 1;
+                        self.facts.timeline.push(Moment {
+                            at_us: u64::try_from(ping.sent.as_micros()).unwrap_or(u64::MAX),
+                            host: mobile.plan.name.to_owned(),
+                            text: "a ping was not answered".to_owned(),
+                            detail: false,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes the kernels' drop counters, and how they grew since everything worked.
+    pub(super) fn judge_counters(&mut self) -> Result<()> {
+        for host in &self.hosts {
+            let drops = host.space.exec("grep -v '[[:blank:]]0$' /proc/thread-self/net/xfrm_stat || true")?;
+            let lines = drops.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+            self.facts.drops.insert(host.space.name.clone(), lines);
+        }
+        let Some(baseline) = &self.baseline else { return Ok(()) };
+        for (host, before) in self.hosts.iter().zip(baseline) {
+            let after = network::counters(&host.space)?;
+            for ((name, before), after) in COUNTERS.iter().zip(before).zip(after) {
+                if after > *before {
+                    self.facts.dropped_for_key.insert(format!("{} {name}", host.space.name), after - before);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Compares the movements that agents did not believe, and that were refuted, with what is expected; and where IKE SAs are after that.
     pub(super) fn judge_doubts(&mut self) -> Result<()> {
         let expected = u64::from(self.scenario.expect.refuted);

@@ -5,6 +5,7 @@ mod access;
 pub(crate) mod acts;
 mod agent;
 pub(crate) mod backend;
+mod bootstrap;
 mod by_hand;
 pub(crate) mod conformance;
 pub(crate) mod control;

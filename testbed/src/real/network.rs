@@ -126,7 +126,7 @@ impl<'a> Network<'a> {
         Ok(Self { guest, home_agent, correspondent: guest.namespace(CN)?, impairment, access, assigned })
     }
 
-    /// Makes a mobile node, nowhere yet. Its home address exists from the start, on the tunnel interface.
+    /// Makes a mobile node, nowhere yet. Its home address exists from the start, on the tunnel interface, unless it is still to be given.
     pub(super) fn mobile_node(&self, scenario: &Scenario, plan: &MobilePlan) -> Result<Namespace> {
         let node = self.guest.namespace(plan.name)?;
         self.guest.attach(&node, INTERFACE, None)?;
@@ -138,11 +138,10 @@ impl<'a> Network<'a> {
             }
             return Ok(node);
         }
-        node.ip_batch(&format!(
-            "link add {TUNNEL} type ip6tnl mode ip6ip6 remote {HOME_AGENT} local ::\nlink set {TUNNEL} up\n\
-             addr add {}/128 dev {TUNNEL} nodad home\n",
-            plan.home_address()
-        ))?;
+        node.ip_batch(&format!("link add {TUNNEL} type ip6tnl mode ip6ip6 remote {HOME_AGENT} local ::\nlink set {TUNNEL} up\n"))?;
+        if scenario.bootstrap.is_none() {
+            self.give_home_address(&node, plan.home_address())?;
+        }
         if scenario.networks {
             let inner = plan.network_address();
             node.ip_batch(&format!(
@@ -150,6 +149,17 @@ impl<'a> Network<'a> {
             ))?;
         }
         Ok(node)
+    }
+
+    /// Puts a home address on the tunnel interface, where it is while its node is away.
+    pub(super) fn give_home_address(&self, node: &Namespace, home_address: IpAddr) -> Result<()> {
+        node.ip_batch(&format!("addr add {home_address}/128 dev {TUNNEL} nodad home\n"))
+    }
+
+    /// Takes a home address away, wherever it is.
+    pub(super) fn take_home_address(&self, node: &Namespace, home_address: IpAddr) -> Result<()> {
+        self.place_home_address(node, home_address, false)?;
+        node.ip_batch(&format!("addr del {home_address}/128 dev {TUNNEL}\n"))
     }
 
     /// Gives a road warrior its address inside the tunnel, on an interface that is no link.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::uml::hosts::Namespace;
 use crate::uml::{Context, Result};
 
 const ICMPV6: i32 = 58;
@@ -28,6 +29,7 @@ pub(super) struct Pinger {
     /// Whether it is the mobile node that sends.
     pub(super) sent_by_node: bool,
     socket: Socket,
+    source: IpAddr,
     target: SocketAddr,
     identifier: u16,
     every: Duration,
@@ -58,7 +60,20 @@ impl Pinger {
         now: Duration,
     ) -> Result<Self> {
         let target = SocketAddr::new(target, 0);
-        Ok(Self { node, sent_by_node, socket: icmp_socket(Some(source))?, target, identifier, every, next: now, pings: Vec::new() })
+        let socket = icmp_socket(Some(source))?;
+        Ok(Self { node, sent_by_node, socket, source, target, identifier, every, next: now, pings: Vec::new() })
+    }
+
+    /// Goes on with another home address of the mobile node, whose addresses before it were `homes`.
+    pub(super) fn rehome(&mut self, node: &Namespace, homes: impl Fn(IpAddr) -> bool, home_address: IpAddr) -> Result<()> {
+        if homes(self.target.ip()) {
+            self.target.set_ip(home_address);
+        }
+        if homes(self.source) {
+            self.source = home_address;
+            self.socket = node.enter(|| icmp_socket(Some(home_address)))??;
+        }
+        Ok(())
     }
 
     /// Sends what is due (unless `quiet`) and takes answers.

@@ -12,9 +12,10 @@ use watari_sim::signalling::{HomeAgent, Input, MobileNode, Node, SignalEvent};
 use watari_sim::timeline::{Happening, Line};
 
 use super::agent::{self, Agent};
+use super::bootstrap::{HomeNews, Lost};
 use super::facts::{Facts, Movement};
 use super::kernel::EspSa;
-use super::network::{self, COUNTERS, INTERFACE, Network};
+use super::network::{self, INTERFACE, Network};
 use super::ping::Pinger;
 use super::signalling::{self, Correspondent, News, Signalling, unix_micros};
 use super::sniffer::Sniffer;
@@ -35,6 +36,8 @@ const QUIET: Duration = Duration::from_millis(1500);
 const PATIENCE: Duration = Duration::from_secs(45);
 /// How often the SADs are looked at.
 const WATCH: Duration = Duration::from_millis(25);
+/// When a ping is tried again whose sender has no home address yet.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Rest between two rounds.
 const REST: Duration = Duration::from_millis(2);
 
@@ -59,7 +62,7 @@ enum Due {
 pub(super) struct Mobile {
     /// What the scenario says of it.
     pub(super) plan: MobilePlan,
-    link: Option<Link>,
+    pub(super) link: Option<Link>,
     last_link: Link,
     pub(super) moves: u32,
     ears: Sniffer,
@@ -68,9 +71,13 @@ pub(super) struct Mobile {
     pub(super) idle: bool,
     /// Whether its address is still to be assigned.
     pub(super) awaits_address: bool,
+    /// Its home address now.
+    pub(super) home: Option<IpAddr>,
+    /// Every home address that it has or had, and when it found it taken.
+    pub(super) homes: BTreeMap<IpAddr, Option<Duration>>,
     /// Since when everything ought to work.
     pub(super) window: Option<Duration>,
-    windows: Vec<(Duration, Duration)>,
+    pub(super) windows: Vec<(Duration, Duration)>,
 }
 
 /// A host with both its daemons.
@@ -79,6 +86,8 @@ pub(super) struct Host {
     pub(super) agent: Agent,
     pub(super) signalling: Signalling,
     pub(super) mobile: Option<Mobile>,
+    /// What the agent tells of home addresses, where none is configured.
+    pub(super) home_news: Option<HomeNews>,
     /// SAs by reqid and selector that stood when last looked.
     standing: BTreeMap<(u32, IpAddr, IpAddr), u32>,
     /// Tells when addresses become usable; ahead of every other process, so that its time stamps are those of the kernel.
@@ -96,12 +105,15 @@ pub(super) struct Runner<'a> {
     /// The home agent, then the mobile nodes.
     pub(super) hosts: Vec<Host>,
     correspondent: Correspondent,
-    pingers: Vec<Pinger>,
+    pub(super) pingers: Vec<Pinger>,
     schedule: BTreeMap<(Duration, u64), Due>,
     created: u64,
-    baseline: Option<Vec<[u64; 3]>>,
+    pub(super) baseline: Option<Vec<[u64; 3]>>,
+    pub(super) lost: Vec<Lost>,
+    /// Home addresses that the home agent's daemon serves because its agent gave them.
+    pub(super) serves: BTreeMap<&'static str, IpAddr>,
     pub(super) facts: Facts,
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
 }
 
 /// The part that runs in the guest.
@@ -120,10 +132,12 @@ pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
     Ok(0)
 }
 
-fn signalling_node(scenario: &Scenario, mobile: Option<&MobilePlan>) -> Node {
+/// The daemon that a host boots with; none on a mobile node that has no home address yet.
+fn signalling_node(scenario: &Scenario, mobile: Option<&MobilePlan>) -> Option<Node> {
     match mobile {
-        Some(plan) => Node::Mobile(Box::new(MobileNode::new(scenario.mobile_signalling(plan)))),
-        None => Node::Home(HomeAgent::new(scenario.home_signalling())),
+        Some(_) if scenario.bootstrap.is_some() => None,
+        Some(plan) => Some(Node::Mobile(Box::new(MobileNode::new(scenario.mobile_signalling(plan))))),
+        None => Some(Node::Home(HomeAgent::new(scenario.home_signalling()))),
     }
 }
 
@@ -142,10 +156,12 @@ impl<'a> Runner<'a> {
             record: record(&home_agent)?,
             space: home_agent,
             mobile: None,
+            home_news: None,
             standing: BTreeMap::new(),
         });
         for plan in &scenario.mobile_nodes {
             let space = network.mobile_node(scenario, plan)?;
+            let home = scenario.bootstrap.is_none().then(|| plan.home_address());
             let mobile = Mobile {
                 plan: plan.clone(),
                 link: None,
@@ -155,16 +171,19 @@ impl<'a> Runner<'a> {
                 ambush: None,
                 idle: true,
                 awaits_address: scenario.is_assigned(plan),
+                home,
+                homes: home.map(|home| (home, None)).into_iter().collect(),
                 window: None,
                 windows: Vec::new(),
             };
             hosts.push(Host {
                 agent: Agent::new(guest, space.clone(), &order.programs, order.seed, &agent::mobile_configuration(scenario, plan))?
                     .blind(scenario.blind),
-                signalling: Signalling::new(&space, signalling_node(scenario, Some(plan)), Some(plan.home_address()))?,
+                signalling: Signalling::new(&space, signalling_node(scenario, Some(plan)), home)?,
                 monitor: monitor(&space)?,
                 record: record(&space)?,
                 mobile: Some(mobile),
+                home_news: None,
                 space,
                 standing: BTreeMap::new(),
             });
@@ -181,12 +200,14 @@ impl<'a> Runner<'a> {
             schedule: BTreeMap::new(),
             created: 0,
             baseline: None,
+            lost: Vec::new(),
+            serves: BTreeMap::new(),
             facts: Facts::default(),
             lines: Vec::new(),
         })
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.begin.elapsed()
     }
 
@@ -195,7 +216,7 @@ impl<'a> Runner<'a> {
         self.schedule.insert((at, self.created), due);
     }
 
-    fn say(&mut self, host: usize, what: Happening) {
+    pub(super) fn say(&mut self, host: usize, what: Happening) {
         let name = self.hosts.get(host).map_or("", |host| host.space.name.as_str()).to_owned();
         self.lines.push(Line { at: self.now(), host: name, what });
     }
@@ -284,12 +305,15 @@ impl<'a> Runner<'a> {
                 let host = known(host)?;
                 self.rekey(host, what)?;
             }
-            Action::Ping { node, target, every } => self.ping(node, target, every)?,
+            Action::Ping { node, target, every } => {
+                if !self.ping(node, target, every)? {
+                    self.schedule(self.now() + AGAIN, Due::Step(action));
+                }
+            }
             Action::ForgeUpdate { node } => self.forge(node)?,
             Action::Negotiate { node, policy } => self.negotiate(node, policy)?,
             Action::Reload => self.reload()?,
-            // Of scenarios that run in the simulator only.
-            Action::Duplicate { .. } => {}
+            Action::Duplicate { node } => self.duplicate(node),
             Action::RestartDaemon { host, down } => {
                 let host = known(host)?;
                 self.say(host, Happening::DaemonKilled);
@@ -310,7 +334,7 @@ impl<'a> Runner<'a> {
 
     /// The correspondent sends a binding update in a node's name, with the number the home agent waits for.
     fn forge(&mut self, node: &str) -> Result<()> {
-        let home = self.scenario.mobile_node(node).map(MobilePlan::home_address).ok_or_else(|| Failure(format!("no node {node}")))?;
+        let home = self.home_of(node).ok_or_else(|| Failure(format!("no home address on {node}")))?;
         let sequence = self.hosts.first().map_or(0, |home_agent| home_agent.signalling.next_sequence(home));
         let what = Happening::Forged { node: node.to_owned() };
         self.lines.push(Line { at: self.now(), host: watari_sim::scenario::CN.to_owned(), what });
@@ -326,9 +350,10 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn ping(&mut self, node: &'static str, target: PingTarget, every: Duration) -> Result<()> {
+    /// False while the node has no home address to ping from.
+    fn ping(&mut self, node: &'static str, target: PingTarget, every: Duration) -> Result<bool> {
         let plan = self.scenario.mobile_node(node).ok_or_else(|| Failure(format!("no node {node}")))?;
-        let (home, inner) = (plan.home_address(), plan.network_address());
+        let (Some(home), inner) = (self.home_of(node), plan.network_address()) else { return Ok(false) };
         let mobile = self.guest.namespace(node)?;
         let identifier = u16::try_from(self.pingers.len() + 1).unwrap_or(u16::MAX);
         let now = self.now();
@@ -341,11 +366,12 @@ impl<'a> Runner<'a> {
         let pinger = space
             .enter(|| Pinger::open((node, target != PingTarget::FromCorrespondent), source, destination, identifier, every, now))??;
         self.pingers.push(pinger);
-        Ok(())
+        Ok(true)
     }
 
     fn start_agent(&mut self, host: usize) -> Result<()> {
-        self.hosts.get_mut(host).map_or(Ok(()), |host| host.agent.start())
+        self.hosts.get_mut(host).map_or(Ok(()), |host| host.agent.start())?;
+        self.listen_for_homes(host)
     }
 
     fn start_host(&mut self, host: usize) -> Result<()> {
@@ -378,13 +404,15 @@ impl<'a> Runner<'a> {
             if let Some(link) = mobile.link.take() {
                 self.network.detach(&host.space, &mobile.plan, link)?;
             }
-            self.network.place_home_address(&host.space, mobile.plan.home_address(), false)?;
+            if let Some(home) = mobile.home {
+                self.network.place_home_address(&host.space, home, false)?;
+            }
         }
         host.signalling.flush()?;
         host.standing.clear();
         let plan = host.mobile.as_ref().map(|mobile| mobile.plan.clone());
-        let home_address = plan.as_ref().map(MobilePlan::home_address);
-        host.signalling = Signalling::new(&host.space, signalling_node(self.scenario, plan.as_ref()), home_address)?;
+        let home = host.mobile.as_ref().and_then(|mobile| mobile.home);
+        host.signalling = Signalling::new(&host.space, signalling_node(self.scenario, plan.as_ref()), home)?;
         Ok(())
     }
 
@@ -397,10 +425,10 @@ impl<'a> Runner<'a> {
         mobile.close_window(now);
         mobile.last_link = to;
         mobile.moves += 1;
-        let (plan, moves) = (mobile.plan.clone(), mobile.moves);
+        let (plan, moves, home) = (mobile.plan.clone(), mobile.moves, mobile.home);
         if let Some(from) = from {
             self.network.detach(&host.space, &plan, from)?;
-            let address_on = |link| if link == Link::Home { plan.home_address() } else { plan.care_of(link) };
+            let address_on = |link| home.filter(|_| link == Link::Home).unwrap_or_else(|| plan.care_of(link));
             let spis = sas.iter().filter(|sa| sa.tunnel && sa.destination == address_on(from)).map(|sa| sa.spi).collect();
             self.facts.handovers.push(Movement {
                 node: plan.name.to_owned(),
@@ -432,7 +460,7 @@ impl<'a> Runner<'a> {
         self.signal(index, Input::Attached { address, home: link == Link::Home })
     }
 
-    fn signal(&mut self, host: usize, input: Input) -> Result<()> {
+    pub(super) fn signal(&mut self, host: usize, input: Input) -> Result<()> {
         let now = self.now();
         if self.scenario.access.is_some() {
             return Ok(());
@@ -463,7 +491,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn heard(&mut self, index: usize, news: Vec<News>) {
+    pub(super) fn heard(&mut self, index: usize, news: Vec<News>) {
         let now = self.now();
         let name = self.hosts.get(index).map(|host| host.space.name.clone()).unwrap_or_default();
         let migrates = news.iter().filter(|one| matches!(one, News::Migrated { .. })).count();
@@ -499,6 +527,7 @@ impl<'a> Runner<'a> {
                     mobile.idle = false;
                 }
             }
+            SignalEvent::Duplicate { home_address } => self.told_of_duplicate(index, home_address),
             SignalEvent::HomeTested => self.facts.home_tests += 1,
             SignalEvent::PrefixAdvertised => self.facts.prefix_advertisements += 1,
             SignalEvent::Acknowledged { .. } => {
@@ -530,8 +559,7 @@ impl<'a> Runner<'a> {
         const RESPONSE: u8 = 0x20;
         let is_it =
             |message: &[u8]| matches!(message.get(EXCHANGE..), Some([exchange, flags, ..]) if *exchange == wanted && flags & RESPONSE == 0);
-        let own =
-            |source: IpAddr| source == mobile.plan.home_address() || Link::ALL.iter().any(|link| source == mobile.plan.care_of(*link));
+        let own = |source: IpAddr| mobile.home == Some(source) || Link::ALL.iter().any(|link| source == mobile.plan.care_of(*link));
         let sent = mobile.ears.packets().iter().any(|packet| match &packet.kind {
             Kind::Ike { message } => own(packet.source) && is_it(message),
             _ => false,
@@ -549,6 +577,7 @@ impl<'a> Runner<'a> {
     fn watch(&mut self) -> Result<()> {
         let now = self.now();
         self.place_assigned()?;
+        self.hear_of_homes()?;
         for host in &mut self.hosts {
             if !host.agent.is_well() {
                 self.facts.troubles.push(format!("watarid on {} ended by itself", host.space.name));
@@ -561,14 +590,8 @@ impl<'a> Runner<'a> {
                 }
                 *standing.entry((sa.reqid, sa.selector.0, sa.selector.1)).or_default() += 1;
             }
-            for (key, _) in host.standing.iter().filter(|(key, _)| !standing.contains_key(*key)) {
-                let (reqid, source, destination) = key;
-                self.facts.lost_sas.push(format!(
-                    "{:.3} s, {}: the last SA of reqid {reqid}, {source} -> {destination}, is gone",
-                    now.as_secs_f64(),
-                    host.space.name
-                ));
-            }
+            let gone = host.standing.keys().filter(|key| !standing.contains_key(*key));
+            self.lost.extend(gone.map(|key| Lost { at: now, host: host.space.name.clone(), key: *key }));
             host.standing = standing;
         }
         let refused = |plan: &MobilePlan| self.scenario.is_refused(plan);
@@ -588,6 +611,7 @@ impl<'a> Runner<'a> {
             pinger.turn(now, true);
         }
         self.judge_pings(now);
+        self.judge_lost();
         self.judge_counters()?;
         self.judge_sas()?;
         self.judge_doubts()?;
@@ -616,53 +640,6 @@ impl<'a> Runner<'a> {
         Ok(self.facts)
     }
 
-    fn judge_pings(&mut self, now: Duration) {
-        // An answer that was under way when the link went is no loss for want of a key.
-        let grace = Duration::from_millis(100) + self.scenario.conditions.delay * 4;
-        for host in &mut self.hosts {
-            let Some(mobile) = &mut host.mobile else { continue };
-            mobile.close_window(now + grace);
-            for pinger in self.pingers.iter().filter(|pinger| pinger.node == mobile.plan.name) {
-                let bootstrap = pinger.pings.iter().filter(|ping| ping.answered.is_some()).map(|ping| ping.sent).min();
-                for ping in &pinger.pings {
-                    self.facts.pings_sent += 1;
-                    if ping.answered.is_some() {
-                        continue;
-                    }
-                    self.facts.pings_lost += 1;
-                    let within = |(from, to): &(Duration, Duration)| *from <= ping.sent && ping.sent + grace < *to;
-                    if bootstrap.is_some_and(|bootstrap| ping.sent > bootstrap) && mobile.windows.iter().any(within) {
-                        self.facts.pings_lost_in_window += 1;
-                        self.facts.timeline.push(Moment {
-                            at_us: u64::try_from(ping.sent.as_micros()).unwrap_or(u64::MAX),
-                            host: mobile.plan.name.to_owned(),
-                            text: "a ping was not answered".to_owned(),
-                            detail: false,
-                        });
-                    }
-                }
-            }
-        }
-    }
-
-    fn judge_counters(&mut self) -> Result<()> {
-        for host in &self.hosts {
-            let drops = host.space.exec("grep -v '[[:blank:]]0$' /proc/thread-self/net/xfrm_stat || true")?;
-            let lines = drops.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-            self.facts.drops.insert(host.space.name.clone(), lines);
-        }
-        let Some(baseline) = &self.baseline else { return Ok(()) };
-        for (host, before) in self.hosts.iter().zip(baseline) {
-            let after = network::counters(&host.space)?;
-            for ((name, before), after) in COUNTERS.iter().zip(before).zip(after) {
-                if after > *before {
-                    self.facts.dropped_for_key.insert(format!("{} {name}", host.space.name), after - before);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Compares each agent's status with its kernel's dump, and the home agent's dump with those of its mobile nodes.
     fn judge_sas(&mut self) -> Result<()> {
         let mut ends = BTreeMap::new();
@@ -689,7 +666,7 @@ impl<'a> Runner<'a> {
         let home_agent: BTreeSet<(u32, IpAddr, IpAddr)> =
             ends.get(HA).map(|sas| sas.iter().map(|sa| (sa.spi, sa.source, sa.destination)).collect()).unwrap_or_default();
         for (name, sas) in ends.iter().filter(|(name, _)| *name != HA) {
-            let outbound = |sa: &&EspSa| self.scenario.mobile_node(name).is_some_and(|plan| self.scenario.is_behind(plan, sa.selector.0));
+            let outbound = |sa: &&EspSa| self.is_behind(name, sa.selector.0);
             let count = u32::try_from(sas.iter().filter(outbound).count()).unwrap_or(u32::MAX);
             self.facts.children.insert(name.clone(), count);
             for sa in sas.iter().filter(|sa| !home_agent.contains(&(sa.spi, sa.source, sa.destination))) {
@@ -736,7 +713,7 @@ impl<'a> Runner<'a> {
 }
 
 impl Mobile {
-    fn close_window(&mut self, now: Duration) {
+    pub(super) fn close_window(&mut self, now: Duration) {
         if let Some(from) = self.window.take() {
             self.windows.push((from, now));
         }

@@ -9,7 +9,7 @@ use socket2::{SockAddr, Socket};
 use watari_kernel::mirror::{Packet, Rebound, Upper};
 use watari_mip6::Message;
 use watari_policies::selector::{ICMPV6, MOBILITY_HEADER};
-use watari_sim::signalling::{HomeAddressAt, Input, Node, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, SignalEvent};
+use watari_sim::signalling::{Agreement, HomeAddressAt, Input, Node, Output, PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION, SignalEvent};
 use watari_sys::{MobilityMessage, MobilitySend, MobilitySocket};
 
 use super::kame::Kame;
@@ -35,7 +35,8 @@ pub(super) enum News {
 /// A signalling node on one host.
 pub(super) struct Signalling {
     host: Namespace,
-    node: Node,
+    /// None while there is nothing that it could start with.
+    node: Option<Node>,
     home_address: Option<IpAddr>,
     kernel: Kernel,
     kame: Kame,
@@ -46,7 +47,7 @@ pub(super) struct Signalling {
 
 impl Signalling {
     /// Opens the sockets in `host`; the node has not started yet. A mobile node moves `home_address` about.
-    pub(super) fn new(host: &Namespace, node: Node, home_address: Option<IpAddr>) -> Result<Self> {
+    pub(super) fn new(host: &Namespace, node: Option<Node>, home_address: Option<IpAddr>) -> Result<Self> {
         let open = || -> Result<_> { Ok((Kernel::open()?, MobilitySocket::open().context("raw MH socket")?, icmp_socket(None)?)) };
         let (kernel, mobility, discovery) = host.enter(open)??;
         Ok(Self { host: host.clone(), node, home_address, kernel, kame: Kame::default(), mobility, discovery, deadline: None })
@@ -54,8 +55,34 @@ impl Signalling {
 
     /// Tells the node something.
     pub(super) fn tell(&mut self, network: &Network<'_>, now: Duration, input: Input) -> Result<Vec<News>> {
-        self.node.handle(now, input);
+        if let Some(node) = &mut self.node {
+            node.handle(now, input);
+        }
         self.carry_out(network)
+    }
+
+    /// A mobile node's daemon gives up everything that it has for its home address.
+    pub(super) fn withdraw(&mut self, network: &Network<'_>) -> Result<Vec<News>> {
+        if let Some(Node::Mobile(node)) = &mut self.node {
+            node.withdraw();
+        }
+        self.carry_out(network)
+    }
+
+    /// A home agent's daemon agrees on one more home address, and on another one not any more.
+    pub(super) fn serve(&mut self, network: &Network<'_>, before: Option<IpAddr>, now: Option<Agreement>) -> Result<Vec<News>> {
+        if let Some(Node::Home(home)) = &mut self.node {
+            before.into_iter().for_each(|before| home.dismiss(before));
+            now.into_iter().for_each(|agreement| home.serve(agreement));
+        }
+        self.carry_out(network)
+    }
+
+    /// A home agent's daemon finds another host with a home address.
+    pub(super) fn found_duplicate(&mut self, home_address: IpAddr) {
+        if let Some(Node::Home(home)) = &mut self.node {
+            home.found_duplicate(home_address);
+        }
     }
 
     /// Takes what arrived and what is due.
@@ -81,16 +108,17 @@ impl Signalling {
     /// Whether a mobile node has an acknowledged place and nothing under way.
     pub(super) fn is_settled(&self) -> bool {
         match &self.node {
-            Node::Mobile(node) => node.is_settled(),
-            Node::Home(_) => true,
+            Some(Node::Mobile(node)) => node.is_settled(),
+            Some(Node::Home(_)) => true,
+            None => false,
         }
     }
 
     /// The sequence number with which a home agent would accept a binding update for this home address.
     pub(super) fn next_sequence(&self, home_address: IpAddr) -> u16 {
         match &self.node {
-            Node::Home(node) => node.next_sequence(home_address),
-            Node::Mobile(_) => 0,
+            Some(Node::Home(node)) => node.next_sequence(home_address),
+            Some(Node::Mobile(_)) | None => 0,
         }
     }
 
@@ -102,7 +130,7 @@ impl Signalling {
     fn carry_out(&mut self, network: &Network<'_>) -> Result<Vec<News>> {
         let mut news = Vec::new();
         loop {
-            let output = self.node.poll();
+            let Some(output) = self.node.as_mut().map(Node::poll) else { return Ok(news) };
             let what = format!("{output:?}");
             let errno = match output {
                 Output::Wait(deadline) => {

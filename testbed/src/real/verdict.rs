@@ -84,7 +84,7 @@ impl Captures {
     }
 
     /// Packets in clear that had to be protected, in words.
-    fn in_clear(&self, scenario: &Scenario) -> Vec<String> {
+    fn in_clear(&self, scenario: &Scenario, homes: &BTreeSet<IpAddr>) -> Vec<String> {
         let protects = |what| scenario.protect.contains(&what);
         let mut wired = Demand::default();
         if protects(Protected::Binding) {
@@ -99,7 +99,7 @@ impl Captures {
             foreign.mobility_types.extend([1, 3]);
         }
         if protects(Protected::Payload) {
-            foreign.payload_addresses = scenario.mobile_nodes.iter().map(MobilePlan::home_address).collect();
+            foreign.payload_addresses = homes.iter().copied().collect();
             let behind = scenario.mobile_nodes.iter().filter(|_| scenario.networks).map(MobilePlan::network_address);
             foreign.payload_addresses.extend(behind);
         }
@@ -168,7 +168,7 @@ pub(super) fn first_packets(movements: &[Movement], report: &Report, begin: u64)
 /// The report of a run.
 pub(super) fn report(scenario: &Scenario, backend: &str, seed: u64, facts: &Facts, output: &Path) -> Result<Report> {
     let captures = Captures::read(output).context(output.display())?;
-    let clear = captures.in_clear(scenario);
+    let clear = captures.in_clear(scenario, &facts.homes);
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let mobile_nodes = number(scenario.mobile_nodes.iter().filter(|plan| !scenario.is_refused(plan)).count());
     // Where links lose packets a ping is lost for want of a key only if a kernel says so.
