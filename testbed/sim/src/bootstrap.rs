@@ -2,7 +2,7 @@
 //! Invariant: what a node is called by in the configurations does not depend on the address that it is given.
 
 use watari_policies::profile::{HomeAgentProfile, MobileNodeProfile, ServedNode};
-use watari_policies::{AddressRange, Config, MobilityRole};
+use watari_policies::{AddressRange, Ask, Config, Identity, MobilityRole};
 
 use crate::scenario::{Link, MobilePlan, Scenario};
 use crate::signalling::Agreement;
@@ -16,14 +16,25 @@ pub struct Bootstrap {
     pub pool: AddressRange,
     /// Mobile nodes that ask when an operator tells them to.
     pub waits: &'static [&'static str],
+    /// Mobile nodes that ask for the home prefix and form their address in it; the others ask for an address.
+    pub forms: &'static [&'static str],
 }
 
 impl Scenario {
     pub(crate) fn without_home(&self, profile: MobileNodeProfile) -> MobileNodeProfile {
         match self.bootstrap {
-            Some(_) => MobileNodeProfile { home_address: MobilityRole::UNKNOWN, ..profile },
+            Some(_) => {
+                let forms = self.forms_home(&profile.identity);
+                let ask = if forms { Ask::Prefix(profile.identity.fingerprint()) } else { Ask::Address(None) };
+                MobileNodeProfile { home_address: MobilityRole::UNKNOWN, ask, ..profile }
+            }
             None => profile,
         }
+    }
+
+    fn forms_home(&self, identity: &Identity) -> bool {
+        let names = self.bootstrap.map_or(&[][..], |bootstrap| bootstrap.forms);
+        names.iter().any(|name| Self::identity(name) == *identity)
     }
 
     pub(crate) fn begins(&self, plan: &MobilePlan, config: &mut Config) {

@@ -496,21 +496,24 @@ fn proxy() -> Scenario {
 }
 
 fn bootstrap() -> Scenario {
-    let sentence =
-        "No home address written: the home agent's pool gives one, a duplicate makes the node form another over the same IKE SA.";
+    let sentence = "No home address written: the pool gives one or the node forms it; found taken, another is formed over the same IKE SA.";
     let only = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x1000));
     let other = MobilePlan { name: "mn2", number: 1, reqid_offset: 100, boots_on: Link::F2 };
+    let third = MobilePlan { name: "mn3", number: 2, reqid_offset: 200, boots_on: Link::F3 };
     let given = |host, with| Told { host, words: with, least: 1 };
     let scenario = Scenario {
-        mobile_nodes: vec![MobilePlan::first(Link::F1), other],
+        mobile_nodes: vec![MobilePlan::first(Link::F1), other, third],
         // One address: the second node gets it, or none.
-        bootstrap: Some(Bootstrap { pool: AddressRange::host(only), waits: &["mn2"] }),
+        bootstrap: Some(Bootstrap { pool: AddressRange::host(only), waits: &["mn2"], forms: &["mn3"] }),
         binding_lifetime: Duration::from_secs(20),
         told: vec![
             given("mn", &["home address 2001:db8:1::1000 with home-agent"]),
             given("mn", &["another host has 2001:db8:1::1000"]),
             given(HA, &["home address 2001:db8:1::1000 with mn2"]),
             given("mn2", &["registered at f2"]),
+            given("mn", &["IKE SA rekeyed"]),
+            given(HA, &["home address 2001:db8:1:", "with mn3"]),
+            given("mn3", &["registered at f3"]),
         ],
         ..Scenario::new("bootstrap", sentence)
     };
@@ -520,11 +523,14 @@ fn bootstrap() -> Scenario {
         .then(6_000, ping(PingTarget::FromCorrespondent))
         .then(9_000, go(Link::F2))
         .then(15_000, go(Link::F3))
+        .then(19_000, Action::Ping { node: "mn3", target: PingTarget::Correspondent, every: PING })
+        .then(20_000, Action::Rekey { host: "mn", what: Rekeyed::Ike })
         .then(22_000, Action::Duplicate { node: "mn" })
         .then(46_000, Action::Negotiate { node: "mn2", policy: Some("binding") })
         .then(50_000, Action::Ping { node: "mn2", target: PingTarget::HomeAgent, every: PING });
-    // The tunnel of each first address, and both pairs of the second. One ping of each flow may be under way when the binding is refused.
-    lasting(scenario, 58, Expectation { ike_sa_init: 2, creations: Some(4), lost_for_key: 3, ..answered(1_000) })
+    // The tunnel of each address from the pool, both pairs of each address that is formed, and the IKE SA once.
+    // One ping of each flow may be under way when the binding is refused.
+    lasting(scenario, 58, Expectation { ike_sa_init: 3, creations: Some(7), lost_for_key: 3, ..answered(1_300) })
 }
 
 fn road_warrior() -> Scenario {

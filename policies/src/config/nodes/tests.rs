@@ -145,6 +145,8 @@ fn a_mobile_node_asks_for_its_address() {
     assert!(config("2001:db8:1::9\"\nhome_address_hint = \"2001:db8:1::77\"").unwrap_err().to_string().contains("has no effect"));
     let mut assigned = config("assign\"").unwrap();
     assert!(assigned.remotes[0].start && assigned.remotes[0].awaits_home_address());
+    let waits = config("assign\"\nstart = false").unwrap();
+    assert!(!waits.remotes[0].start && waits.remotes[0].awaits_home_address(), "an operator says when");
     let policies = ids(&assigned, 0);
     assert!(assigned.fill(RemoteId(0), ip("2001:db8:1::9"), &policies));
     let fixed = config("2001:db8:1::9\"").unwrap();

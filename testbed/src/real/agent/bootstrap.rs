@@ -5,7 +5,10 @@ use watari_sim::scenario::{Link, MobilePlan, Scenario};
 /// A mobile node's lines about its own home address.
 pub(super) fn own_home(scenario: &Scenario, plan: &MobilePlan) -> String {
     match scenario.bootstrap {
-        Some(bootstrap) => format!("home_address = \"assign\"\nstart = {}\n", !bootstrap.waits.contains(&plan.name)),
+        Some(bootstrap) => {
+            let how = if bootstrap.forms.contains(&plan.name) { "autoconfigure" } else { "assign" };
+            format!("home_address = \"{how}\"\nstart = {}\n", !bootstrap.waits.contains(&plan.name))
+        }
         None => format!("home_address = \"{}\"\n", plan.home_address()),
     }
 }
