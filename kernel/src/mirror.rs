@@ -78,6 +78,7 @@ pub struct Mirror {
     listening: bool,
     acquire_sequence: u32,
     next_spi: u32,
+    compares_outer_source: bool,
 }
 
 impl Mirror {
@@ -94,7 +95,13 @@ impl Mirror {
             listening: true,
             acquire_sequence: 0,
             next_spi: first_spi.max(0x100),
+            compares_outer_source: false,
         }
+    }
+
+    /// From now on a packet in a tunnel is dropped whose outer source is not that of its SA, as RFC 4877 5 warns of. Linux does not do so.
+    pub const fn compare_outer_source(&mut self) {
+        self.compares_outer_source = true;
     }
 
     /// The key-management daemon is gone (false) or listens again (true): without it nothing is reported and nothing queued.

@@ -3,6 +3,7 @@
 
 mod daemon;
 mod headers;
+mod outer;
 mod packets;
 mod requests;
 
@@ -101,7 +102,7 @@ pub struct Act {
 
 /// Every act.
 pub fn all() -> Vec<Act> {
-    daemon::ACTS.iter().chain(packets::ACTS).chain(headers::ACTS).chain(requests::ACTS).copied().collect()
+    daemon::ACTS.iter().chain(packets::ACTS).chain(headers::ACTS).chain(outer::ACTS).chain(requests::ACTS).copied().collect()
 }
 
 const fn address(site: u16, host: u16) -> IpAddr {

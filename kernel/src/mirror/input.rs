@@ -71,6 +71,10 @@ impl Mirror {
                 Body::Clear(upper) => return Ok((Packet::clear(src, dst, upper), applied, headers)),
                 Body::Esp(esp) => {
                     applied.push(self.verify(now, dst, &esp)?);
+                    let other = applied.last().is_some_and(|state| state.mode == Some(Mode::Tunnel) && state.endpoints.src != src);
+                    if self.compares_outer_source && other {
+                        return Err(Counter::XfrmInStateMismatch);
+                    }
                     match *esp.inner {
                         Inner::Transport(body) => packet = Packet { src, dst, hao: None, rt2: None, body },
                         Inner::Tunnel(inner) => {
@@ -192,5 +196,10 @@ fn agrees(template: &Template, state: &Applied) -> bool {
     state.ip_protocol == template.ip_protocol
         && (template.reqid == Reqid(0) || state.reqid == template.reqid)
         && state.mode == template.protocol.map(|_| template.mode)
-        && (state.mode != Some(Mode::Tunnel) || state.endpoints == template.endpoints)
+        && (state.mode != Some(Mode::Tunnel) || stands_at(state.endpoints, template.endpoints))
+}
+
+/// Linux compares the sources of SA and template, unless the template leaves its own open.
+fn stands_at(state: Endpoints, template: Endpoints) -> bool {
+    template.src.is_unspecified() || state.src == template.src
 }

@@ -19,7 +19,7 @@ use crate::bootstrap::Bootstrap;
 use crate::by_hand;
 use crate::signalling::home::HomeSettings;
 use crate::signalling::mobile::MobileSettings;
-use crate::signalling::{Agreement, Personality};
+use crate::signalling::{self, Agreement, Personality};
 
 /// Name of the home agent.
 pub const HA: &str = "ha";
@@ -310,6 +310,8 @@ pub struct Expectation {
     pub quiet_after: Option<Duration>,
     /// CREATE_CHILD_SA requests in all, repeats not counted: nothing is made twice.
     pub creations: Option<u32>,
+    /// Binding updates that must come to the home agent through a tunnel SA from another address than the SA has there.
+    pub updates_from_elsewhere: usize,
     /// Movements that the home agent must not believe, and that the mobile node's answer refutes; IKE is then still where the node is.
     pub refuted: u32,
 }
@@ -327,6 +329,7 @@ impl Expectation {
         home_tests: 0,
         prefix_advertisements: 0,
         refuted: 0,
+        updates_from_elsewhere: 0,
         quiet_after: None,
         creations: None,
         unseen_returns: 0,
@@ -491,6 +494,11 @@ impl Scenario {
     /// The mobile node of a name.
     pub fn mobile_node(&self, name: &str) -> Option<&MobilePlan> {
         self.mobile_nodes.iter().find(|plan| plan.name == name)
+    }
+
+    /// Whether binding messages go through the payload tunnel (RFC 4877 5, third case).
+    pub fn tunnels_updates(&self) -> bool {
+        self.access.is_none() && signalling::tunnels_updates(self.protect.iter())
     }
 
     fn reqids(&self, plan: &MobilePlan) -> BTreeMap<Protected, Reqids> {

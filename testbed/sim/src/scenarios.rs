@@ -69,6 +69,7 @@ pub fn all() -> Vec<Scenario> {
         proxy(),
         road_warrior(),
         bootstrap(),
+        update_in_tunnel(),
     ]
 }
 
@@ -531,6 +532,18 @@ fn bootstrap() -> Scenario {
     // The tunnel of each address from the pool, both pairs of each address that is formed, and the IKE SA once.
     // One ping of each flow may be under way when the binding is refused.
     lasting(scenario, 58, Expectation { ike_sa_init: 3, creations: Some(7), lost_for_key: 3, ..answered(1_300) })
+}
+
+fn update_in_tunnel() -> Scenario {
+    let sentence = "Binding updates go through the one payload tunnel, from a care-of address that it has not followed yet, and move it.";
+    let scenario = Scenario { protect: vec![Protected::Payload], ..Scenario::new("update-in-tunnel", sentence) };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::HomeAgent))
+        .then(6_050, ping(PingTarget::Correspondent))
+        .then(7_000, ping(PingTarget::FromCorrespondent))
+        .then(10_000, go(Link::F2))
+        .then(16_000, go(Link::F3));
+    lasting(scenario, 24, Expectation { children: 1, updates_from_elsewhere: 2, ..quiet(0, 340) })
 }
 
 fn road_warrior() -> Scenario {

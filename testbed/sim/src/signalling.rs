@@ -60,6 +60,22 @@ pub struct Agreement {
     pub networks: Vec<IpNet>,
 }
 
+impl Agreement {
+    //= rfc4877#5
+    //# everything that the mobile node sends may go through one tunnel SA for any protocol, Mobile IPv6 signalling included
+    /// Whether binding messages are payload like all the rest: no home address option, no routing header, the tunnel's policies alone. The
+    /// inbound ones stand at the home agent without binding too, open to any care-of address, because the first update needs them. At home
+    /// there is no tunnel and nothing for the update that ends a binding: nodes with this agreement stay away.
+    pub fn tunnels_updates(&self) -> bool {
+        tunnels_updates(self.protect.iter().map(|(what, _)| what))
+    }
+}
+
+/// Whether binding messages are payload where this is protected.
+pub(crate) fn tunnels_updates<'a>(mut protect: impl Iterator<Item = &'a Protected> + Clone) -> bool {
+    !protect.clone().any(|what| *what == Protected::Binding) && protect.any(|what| *what == Protected::Payload)
+}
+
 /// What reaches a signalling node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {

@@ -5,6 +5,7 @@ mod access;
 mod agents;
 mod attempts;
 mod bootstrap;
+mod elsewhere;
 mod host;
 mod judgement;
 mod key;
@@ -101,6 +102,8 @@ pub struct World<'a> {
     ike_lost: u32,
     /// Movements that an agent did not believe, and those that the peer's answer refuted.
     doubts: (u32, u32),
+    /// Binding updates that came to the home agent through a tunnel SA from another address than the SA had, which follows them.
+    elsewhere: Vec<(watari_kernel::Spi, std::net::IpAddr)>,
     /// Child SAs that ended without successor, in words.
     lost: Vec<String>,
     reasons: Vec<String>,
@@ -135,6 +138,7 @@ impl<'a> World<'a> {
             updates_on_links: 0,
             ike_lost: 0,
             doubts: (0, 0),
+            elsewhere: Vec::new(),
             lost: Vec::new(),
             reasons: Vec::new(),
         };

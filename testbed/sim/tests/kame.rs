@@ -178,6 +178,7 @@ const NOT_KAME: &[(&str, &str)] = &[
     ("migrate-sub", NO_USER_MIGRATE),
     ("acquire-withdrawn", NO_USER_MIGRATE),
     ("query-moved", NO_USER_MIGRATE),
+    ("migrate-open-template", NO_USER_MIGRATE),
     ("policy-broadcast", NO_PRIORITY),
     ("policy-replace", NO_PRIORITY),
     ("acquire-once", NO_HARD_EXPIRE),

@@ -16,6 +16,8 @@ pub(super) struct Facts {
     pub(super) timeline: Vec<Moment>,
     /// Movements.
     pub(super) handovers: Vec<Movement>,
+    /// When the home agent's kernel took each MIGRATE, in microseconds since 1970.
+    pub(super) home_agent_migrates: Vec<u64>,
     /// Pings sent.
     pub(super) pings_sent: u32,
     /// Pings without answer.

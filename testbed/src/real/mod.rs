@@ -9,6 +9,7 @@ mod bootstrap;
 mod by_hand;
 pub(crate) mod conformance;
 pub(crate) mod control;
+mod elsewhere;
 mod facts;
 mod judgement;
 mod kame;

@@ -502,6 +502,9 @@ impl<'a> Runner<'a> {
                     self.count(index, now, event);
                 }
                 News::Migrated { at } => {
+                    if name == HA {
+                        self.facts.home_agent_migrates.push(at);
+                    }
                     if let Some(movement) = self.facts.handovers.iter_mut().rev().find(|movement| movement.node == name) {
                         movement.migrate_at.get_or_insert(at);
                         movement.migrate_events += 1;

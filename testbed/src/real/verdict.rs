@@ -39,7 +39,7 @@ fn cut_off(attempts: &BTreeMap<[u8; 8], Attempt>) -> usize {
 }
 
 /// The captures of a run, by link.
-pub(super) struct Captures(Vec<(Link, Capture)>);
+pub(super) struct Captures(pub(super) Vec<(Link, Capture)>);
 
 impl Captures {
     /// Reads the file of every link.
@@ -87,7 +87,7 @@ impl Captures {
     fn in_clear(&self, scenario: &Scenario, homes: &BTreeSet<IpAddr>) -> Vec<String> {
         let protects = |what| scenario.protect.contains(&what);
         let mut wired = Demand::default();
-        if protects(Protected::Binding) {
+        if protects(Protected::Binding) || scenario.tunnels_updates() {
             wired.mobility_types.extend([5, 6]);
         }
         if protects(Protected::PrefixDiscovery) {
@@ -199,6 +199,7 @@ pub(super) fn report(scenario: &Scenario, backend: &str, seed: u64, facts: &Fact
     if let Some(expected) = scenario.expect.creations.filter(|expected| *expected != made) {
         reasons.push(format!("{made} CREATE_CHILD_SA requests, {expected} expected"));
     }
+    reasons.extend(captures.judge_elsewhere(scenario, facts));
     compare((scenario, cut_off), &report, facts, captures.packets_under(&facts.update_spis), &mut reasons);
     report.passed = reasons.is_empty();
     report.reasons = reasons;

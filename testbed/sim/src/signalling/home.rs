@@ -82,8 +82,8 @@ impl HomeAgent {
 
     /// One more home address is agreed on.
     pub fn serve(&mut self, agreement: Agreement) {
-        for policy in spd::ipsec(&agreement, End::HomeAgent, Mode::Transport, agreement.home_address) {
-            self.agenda.put(Output::SetPolicy(policy.entry));
+        for policy in standing(&agreement) {
+            self.agenda.put(Output::SetPolicy(policy));
         }
         self.settings.agreements.push(agreement);
     }
@@ -92,8 +92,8 @@ impl HomeAgent {
     pub fn dismiss(&mut self, home_address: IpAddr) {
         let Some(agreement) = self.agreement(home_address) else { return };
         self.unbind(&agreement);
-        for policy in spd::ipsec(&agreement, End::HomeAgent, Mode::Transport, home_address) {
-            self.delete(&policy.entry);
+        for policy in standing(&agreement) {
+            self.delete(&policy);
         }
         self.bindings.remove(&home_address);
         self.duplicates.remove(&home_address);
@@ -157,8 +157,8 @@ impl HomeAgent {
         }
         self.agenda.put(Output::SetState(spd::any_update(self.settings.address)));
         for agreement in &self.settings.agreements {
-            for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Transport, agreement.home_address) {
-                self.agenda.put(Output::SetPolicy(policy.entry));
+            for policy in standing(agreement) {
+                self.agenda.put(Output::SetPolicy(policy));
             }
             if let Personality::Shisa(_) = agreement.personality {
                 let binding = self.bindings.entry(agreement.home_address).or_default();
@@ -226,8 +226,10 @@ impl HomeAgent {
         let old = self.bindings.get_mut(&home_address).and_then(|binding| binding.care_of.replace(request.care_of));
         self.agenda.event(SignalEvent::Accepted { home_address, care_of: request.care_of });
         let mip6d = agreement.personality == Personality::Mip6d;
+        // The tunnel that brought the first binding update waits for it at no address at all.
+        let before = if agreement.tunnels_updates() { spd::ANY } else { home_address };
         if old.is_none() {
-            for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address).into_iter().filter(|_| mip6d) {
+            for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, before).into_iter().filter(|_| mip6d) {
                 self.agenda.put(Output::SetPolicy(policy.entry));
             }
             for policy in bound(agreement) {
@@ -236,7 +238,7 @@ impl HomeAgent {
             self.agenda.put(Output::Proxy { home_address, on: true });
         }
         if old != Some(request.care_of) {
-            let old = old.unwrap_or(home_address);
+            let old = old.unwrap_or(before);
             for state in spd::states(agreement, request.care_of) {
                 self.agenda.put(Output::SetState(state));
             }
@@ -267,6 +269,7 @@ impl HomeAgent {
             for policy in spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address) {
                 self.delete(&policy.entry);
             }
+            self.agenda.outputs.extend(spd::awaiting(agreement).into_iter().map(Output::SetPolicy));
         } else {
             let tunnels = &mut self.bindings.entry(home_address).or_default().tunnels;
             self.agenda.outputs.extend(tunnels.rest(agreement, End::HomeAgent));
@@ -304,6 +307,12 @@ impl HomeAgent {
         };
         self.agenda.put(Output::Send(mobility_packet(agreement.home_agent, agreement.home_address, &message)));
     }
+}
+
+/// What stands whether there is a binding or not.
+fn standing(agreement: &Agreement) -> impl Iterator<Item = PolicyEntry> + use<> {
+    let transport = spd::ipsec(agreement, End::HomeAgent, Mode::Transport, agreement.home_address);
+    transport.into_iter().map(|policy| policy.entry).chain(spd::awaiting(agreement))
 }
 
 fn bound(agreement: &Agreement) -> impl Iterator<Item = PolicyEntry> + use<> {

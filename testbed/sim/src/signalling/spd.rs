@@ -123,6 +123,12 @@ pub(super) fn ipsec(agreement: &Agreement, end: End, mode: Mode, care_of: IpAddr
     policies
 }
 
+/// Home agent: what stands before the first binding where the binding update itself comes through the tunnel, from nobody knows where.
+pub(super) fn awaiting(agreement: &Agreement) -> Vec<PolicyEntry> {
+    let inbound = |policy: &Ipsec| policy.entry.direction != Direction::Out && agreement.tunnels_updates();
+    ipsec(agreement, End::HomeAgent, Mode::Tunnel, ANY).into_iter().filter(inbound).map(|policy| policy.entry).collect()
+}
+
 /// One MIGRATE per policy: transport policies from nowhere, tunnels from `old`, all to `new`.
 pub(super) fn migrates(agreement: &Agreement, end: End, mode: Mode, old: IpAddr, new: IpAddr) -> Vec<MigrateRequest> {
     let kmaddress = match end {
@@ -190,7 +196,8 @@ pub(super) enum Bound {
     Data,
 }
 
-/// Sub policies between home address and home agent: home address option one way, routing header the other.
+/// Sub policies between home address and home agent: home address option one way, routing header the other. Where all of it is tunnelled
+/// they only let pass, under what the main policies demand, what the block policies would stop.
 pub(super) fn bound(agreement: &Agreement, end: End, what: Bound) -> [PolicyEntry; 2] {
     let there = Selector::between(agreement.home_address.into(), agreement.home_agent.into());
     let (there, priority) = match what {
@@ -202,16 +209,20 @@ pub(super) fn bound(agreement: &Agreement, end: End, what: Bound) -> [PolicyEntr
         End::MobileNode => ((there, HAO), (back, ROUTE2)),
         End::HomeAgent => ((back, ROUTE2), (there, HAO)),
     };
+    let header = |number, optional| if agreement.tunnels_updates() { Vec::new() } else { vec![mobility_template(number, optional)] };
     [
-        entry(PolicyKind::Sub, out.0, Direction::Out, priority, vec![mobility_template(out.1, false)]),
-        entry(PolicyKind::Sub, incoming.0, Direction::In, priority, vec![mobility_template(incoming.1, true)]),
+        entry(PolicyKind::Sub, out.0, Direction::Out, priority, header(out.1, false)),
+        entry(PolicyKind::Sub, incoming.0, Direction::In, priority, header(incoming.1, true)),
     ]
 }
 
-/// States between home address and home agent while a binding stands.
-pub(super) fn states(agreement: &Agreement, care_of: IpAddr) -> [MobilityState; 2] {
+/// States between home address and home agent while a binding stands; none where all of it is tunnelled.
+pub(super) fn states(agreement: &Agreement, care_of: IpAddr) -> Vec<MobilityState> {
+    if agreement.tunnels_updates() {
+        return Vec::new();
+    }
     let there = Endpoints { src: agreement.home_address, dst: agreement.home_agent };
-    [
+    vec![
         MobilityState { ip_protocol: HAO, endpoints: there, care_of },
         MobilityState { ip_protocol: ROUTE2, endpoints: there.reversed(), care_of },
     ]

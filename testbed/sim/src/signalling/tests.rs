@@ -271,3 +271,42 @@ fn shisa_tells_of_tunnels_after_the_acknowledgement_and_of_nothing_else() {
     let main = |output: &&Output| matches!(output, Output::DeletePolicy { kind: PolicyKind::Main, .. });
     assert_eq!((migrates(&made).len(), told(&made), aside, made.iter().filter(main).count()), (0, 0, 2, 0));
 }
+
+#[test]
+fn updates_in_the_tunnel_need_nothing_of_mobile_ipv6_and_a_tunnel_open_to_any_care_of_address() {
+    let terms = agreement(&[Protected::Payload], BindingSelector::Any);
+    let mut home = Node::Home(HomeAgent::new(HomeSettings { address: address(HA), agreements: vec![terms.clone()] }));
+    let mut mobile = node(terms);
+    home.handle(T0, Input::Start);
+    let main = |made: &[Output]| -> Vec<(Direction, String)> {
+        let policies = made.iter().filter_map(|output| if let Output::SetPolicy(policy) = output { Some(policy) } else { None });
+        policies
+            .filter_map(|policy| {
+                Some((policy.direction, policy.templates.iter().find(|one| one.protocol.is_some())?.endpoints.to_string()))
+            })
+            .collect()
+    };
+    let open = format!(":: -> {HA}");
+    assert_eq!(main(&outputs(&mut home)), [(Direction::In, open.clone()), (Direction::Forward, open)], "before any binding");
+    let made = move_to(&mut mobile, T0, COA1, false);
+    let extension = |output: &Output| match output {
+        Output::SetState(_) => true,
+        Output::SetPolicy(policy) => policy.templates.iter().any(|template| template.protocol.is_none()),
+        _ => false,
+    };
+    assert!(!made.iter().any(extension), "no home address option, no routing header: {made:?}");
+    let Some(Output::Send(update)) = made.last().cloned() else { panic!("{made:?}") };
+    home.handle(T0, Input::Packet(update));
+    home.handle(T0 + Duration::from_millis(1030), Input::Timeout);
+    let km = (HA, COA1);
+    let rows = |old: &'static str, new: &'static str, km: (&str, &str)| {
+        let there = |direction| expected(direction, 0, 7, (old, HA), (new, HA), km);
+        vec![there(Direction::In), there(Direction::Forward), expected(Direction::Out, 0, 8, (HA, old), (HA, new), km)]
+    };
+    let told = |made: Vec<Output>| migrates(&made).iter().map(row).collect::<Vec<_>>();
+    assert_eq!(told(outputs(&mut home)), rows("::", COA1, km));
+    acknowledge(&mut mobile, T0 + Duration::from_secs(2), 101);
+    let Some(Output::Send(update)) = move_to(&mut mobile, T0 + Duration::from_secs(5), COA2, false).pop() else { panic!() };
+    home.handle(T0 + Duration::from_secs(6), Input::Packet(update));
+    assert_eq!(told(outputs(&mut home)), rows(COA1, COA2, (HA, COA2)));
+}

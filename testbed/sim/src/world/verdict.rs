@@ -137,6 +137,7 @@ impl World<'_> {
         reasons.extend(self.not_quiet());
         reasons.extend(self.miscreated());
         reasons.extend(self.judge_doubts());
+        reasons.extend(self.judge_elsewhere());
         for node in 0..self.hosts.len() {
             reasons.extend(self.judge_pings(node));
         }
