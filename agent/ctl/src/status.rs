@@ -10,7 +10,7 @@ use crate::Trouble;
 use crate::client::{Client, json};
 
 /// Events that `watch` registers for.
-const WATCHED: &[&str] = &["ike-updown", "ike-rekey", "ike-update", "child-updown", "child-rekey", "home-address", "alert"];
+const WATCHED: &[&str] = &["ike-updown", "ike-rekey", "ike-update", "child-updown", "child-rekey", "home-address", "peer-address", "alert"];
 
 /// Shows the daemon's status.
 pub(crate) fn show(control: &Path, as_json: bool) -> Result<(), Trouble> {

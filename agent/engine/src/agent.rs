@@ -93,6 +93,7 @@ impl Agent {
             manual: Manual::default(),
             retries: BTreeMap::new(),
             unserved: BTreeMap::new(),
+            unproved: BTreeMap::new(),
             retired: Retired::default(),
             ready: false,
             counters: Counters::default(),

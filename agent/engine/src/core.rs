@@ -15,6 +15,7 @@ use crate::CommandId;
 use crate::assign::Homes;
 use crate::control::Awaited;
 use crate::copies::Copies;
+use crate::home_agents::Unproved;
 use crate::install::Entry;
 use crate::key_mobility::Mobility;
 use crate::liveness::Traffic;
@@ -138,8 +139,10 @@ pub(crate) struct Core {
     /// Protected binding messages, what they showed, and movements that are not believed.
     pub(crate) mobility: Mobility,
     pub(crate) retries: BTreeMap<PolicyId, u32>,
-    /// Addresses of peers that did not serve, and when, boot time.
+    /// Addresses of peers that did not serve or sent us on, and when, boot time.
     pub(crate) unserved: BTreeMap<(RemoteId, IpAddr), Duration>,
+    /// Addresses in force at which the peer has not proved itself.
+    pub(crate) unproved: BTreeMap<RemoteId, Unproved>,
     pub(crate) retired: Retired,
     pub(crate) counters: Counters,
     pub(crate) started: Option<Now>,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use watari_kernel::{Acquire, Endpoints, KernelRequest, KmAddress, Now, PolicyKind};
+use watari_mip6::{MigrationPlan, MovedChild};
 use watari_policies::{Config, Direction, Gateway, Installer, MobilityRole, Mode, PolicyId, Remote, RemoteId};
-use watari_sa::{Cause, ChildState, IkeId, IkeState};
+use watari_sa::{Cause, ChildId, ChildState, IkeId, IkeState, KeyingEvent, Owner};
 
 use crate::agent::Agent;
 use crate::assign::SETTLED;
@@ -21,8 +22,22 @@ use crate::timers::Timer;
 use crate::vici::Section;
 use crate::{CommandId, Event};
 
-/// How long an address that did not serve is not gone back to because a packet asks for it: the Mobile IPv6 daemon may not know yet.
+/// How long an address that did not serve, or sent us on, is not gone back to because a packet asks for it: the Mobile IPv6 daemon may
+/// not know yet.
 const UNSERVED: Duration = Duration::from_secs(300);
+
+/// An address in force at which the peer has not proved itself: what is known outside of the agent, and what is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unproved {
+    /// The address that policies in the kernel and the Mobile IPv6 daemon have.
+    known: IpAddr,
+    /// Why another one is in force.
+    cause: Cause,
+    /// Whether the Mobile IPv6 daemon is to register there.
+    register: bool,
+    /// Whether the peer has proved itself, and the Mobile IPv6 daemon is told as soon as it can register.
+    proved: bool,
+}
 
 /// The addresses in force hold in a new configuration too, for the remotes of the same name and the same list.
 pub(crate) fn carry_addresses(old: &Config, new: &mut Config) {
@@ -58,6 +73,33 @@ impl Core {
         matches!(record.role, MobilityRole::MobileNode { .. }).then_some(record.remote_address)?
     }
 
+    /// The same movement of a tunnel, in which it stays with its home agent: another one's addresses are no reason to go there.
+    pub(crate) fn with_own_home_agent(&self, moved: MovedChild<ChildId>) -> MovedChild<ChildId> {
+        let Some(child) = self.children.get(moved.id).filter(|child| self.chosen_home_agent(child.remote).is_some()) else { return moved };
+        let (inbound, outbound) = (child.inbound.endpoints, child.outbound.endpoints);
+        MovedChild {
+            inbound: moved.inbound.map(|new| Endpoints { src: inbound.src, ..new }).filter(|new| *new != inbound),
+            outbound: moved.outbound.map(|new| Endpoints { dst: outbound.dst, ..new }).filter(|new| *new != outbound),
+            ..moved
+        }
+    }
+
+    fn is_installing(&self, ike: IkeId) -> bool {
+        self.children.of_owner(Owner::Ike(ike)).any(|child| child.state == ChildState::Installing)
+    }
+
+    /// Tells of an address at which the peer has proved itself, if that was not told yet.
+    pub(crate) fn tell_proved(&mut self, remote: RemoteId) {
+        let Some(Unproved { known, cause, register, .. }) = self.unproved.get(&remote).copied().filter(|unproved| unproved.proved) else {
+            return;
+        };
+        self.unproved.remove(&remote);
+        let Some(record) = self.config.remote(remote) else { return };
+        let register = register && matches!(record.role, MobilityRole::MobileNode { .. });
+        let Some(new) = record.remote_address else { return };
+        self.tell(Event::PeerAddress { remote, old: known, new, cause, register });
+    }
+
     fn tunnel_serves(&self, policy: PolicyId) -> bool {
         self.children.of_policy(policy).any(|child| child.mode == Mode::Tunnel && child.state == ChildState::Installed)
     }
@@ -75,26 +117,54 @@ impl Core {
 }
 
 impl Agent {
-    /// Puts another address of a peer into force: records, indexes, addresses, and policies of ours beside the old ones.
-    pub(crate) fn use_address(&mut self, now: Now, remote: RemoteId, address: IpAddr, cause: Cause) {
+    /// Puts another address of a peer into force in records, indexes and addresses; what others see of it follows at once where it is
+    /// chosen for good, else with the peer's proof.
+    pub(crate) fn use_address(&mut self, now: Now, remote: RemoteId, (address, for_good): (IpAddr, bool), cause: Cause) {
         let core = &mut self.core;
+        core.tell_proved(remote);
         let policies = core.lookup.policies_of(remote).to_vec();
         core.lookup.forget(&core.config, &policies);
         let old = core.config.set_address(remote, address, &policies);
         core.lookup.learn(&core.config, &policies);
-        let Some(old) = old else { return };
-        if ![Cause::REDIRECTED, Cause::SESSION_REDIRECTED, Cause::HOME_AGENT_SWITCH, Cause::OPERATOR].contains(&cause) {
-            core.unserved.insert((remote, old), now.boot);
+        if let Some(old) = old {
+            if ![Cause::OPERATOR, Cause::HOME_AGENT_SWITCH].contains(&cause) {
+                core.unserved.insert((remote, old), now.boot);
+            }
+            core.places.readdress(&core.config, remote, (old, address), &policies);
         }
-        core.places.readdress(&core.config, remote, (old, address), &policies);
-        let mobile = core.config.remote(remote).is_some_and(|record| matches!(record.role, MobilityRole::MobileNode { .. }));
+        let before = core.unproved.remove(&remote);
+        let Some(known) = before.map(|before| before.known).or(old).filter(|known| *known != address) else { return };
+        let cause = before.filter(|_| old.is_none()).map_or(cause, |before| before.cause);
         //= rfc5685#8
         //# a redirect in the middle of a session updates no state of Mobile IPv6
-        let register = mobile && cause != Cause::SESSION_REDIRECTED;
-        core.tell(Event::PeerAddress { remote, old, new: address, cause, register });
+        let register = before.is_none_or(|before| before.register) && cause != Cause::SESSION_REDIRECTED;
+        core.unproved.insert(remote, Unproved { known, cause, register, proved: false });
+        if for_good {
+            self.peer_proved(now, remote, address);
+        }
+    }
+
+    //= rfc5685#8
+    //# a redirect without proof changes nothing that was known with proof
+    /// The peer has proved who it is at this address: if that is the one in force now, policies in the kernel and the Mobile IPv6 daemon
+    /// follow.
+    pub(crate) fn peer_proved(&mut self, now: Now, remote: RemoteId, address: IpAddr) {
+        let core = &mut self.core;
+        if core.config.remote(remote).and_then(|record| record.remote_address) != Some(address) {
+            return;
+        }
+        let Some(unproved) = core.unproved.get_mut(&remote).filter(|unproved| !unproved.proved) else { return };
+        unproved.proved = true;
+        // What it sends to register would be lost while there are no SAs for it.
+        let ikes = self.keying.ike_sas_of(remote);
+        let statuses = ikes.iter().filter_map(|ike| self.keying.status(*ike)).filter(|status| status.path.remote.ip() == address);
+        if !statuses.clone().any(|status| !status.negotiating.is_empty() || core.is_installing(status.id)) {
+            core.tell_proved(remote);
+        }
         if !core.ready {
             return;
         }
+        let policies = core.lookup.policies_of(remote).to_vec();
         for id in &policies {
             // The tunnel that serves is left its template until its successor is there: until then nothing would fit another one.
             if !core.tunnel_serves(*id) {
@@ -108,9 +178,26 @@ impl Agent {
         self.drop_left_policies(remote);
     }
 
+    /// The first SAs with the peer at another address stand, or will not: the Mobile IPv6 daemon may register there.
+    pub(crate) fn told_to_register(&mut self, event: &KeyingEvent) {
+        let remote = match event {
+            KeyingEvent::ChildUp(child) => self.core.children.get(*child).map(|child| child.remote),
+            KeyingEvent::ChildDown { policy, .. } | KeyingEvent::WantFailed { policy, .. } => {
+                self.core.config.policy(*policy).map(|policy| policy.remote)
+            }
+            _ => None,
+        };
+        if let Some(remote) = remote {
+            self.core.tell_proved(remote);
+        }
+    }
+
     /// The end of an IKE SA: policies of ours for an address that is left go with the last IKE SA there.
     pub(crate) fn drop_left_policies(&mut self, remote: RemoteId) {
         let Some(record) = self.core.config.remote(remote).filter(|record| !record.gateways.addresses.is_empty()) else { return };
+        if self.core.unproved.get(&remote).is_some_and(|unproved| !unproved.proved) {
+            return;
+        }
         let current = record.remote_address;
         let statuses = self.keying.ike_sas_of(remote).into_iter().filter_map(|ike| self.keying.status(ike));
         if statuses.into_iter().any(|ike| Some(ike.path.remote.ip()) != current && ike.state != IkeState::Closing) {
@@ -130,6 +217,17 @@ impl Agent {
         with.map_or(addresses, |remote| KmAddress { remote, ..addresses })
     }
 
+    /// The same plan, in which each tunnel and each IKE SA of a mobile node stays with its home agent while one hands over to another.
+    pub(crate) fn with_own_peers(&self, plan: &MigrationPlan<ChildId, IkeId>) -> MigrationPlan<ChildId, IkeId> {
+        let mut plan = plan.clone();
+        for moved in &mut plan.children {
+            *moved = self.core.with_own_home_agent(*moved);
+        }
+        plan.children.retain(|moved| moved.inbound.is_some() || moved.outbound.is_some());
+        plan.retarget.retain(|moved| self.with_peer_of(moved.remote, moved.ike, moved.new) != moved.old);
+        plan
+    }
+
     /// A packet that is protected between home address and home agent asks for SAs with another home agent of the list: the Mobile IPv6
     /// daemon, which owns the policies, goes there, and so do we, unless that one has just not served.
     pub(crate) fn follow_home_agent(&mut self, now: Now, acquire: &Acquire) {
@@ -144,7 +242,8 @@ impl Agent {
             ours && remote.gateways.addresses.contains(&wanted) && remote.remote_address != Some(wanted) && !is_retired(remote)
         };
         let mut remotes = (0u32..).zip(&self.core.config.remotes).filter(|(_, remote)| goes(remote)).map(|(id, _)| RemoteId(id));
-        let Some(remote) = remotes.next() else { return };
+        // Until the one that is asked has proved itself the daemon cannot know of it.
+        let Some(remote) = remotes.next().filter(|remote| !self.core.unproved.contains_key(remote)) else { return };
         self.core.unserved.retain(|_, at| now.boot.saturating_sub(*at) < UNSERVED);
         if !self.core.unserved.contains_key(&(remote, wanted)) {
             self.switch(now, remote, &[wanted], Cause::HOME_AGENT_SWITCH);
@@ -183,7 +282,11 @@ impl Agent {
                     let named: Vec<_> = named.iter().map(ToString::to_string).collect();
                     self.switch_ignored(format!("none of {} may be gone to: `follow_redirects` decides", named.join(", ")));
                 }
-                list => self.switch(now, remote, list, Cause::HOME_AGENT_SWITCH),
+                list => {
+                    // What the daemon still sends to the one that sends it away, the end of its binding above all, calls nobody back.
+                    self.core.unserved.extend(record.remote_address.map(|left| ((remote, left), now.boot)));
+                    self.switch(now, remote, list, Cause::HOME_AGENT_SWITCH);
+                }
             }
         }
     }

@@ -114,6 +114,7 @@ impl Agent {
 
     /// Does what a plan says: records first, then the IKE SAs, so that everything read on the way is new.
     pub(crate) fn apply(&mut self, now: Now, plan: &MigrationPlan<ChildId, IkeId>, source: MigrateSource) {
+        let plan = &self.with_own_peers(plan);
         count(&mut self.core.counters.migrate_applied);
         self.core.moves = self.core.moves.saturating_add(1);
         self.note_movements(now, plan);
@@ -336,8 +337,9 @@ impl Core {
         let Some(wanted) = self.places.template_of_sas(child.policy) else { return };
         let inbound = (child.inbound.endpoints != wanted.reversed()).then_some(wanted.reversed());
         let outbound = (child.outbound.endpoints != wanted).then_some(wanted);
-        if inbound.is_some() || outbound.is_some() {
-            self.move_child(now, &MovedChild { id, inbound, outbound });
+        let moved = self.with_own_home_agent(MovedChild { id, inbound, outbound });
+        if moved.inbound.is_some() || moved.outbound.is_some() {
+            self.move_child(now, &moved);
         }
     }
 

@@ -126,6 +126,7 @@ impl Core {
         self.migrated.remove(&remote);
         self.unsettled.remove(&remote);
         self.unserved.retain(|(other, _), _| *other != remote);
+        self.unproved.remove(&remote);
         self.timers.clear(Timer::Liveness(remote));
     }
 

@@ -111,7 +111,7 @@ impl Agent {
             Action::Kernel(id, request) => self.forward(id, request),
             Action::Work(id, work) => self.core.outputs.push_back(Output::Work(id, work)),
             Action::Assign { ike, remote, wish } => self.home_wish(now, ike, remote, wish),
-            Action::UseAddress { remote, address, cause } => self.use_address(now, remote, address, cause),
+            Action::UseAddress { remote, address, cause, for_good } => self.use_address(now, remote, (address, for_good), cause),
             Action::Event(event) => self.keying_event(now, event),
         }
     }
@@ -176,10 +176,14 @@ impl Agent {
             KeyingEvent::SentOn { .. } => count(&mut self.core.counters.sent_on),
             KeyingEvent::Dropped { cause, .. } => self.core.counters.dropped(*cause),
             KeyingEvent::IkeUp { ike, remote, path, .. } => {
+                self.peer_proved(now, *remote, path.remote.ip());
                 self.watch(now, *remote);
                 self.came_up(now, *ike, *remote, *path);
             }
-            KeyingEvent::IkeDown { remote: Some(remote), .. } => self.drop_left_policies(*remote),
+            KeyingEvent::IkeDown { remote: Some(remote), .. } => {
+                self.core.tell_proved(*remote);
+                self.drop_left_policies(*remote);
+            }
             KeyingEvent::IkeRekeyed { old, new } => self.rekeyed(now, *old, *new),
             KeyingEvent::PathProved { ike, path } => self.path_proved(now, *ike, *path),
             KeyingEvent::PathRefuted { ike, path } => self.path_refuted(now, *ike, *path),
@@ -194,7 +198,8 @@ impl Agent {
         }
         self.outcome(&event);
         self.home_after(&event);
-        self.core.tell(Event::Keying(event));
+        self.core.tell(Event::Keying(event.clone()));
+        self.told_to_register(&event);
     }
 
     fn child_up(&mut self, now: Now, id: ChildId) {

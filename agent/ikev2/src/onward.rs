@@ -76,7 +76,7 @@ impl Ikev2 {
         self.start_towards(context, remote, to.0, cause, (wants, supersedes, onward));
     }
 
-    /// Starts an IKE SA with a peer at this address, which is the one in force from now on.
+    /// Starts an IKE SA with a peer at this address, which is the one in force from now on, if the peer proves there who it is.
     fn start_towards(
         &mut self,
         context: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl Ikev2 {
         cause: Cause,
         (wants, supersedes, onward): (VecDeque<Want>, Vec<(IkeId, bool)>, Onward),
     ) {
-        self.out.use_address(remote, to, cause);
+        self.out.use_address(remote, to, cause, false);
         let addresses = context.whereabouts.ike_addresses_to(remote, to);
         self.start_ike_at(context, (remote, addresses), wants, supersedes, onward);
     }
@@ -135,7 +135,7 @@ impl Ikev2 {
         let orphans = context.children.of_owner(Owner::None).filter(|sa| sa.remote == remote);
         let wants: VecDeque<Want> = orphans.map(|sa| Want { policy: sa.policy, trigger: Trigger::Replace(sa.id) }).collect();
         if wants.is_empty() {
-            return self.out.use_address(remote, *first, cause);
+            return self.out.use_address(remote, *first, cause, true);
         }
         let onward = Onward { ahead: ahead.to_vec(), ..Onward::default() };
         self.start_towards(context, remote, *first, cause, (wants, Vec::new(), onward));
@@ -155,7 +155,7 @@ impl Ikev2 {
             }
         }
         let Some(address) = standing.or_else(|| config.gateways.addresses.first().copied()) else { return };
-        self.out.use_address(remote, address, cause);
+        self.out.use_address(remote, address, cause, standing.is_some());
         if standing.is_some() && !doubted {
             return;
         }

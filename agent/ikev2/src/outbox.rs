@@ -126,9 +126,9 @@ impl Outbox {
         self.actions.push_back(Action::Assign { ike, remote, wish });
     }
 
-    /// Says which of a peer's addresses is in force from now on.
-    pub(crate) fn use_address(&mut self, remote: RemoteId, address: IpAddr, cause: Cause) {
-        self.actions.push_back(Action::UseAddress { remote, address, cause });
+    /// Says which of a peer's addresses is in force from now on, until the peer has proved itself there or for good.
+    pub(crate) fn use_address(&mut self, remote: RemoteId, address: IpAddr, cause: Cause, for_good: bool) {
+        self.actions.push_back(Action::UseAddress { remote, address, cause, for_good });
     }
 
     /// Tells what happened.

@@ -160,8 +160,8 @@ pub enum Action {
         /// What is wished for.
         wish: Wish,
     },
-    /// Another of the peer's addresses is in force from now on: policies and addresses that name the old one follow. To be done before
-    /// the next input.
+    /// Another of the peer's addresses is in force from now on: records that name the old one follow. To be done before the next input.
+    /// Unless it is chosen for good, policies in the kernel and the Mobile IPv6 daemon follow once the peer has proved itself there.
     UseAddress {
         /// The peer.
         remote: RemoteId,
@@ -169,6 +169,8 @@ pub enum Action {
         address: IpAddr,
         /// Why.
         cause: Cause,
+        /// Whether nobody has to prove anything there first.
+        for_good: bool,
     },
     /// Tell what happened.
     Event(KeyingEvent),

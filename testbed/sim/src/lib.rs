@@ -5,6 +5,7 @@ pub mod access;
 pub mod bootstrap;
 mod by_hand;
 pub mod fleet;
+pub mod home_agents;
 pub mod kame;
 pub mod report;
 pub mod scenario;

@@ -17,6 +17,7 @@ use watari_policies::{Config, Identity, Lifetime, MovementSource, Movements, Req
 use crate::access::Access;
 use crate::bootstrap::Bootstrap;
 use crate::by_hand;
+use crate::home_agents::SecondHomeAgent;
 use crate::signalling::home::HomeSettings;
 use crate::signalling::mobile::MobileSettings;
 use crate::signalling::{self, Agreement, Personality};
@@ -30,7 +31,7 @@ pub const HOME_AGENT: IpAddr = address(1, 0, 0, 1);
 /// Address of the correspondent node.
 pub const CORRESPONDENT: IpAddr = address(0xb, 0, 0, 0xc);
 
-const fn address(site: u16, c: u16, d: u16, e: u16) -> IpAddr {
+pub(crate) const fn address(site: u16, c: u16, d: u16, e: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, site, 0, 0, c, d, e))
 }
 
@@ -262,6 +263,10 @@ pub enum Action {
     },
     /// The key-management daemon of the home agent reads its configuration again, which has changed as the scenario says.
     Reload,
+    /// An operator of the first home agent sends every mobile node's IKE SA on to the second one (RFC 5685 5).
+    Redirect,
+    /// The first home agent's Mobile IPv6 daemon sends every registered mobile node to the second one (RFC 5142).
+    Switch,
     /// The whole host goes down and boots again after a while: nothing remains.
     RestartHost {
         /// Where.
@@ -393,6 +398,8 @@ pub struct Scenario {
     pub access: Option<Access>,
     /// No home address in the configuration of mobile nodes.
     pub bootstrap: Option<Bootstrap>,
+    /// A home agent beside the first one.
+    pub second_home_agent: Option<SecondHomeAgent>,
     /// A mobile node that asks for SAs for another one's home address as if it were a network of its own, and that other one.
     pub claims: Option<(&'static str, &'static str)>,
     /// What must be in the logs.
@@ -459,6 +466,7 @@ impl Scenario {
             follows_addresses: true,
             access: None,
             bootstrap: None,
+            second_home_agent: None,
             claims: None,
             told: Vec::new(),
             by_hand: false,
@@ -548,7 +556,7 @@ impl Scenario {
         // The other settings are the home agent's.
         let movements = Movements { key_mobility: self.movements.key_mobility, source: self.node_source(), ..Movements::default() };
         let terms = Terms { protect: self.reqids(plan), liveness: Some(self.liveness), movements, ..self.terms(self.binding) };
-        let mut config = mobile_node(self.without_home(MobileNodeProfile {
+        let mut config = mobile_node(self.knowing_both(self.without_home(MobileNodeProfile {
             home_address: plan.home_address(),
             home_agent: HOME_AGENT,
             identity: Self::identity(plan.name),
@@ -557,7 +565,7 @@ impl Scenario {
             networks: self.networks_of(plan).into_iter().chain(self.claimed_by(plan).map(IpNet::from)).collect(),
             terms,
             ..MobileNodeProfile::default()
-        }));
+        })));
         self.begins(plan, &mut config);
         if self.by_hand {
             by_hand::replace(&mut config, &[plan.number], true);
@@ -601,8 +609,13 @@ impl Scenario {
         }
     }
 
-    /// The agent's configuration on the home agent; its remotes are called like the mobile nodes.
+    /// The agent's configuration on the home agent.
     pub fn home_config(&self) -> Config {
+        self.home_config_of(HA)
+    }
+
+    /// The agent's configuration on the home agent of this name; its remotes are called like the mobile nodes.
+    pub fn home_config_of(&self, name: &str) -> Config {
         if self.access.is_some() {
             return self.gateway_config(false);
         }
@@ -617,13 +630,16 @@ impl Scenario {
                 ..ServedNode::default()
             })
         };
-        let mut config = home_agent(self.gives(HomeAgentProfile {
-            home_agent: HOME_AGENT,
-            identity: Self::identity(HA),
-            mobile_nodes: self.mobile_nodes.iter().map(served).collect(),
-            terms: self.terms(self.peer_binding.unwrap_or(self.binding)),
-            ..HomeAgentProfile::default()
-        }));
+        let mut config = home_agent(self.sending_on(
+            name,
+            self.gives(HomeAgentProfile {
+                home_agent: Self::home_agent_address(name),
+                identity: Self::identity(HA),
+                mobile_nodes: self.mobile_nodes.iter().map(served).collect(),
+                terms: self.terms(self.peer_binding.unwrap_or(self.binding)),
+                ..HomeAgentProfile::default()
+            }),
+        ));
         if self.by_hand {
             let numbers: Vec<u16> = self.mobile_nodes.iter().map(|plan| plan.number).collect();
             by_hand::replace(&mut config, &numbers, false);

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use watari_kernel::mirror::Rebound;
 use watari_policies::profile::{BindingSelector, Protected};
-use watari_policies::{AddressRange, KeyMobility, Lifetime, MovementSource, Movements};
+use watari_policies::{AddressRange, KeyMobility, Lifetime, MovementSource, Movements, SendOn};
 
 use crate::access::Access;
 use crate::bootstrap::Bootstrap;
+use crate::home_agents::SecondHomeAgent;
 use crate::scenario::{Action, Conditions, Exchange, Expectation, HA, Link, MobilePlan, PingTarget, Rekeyed, RunsOn, Scenario, Told};
 use crate::signalling::Personality;
 
@@ -70,6 +71,8 @@ pub fn all() -> Vec<Scenario> {
         road_warrior(),
         bootstrap(),
         update_in_tunnel(),
+        home_agent_redirect(),
+        home_agent_switch(),
     ]
 }
 
@@ -544,6 +547,44 @@ fn update_in_tunnel() -> Scenario {
         .then(10_000, go(Link::F2))
         .then(16_000, go(Link::F3));
     lasting(scenario, 24, Expectation { children: 1, updates_from_elsewhere: 2, ..quiet(0, 340) })
+}
+
+/// The second home agent looks for duplicates of the home address for a second before it accepts the binding; a real machine takes its
+/// time besides.
+const BACK_WITHIN: Duration = Duration::from_secs(4);
+
+fn home_agent_redirect() -> Scenario {
+    let sentence = "A home agent that is drained sends who calls on to a second one when both have proved who they are (RFC 5685).";
+    let second = SecondHomeAgent { sends_on: Some(SendOn::Auth), back_within: BACK_WITHIN };
+    let scenario = Scenario {
+        second_home_agent: Some(second),
+        told: vec![Told { host: "mn", words: &["The peer sent us on to another gateway"], least: 1 }],
+        ..Scenario::new("home-agent-redirect", sentence)
+    };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::Correspondent))
+        .then(6_050, ping(PingTarget::FromCorrespondent))
+        .then(12_000, go(Link::F2))
+        .then(18_000, go(Link::F3));
+    lasting(scenario, 26, Expectation { ike_sa_init: 2, ..answered(250) })
+}
+
+fn home_agent_switch() -> Scenario {
+    let sentence =
+        "A Home Agent Switch message (RFC 5142) under ESP: SAs with the second home agent, then the binding, and payload goes on.";
+    let movements = Movements { key_mobility: KeyMobility::Observe, ..Movements::default() };
+    let scenario = Scenario {
+        second_home_agent: Some(SecondHomeAgent { sends_on: None, back_within: BACK_WITHIN }),
+        movements,
+        ..Scenario::new("home-agent-switch", sentence)
+    };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::Correspondent))
+        .then(6_050, ping(PingTarget::FromCorrespondent))
+        .then(12_000, Action::Switch)
+        .then(20_000, go(Link::F2))
+        .then(26_000, go(Link::F3));
+    lasting(scenario, 34, Expectation { ike_sa_init: 2, reauthentications: 1, ..answered(400) })
 }
 
 fn road_warrior() -> Scenario {

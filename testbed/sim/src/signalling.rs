@@ -92,6 +92,10 @@ pub enum Input {
     Detached(IpAddr),
     /// A Mobility Header or prefix discovery message arrived, with the addresses the upper layers see.
     Packet(Packet),
+    /// On a mobile node: the key manager says which home agent to register with.
+    HomeAgent(IpAddr),
+    /// On a home agent: every mobile node is to go to another one.
+    SendAway(IpAddr),
     /// The time of `Wait` has come.
     Timeout,
 }
@@ -189,6 +193,23 @@ pub enum SignalEvent {
     /// The home agent refused the mobile node's binding update because another host has its home address (status 134).
     Duplicate {
         /// The home address.
+        home_address: IpAddr,
+    },
+    /// The home agent tells a mobile node to go to another one (RFC 5142).
+    SendsAway {
+        /// Home address.
+        home_address: IpAddr,
+        /// The other home agent.
+        to: IpAddr,
+    },
+    /// The mobile node uses its home agent no longer, and ends its binding there.
+    Leaving {
+        /// The home agent it leaves.
+        home_agent: IpAddr,
+    },
+    /// The home agent ended the binding of a mobile node that is still away.
+    Gone {
+        /// Home address.
         home_address: IpAddr,
     },
     /// A Home Test came back through the tunnel.

@@ -10,7 +10,8 @@ use watari_kernel::mirror::Counter;
 use watari_policies::{Direction, PolicyId, RemoteId, Selector};
 use watari_sa::{ChildId, IkeId, KeyingEvent, Undeliverable};
 
-use crate::scenario::{Link, MobilePlan};
+use crate::home_agents::{SECOND, SECOND_HOME_AGENT};
+use crate::scenario::{HA, HOME_AGENT, Link, MobilePlan, Scenario};
 use crate::signalling::SignalEvent;
 
 /// One line.
@@ -153,7 +154,7 @@ pub fn words(event: &Event, names: &Names) -> Option<Words> {
         Event::Notice { cause, detail: why } => detail(format!("{cause} {why}")),
         Event::MigrateIdle { why } => detail(format!("MIGRATE changes nothing: {why}")),
         Event::Relocated { remote, new, by, .. } => {
-            let moves = if new.remote == crate::scenario::HOME_AGENT { new.local } else { new.remote };
+            let moves = if [HOME_AGENT, SECOND_HOME_AGENT].contains(&new.remote) { new.local } else { new.remote };
             plain(format!("IKE with {} goes on at {}: {by}", names.remote(*remote), place(moves)))
         }
         Event::BindingMessage { care_of, evidence, .. } => detail(format!("protected: {evidence:?} for {}", place(*care_of))),
@@ -205,8 +206,9 @@ fn keying_words(event: &KeyingEvent, names: &Names) -> Option<Words> {
 
 /// The name of the link an address belongs to, or the address itself.
 pub fn place(address: IpAddr) -> String {
-    if address == crate::scenario::HOME_AGENT {
-        return "ha".to_owned();
+    let home_agent = [HA, SECOND].into_iter().find(|name| address == Scenario::home_agent_address(name));
+    if let Some(name) = home_agent {
+        return name.to_owned();
     }
     Link::of(address).map_or_else(|| address.to_string(), |link| link.name().to_owned())
 }
@@ -271,6 +273,9 @@ fn write_signal(f: &mut fmt::Formatter<'_>, event: &SignalEvent) -> fmt::Result 
         SignalEvent::Ended { home_address } => write!(f, "binding: {home_address} is at home"),
         SignalEvent::Acknowledged { at } => write!(f, "BA: registered at {}", place(*at)),
         SignalEvent::Duplicate { home_address } => write!(f, "BA: another host has {home_address}"),
+        SignalEvent::SendsAway { home_address, to } => write!(f, "Home Agent Switch: {home_address} is to go to {}", place(*to)),
+        SignalEvent::Leaving { home_agent } => write!(f, "mip6 leaves {}", place(*home_agent)),
+        SignalEvent::Gone { home_address } => write!(f, "binding: {home_address} goes to another home agent"),
         SignalEvent::HomeTested => f.write_str("HoT came back through the tunnel"),
         SignalEvent::PrefixAdvertised => f.write_str("MPA came back"),
     }

@@ -6,6 +6,7 @@ mod agents;
 mod attempts;
 mod bootstrap;
 mod elsewhere;
+mod home_agents;
 mod host;
 mod judgement;
 mod key;
@@ -24,6 +25,7 @@ use watari_kernel::Now;
 use watari_kernel::mirror::Model;
 use watari_sa::{Rng, WorkDone, WorkId};
 
+use crate::home_agents::SECOND;
 use crate::report::Report;
 use crate::scenario::{Action, BOOT, CN, HA, Link, Rekeyed, Scenario, Step};
 use crate::signalling;
@@ -147,6 +149,7 @@ impl<'a> World<'a> {
         for plan in &scenario.mobile_nodes {
             world.hosts.push(Host::new(plan.name, Role::Mobile(plan.clone())));
         }
+        world.hosts.extend(scenario.second_home_agent.map(|_| Host::new(SECOND, Role::HomeAgent)));
         for host in 0..world.hosts.len() {
             world.boot(host);
         }
@@ -283,6 +286,8 @@ impl<'a> World<'a> {
             Action::Negotiate { node, policy } => self.negotiate(node, policy),
             Action::Duplicate { node } => self.duplicate(node),
             Action::Reload => self.reload(),
+            Action::Redirect => self.redirect(),
+            Action::Switch => self.send_away(),
             Action::RestartDaemon { host, down } => {
                 if let Some(host) = self.host_named(host).filter(|host| self.hosts.get(*host).is_some_and(|host| host.agent.is_some())) {
                     self.say(host, Happening::DaemonKilled);

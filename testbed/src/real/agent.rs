@@ -2,6 +2,7 @@
 
 mod access;
 mod bootstrap;
+mod home_agents;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 use watari_policies::profile::{BindingSelector, Protected, Reqids};
 use watari_policies::{KeyMobility, Lifetime, Secret};
-use watari_sim::scenario::{HA, HOME_AGENT, MobilePlan, Scenario};
+use watari_sim::scenario::{HA, MobilePlan, Scenario};
 
 use super::by_hand;
 use crate::uml::guest::{Guest, tool};
@@ -239,10 +240,11 @@ pub(super) fn mobile_configuration(scenario: &Scenario, plan: &MobilePlan) -> St
     let claimed = scenario.claimed_by(plan).map(IpNet::from);
     let behind: Vec<IpNet> = agreement.networks.iter().copied().chain(claimed).collect();
     format!(
-        "{}[mobile_node]\n{}home_agent = \"{HOME_AGENT}\"\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
+        "{}[mobile_node]\n{}home_agent = {}\nidentity = \"{}.example\"\nhome_agent_identity = \"{HA}.example\"\n\
          psk = \"{}\"\nliveness = \"{}\"\n{}{}{}{}",
         backend(scenario, plan.name),
         bootstrap::own_home(scenario, plan),
+        home_agents::known(scenario),
         plan.name,
         secret(scenario, plan),
         millis(scenario.liveness),
@@ -260,6 +262,11 @@ pub(super) fn home_configuration_again(scenario: &Scenario) -> String {
 
 /// The configuration file of the home agent.
 pub(super) fn home_configuration(scenario: &Scenario) -> String {
+    home_configuration_of(scenario, HA)
+}
+
+/// The configuration file of the home agent of this name.
+pub(super) fn home_configuration_of(scenario: &Scenario, name: &str) -> String {
     if scenario.access.is_some() {
         return access::gateway(scenario, false);
     }
@@ -268,8 +275,10 @@ pub(super) fn home_configuration(scenario: &Scenario) -> String {
     }
     let binding = scenario.peer_binding.unwrap_or(scenario.binding);
     let mut text = format!(
-        "{}[home_agent]\naddress = \"{HOME_AGENT}\"\nidentity = \"{HA}.example\"\n{}{}{}",
-        backend(scenario, HA),
+        "{}[home_agent]\naddress = \"{}\"\nidentity = \"{HA}.example\"\n{}{}{}{}",
+        backend(scenario, name),
+        Scenario::home_agent_address(name),
+        home_agents::sends_on(scenario, name),
         bootstrap::given(scenario),
         terms(scenario, binding),
         movements(scenario, true),
@@ -293,7 +302,7 @@ pub(super) fn home_configuration(scenario: &Scenario) -> String {
 #[cfg(test)]
 mod tests {
     use watari_policies::config::SecretSource;
-    use watari_policies::{AddressRange, Ask, Config, Movements, Policy, Remote, SecretId};
+    use watari_policies::{AddressRange, Ask, Config, Gateways, Movements, Policy, Remote, SecretId};
 
     use super::*;
 
@@ -316,8 +325,9 @@ mod tests {
         }
     }
 
-    /// Name, lifetime, liveness and belief in movements of a remote, whether it is called unasked and what home address is asked for.
-    type Peer = (String, Lifetime, Option<Duration>, Movements, (bool, Option<Ask>));
+    /// Name, lifetime, liveness, belief in movements and other addresses of a remote, whether it is called unasked and what home address
+    /// is asked for.
+    type Peer = (String, Lifetime, Option<Duration>, Movements, Gateways, (bool, Option<Ask>));
     /// Prefix, pool and freedom of what home addresses are given from.
     type Given = (Option<IpNet>, Option<AddressRange>, bool);
 
@@ -326,7 +336,10 @@ mod tests {
         let dormant = config.ipsecs.iter().map(|ipsec| ipsec.dormant).collect();
         let policies = config.policies.into_iter().map(|policy| Policy { line: 0, ..policy }).collect();
         let asks = |remote: &Remote| (remote.start, remote.assigned.and_then(|assigned| assigned.ask));
-        let peer = |remote: Remote| (remote.name.clone(), remote.lifetime, remote.liveness, remote.movements, asks(&remote));
+        let peer = |remote: Remote| {
+            let asks = asks(&remote);
+            (remote.name, remote.lifetime, remote.liveness, remote.movements, remote.gateways, asks)
+        };
         let given = config.blocks.iter().map(|block| (block.home_prefix, block.pool, block.autoconfiguration)).collect();
         (policies, dormant, config.remotes.into_iter().map(peer).collect(), given)
     }
@@ -339,7 +352,10 @@ mod tests {
                 let file = loaded(&mobile_configuration(&scenario, plan));
                 assert_eq!(essence(file), essence(scenario.mobile_config(plan)), "{}", scenario.name);
             }
-            assert_eq!(essence(loaded(&home_configuration(&scenario))), essence(scenario.home_config()), "{}", scenario.name);
+            for name in scenario.home_agents() {
+                let file = loaded(&home_configuration_of(&scenario, name));
+                assert_eq!(essence(file), essence(scenario.home_config_of(name)), "{}", scenario.name);
+            }
             let again = loaded(&home_configuration_again(&scenario));
             assert_eq!(essence(again), essence(scenario.home_config_again()), "{}", scenario.name);
         }

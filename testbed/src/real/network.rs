@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use watari_sim::home_agents::{SECOND, SECOND_HOME_AGENT};
 use watari_sim::scenario::{CN, CORRESPONDENT, HA, HOME_AGENT, Link, MobilePlan, Scenario};
 
 use crate::uml::guest::Guest;
@@ -27,6 +28,8 @@ pub(super) struct Network<'a> {
     guest: &'a Guest,
     /// The home agent.
     pub(super) home_agent: Namespace,
+    /// A home agent beside it.
+    pub(super) second_home_agent: Option<Namespace>,
     /// The correspondent node.
     pub(super) correspondent: Namespace,
     impairment: Impairment,
@@ -72,7 +75,12 @@ fn topology(scenario: &Scenario) -> Topology {
     }
     let mut router = vec![interface(INTERFACE, Link::Core, &core_router)];
     router.extend(foreign.iter().zip(1..).map(|(link, number)| interface(&format!("eth{number}"), *link, &gateway(*link))));
-    Topology {
+    let router_routes = core_routes
+        .iter()
+        .cloned()
+        .chain(second_home_agent(scenario).map(|_| format!("{SECOND_HOME_AGENT} via {}", prefixed(Link::Core, "2"))));
+    let router_routes = router_routes.collect();
+    let mut topology = Topology {
         links: Link::ALL.iter().map(|link| link.name().into()).collect(),
         hosts: vec![
             HostPlan {
@@ -84,7 +92,7 @@ fn topology(scenario: &Scenario) -> Topology {
                 ],
                 routes: home_routes,
             },
-            HostPlan { name: ROUTER.into(), router: true, interfaces: router, routes: core_routes.clone() },
+            HostPlan { name: ROUTER.into(), router: true, interfaces: router, routes: router_routes },
             HostPlan {
                 name: CN.into(),
                 interfaces: vec![interface(INTERFACE, Link::Core, &CORRESPONDENT.to_string())],
@@ -92,7 +100,17 @@ fn topology(scenario: &Scenario) -> Topology {
                 ..HostPlan::default()
             },
         ],
-    }
+    };
+    topology.hosts.extend(second_home_agent(scenario));
+    topology
+}
+
+/// A second home agent stands beside the first one, and depends on it for what the correspondent sends to home addresses alone.
+fn second_home_agent(scenario: &Scenario) -> Option<HostPlan> {
+    let address = SECOND_HOME_AGENT.to_string();
+    let interfaces = vec![interface(INTERFACE, Link::Home, &address), interface("eth1", Link::Core, &prefixed(Link::Core, "2"))];
+    let routes = vec![format!("default via {}", prefixed(Link::Core, "fe"))];
+    scenario.second_home_agent.map(|_| HostPlan { name: SECOND.into(), router: true, interfaces, routes })
 }
 
 impl<'a> Network<'a> {
@@ -105,7 +123,10 @@ impl<'a> Network<'a> {
         home_agent.ip_batch(&format!("link set {INTERFACE} address {ROUTER_LINK_ADDRESS}\n"))?;
         let lines: String = (1..=3).map(|number| format!("link set eth{number} address {ROUTER_LINK_ADDRESS}\n")).collect();
         router.ip_batch(&lines)?;
-        for interface in ["eth0", "eth1"] {
+        let second_home_agent = scenario.second_home_agent.map(|_| guest.namespace(SECOND)).transpose()?;
+        for (home_agent, interface) in
+            std::iter::once(&home_agent).chain(&second_home_agent).flat_map(|host| [(host, "eth0"), (host, "eth1")])
+        {
             home_agent.sysctl(&format!("net.ipv6.conf.{interface}.proxy_ndp"), "1")?;
         }
         let conditions = scenario.conditions;
@@ -123,7 +144,7 @@ impl<'a> Network<'a> {
         }
         let assigned = scenario.mobile_nodes.iter().filter(|plan| scenario.is_assigned(plan)).map(|plan| plan.name).collect();
         let access = scenario.access.is_some();
-        Ok(Self { guest, home_agent, correspondent: guest.namespace(CN)?, impairment, access, assigned })
+        Ok(Self { guest, home_agent, second_home_agent, correspondent: guest.namespace(CN)?, impairment, access, assigned })
     }
 
     /// Makes a mobile node, nowhere yet. Its home address exists from the start, on the tunnel interface, unless it is still to be given.

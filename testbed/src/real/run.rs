@@ -1,7 +1,7 @@
 //! Runs one scenario inside a guest: the scenario's steps at their times, signalling nodes and pings in between, the kernels' SADs
 //! watched all the time. One thread; what takes long (starting a daemon, moving a link) delays the rest by some milliseconds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use watari_sim::timeline::{Happening, Line};
 use super::agent::{self, Agent};
 use super::bootstrap::{HomeNews, Lost};
 use super::facts::{Facts, Movement};
-use super::kernel::EspSa;
+use super::home_agents::Ear;
 use super::network::{self, INTERFACE, Network};
 use super::ping::Pinger;
 use super::signalling::{self, Correspondent, News, Signalling, unix_micros};
@@ -102,8 +102,10 @@ pub(super) struct Runner<'a> {
     pub(super) guest: &'a Guest,
     pub(super) network: Network<'a>,
     begin: Instant,
-    /// The home agent, then the mobile nodes.
+    /// The home agent, then the mobile nodes, then a second home agent.
     pub(super) hosts: Vec<Host>,
+    /// Who hears on mobile nodes which home agent is in force.
+    pub(super) ears: Vec<Ear>,
     correspondent: Correspondent,
     pub(super) pingers: Vec<Pinger>,
     schedule: BTreeMap<(Duration, u64), Due>,
@@ -133,32 +135,34 @@ pub(crate) fn in_guest(guest: &Guest) -> Result<i32> {
 }
 
 /// The daemon that a host boots with; none on a mobile node that has no home address yet.
-fn signalling_node(scenario: &Scenario, mobile: Option<&MobilePlan>) -> Option<Node> {
+fn signalling_node(scenario: &Scenario, mobile: Option<&MobilePlan>, name: &str) -> Option<Node> {
     match mobile {
         Some(_) if scenario.bootstrap.is_some() => None,
         Some(plan) => Some(Node::Mobile(Box::new(MobileNode::new(scenario.mobile_signalling(plan))))),
-        None => Some(Node::Home(HomeAgent::new(scenario.home_signalling()))),
+        None => Some(Node::Home(HomeAgent::new(scenario.home_signalling_of(name)))),
     }
 }
 
 impl<'a> Runner<'a> {
     /// Hosts with their daemons' configurations; nothing runs yet.
     pub(super) fn new(guest: &'a Guest, scenario: &'a Scenario, network: Network<'a>, order: &Order) -> Result<Self> {
-        let home_agent = network.home_agent.clone();
         let mut hosts = Vec::new();
         let monitor = |space: &Namespace| space.spawn("addresses", "chrt -f 50 ip -ts monitor address");
         let record = |space: &Namespace| space.spawn("xfrm", "ip -ts xfrm monitor all");
-        hosts.push(Host {
-            agent: Agent::new(guest, home_agent.clone(), &order.programs, order.seed, &agent::home_configuration(scenario))?
-                .blind(scenario.blind),
-            signalling: Signalling::new(&home_agent, signalling_node(scenario, None), None)?,
-            monitor: monitor(&home_agent)?,
-            record: record(&home_agent)?,
-            space: home_agent,
-            mobile: None,
-            home_news: None,
-            standing: BTreeMap::new(),
-        });
+        let home_agent = |space: &Namespace| -> Result<Host> {
+            let configuration = agent::home_configuration_of(scenario, &space.name);
+            Ok(Host {
+                agent: Agent::new(guest, space.clone(), &order.programs, order.seed, &configuration)?.blind(scenario.blind),
+                signalling: Signalling::new(space, signalling_node(scenario, None, &space.name), None)?,
+                monitor: monitor(space)?,
+                record: record(space)?,
+                space: space.clone(),
+                mobile: None,
+                home_news: None,
+                standing: BTreeMap::new(),
+            })
+        };
+        hosts.push(home_agent(&network.home_agent)?);
         for plan in &scenario.mobile_nodes {
             let space = network.mobile_node(scenario, plan)?;
             let home = scenario.bootstrap.is_none().then(|| plan.home_address());
@@ -179,7 +183,7 @@ impl<'a> Runner<'a> {
             hosts.push(Host {
                 agent: Agent::new(guest, space.clone(), &order.programs, order.seed, &agent::mobile_configuration(scenario, plan))?
                     .blind(scenario.blind),
-                signalling: Signalling::new(&space, signalling_node(scenario, Some(plan)), home)?,
+                signalling: Signalling::new(&space, signalling_node(scenario, Some(plan), plan.name), home)?,
                 monitor: monitor(&space)?,
                 record: record(&space)?,
                 mobile: Some(mobile),
@@ -188,6 +192,9 @@ impl<'a> Runner<'a> {
                 standing: BTreeMap::new(),
             });
         }
+        if let Some(space) = &network.second_home_agent {
+            hosts.push(home_agent(space)?);
+        }
         let correspondent = Correspondent::new(&network.correspondent)?;
         Ok(Self {
             scenario,
@@ -195,6 +202,7 @@ impl<'a> Runner<'a> {
             network,
             begin: Instant::now(),
             hosts,
+            ears: Vec::new(),
             correspondent,
             pingers: Vec::new(),
             schedule: BTreeMap::new(),
@@ -226,6 +234,7 @@ impl<'a> Runner<'a> {
         for host in 0..self.hosts.len() {
             self.start_host(host)?;
         }
+        self.listen_for_home_agents()?;
         // Starting daemons takes a real machine a while; the scenario's clock begins when they are up.
         self.begin = Instant::now();
         self.facts.begin_us = unix_micros();
@@ -313,6 +322,8 @@ impl<'a> Runner<'a> {
             Action::ForgeUpdate { node } => self.forge(node)?,
             Action::Negotiate { node, policy } => self.negotiate(node, policy)?,
             Action::Reload => self.reload()?,
+            Action::Redirect => self.redirect()?,
+            Action::Switch => self.send_away()?,
             Action::Duplicate { node } => self.duplicate(node),
             Action::RestartDaemon { host, down } => {
                 let host = known(host)?;
@@ -412,7 +423,7 @@ impl<'a> Runner<'a> {
         host.standing.clear();
         let plan = host.mobile.as_ref().map(|mobile| mobile.plan.clone());
         let home = host.mobile.as_ref().and_then(|mobile| mobile.home);
-        host.signalling = Signalling::new(&host.space, signalling_node(self.scenario, plan.as_ref()), home)?;
+        host.signalling = Signalling::new(&host.space, signalling_node(self.scenario, plan.as_ref(), &host.space.name), home)?;
         Ok(())
     }
 
@@ -531,6 +542,11 @@ impl<'a> Runner<'a> {
                 }
             }
             SignalEvent::Duplicate { home_address } => self.told_of_duplicate(index, home_address),
+            SignalEvent::Leaving { .. } => {
+                if let Some(mobile) = self.hosts.get_mut(index).and_then(|host| host.mobile.as_mut()) {
+                    mobile.close_window(now);
+                }
+            }
             SignalEvent::HomeTested => self.facts.home_tests += 1,
             SignalEvent::PrefixAdvertised => self.facts.prefix_advertisements += 1,
             SignalEvent::Acknowledged { .. } => {
@@ -581,6 +597,7 @@ impl<'a> Runner<'a> {
         let now = self.now();
         self.place_assigned()?;
         self.hear_of_homes()?;
+        self.hear_of_home_agents()?;
         for host in &mut self.hosts {
             if !host.agent.is_well() {
                 self.facts.troubles.push(format!("watarid on {} ended by itself", host.space.name));
@@ -593,7 +610,8 @@ impl<'a> Runner<'a> {
                 }
                 *standing.entry((sa.reqid, sa.selector.0, sa.selector.1)).or_default() += 1;
             }
-            let gone = host.standing.keys().filter(|key| !standing.contains_key(*key));
+            let left = |(_, src, dst): &(u32, IpAddr, IpAddr)| self.scenario.is_left(&host.space.name, &[*src, *dst]);
+            let gone = host.standing.keys().filter(|key| !standing.contains_key(*key) && !left(key));
             self.lost.extend(gone.map(|key| Lost { at: now, host: host.space.name.clone(), key: *key }));
             host.standing = standing;
         }
@@ -621,6 +639,7 @@ impl<'a> Runner<'a> {
         self.judge_sockets();
         self.judge_sight();
         self.judge_told();
+        self.judge_home_agents()?;
         for host in &self.hosts {
             if self.scenario.access.is_none() && !host.signalling.is_settled() {
                 self.facts.troubles.push(format!("{}: a registration is still under way", host.space.name));
@@ -641,46 +660,6 @@ impl<'a> Runner<'a> {
         }
         self.tell_timeline();
         Ok(self.facts)
-    }
-
-    /// Compares each agent's status with its kernel's dump, and the home agent's dump with those of its mobile nodes.
-    fn judge_sas(&mut self) -> Result<()> {
-        let mut ends = BTreeMap::new();
-        for host in &mut self.hosts {
-            let kernel = host.signalling.kernel().esp_sas()?;
-            let words: BTreeSet<String> = kernel.iter().map(in_words).collect();
-            let status = host.agent.status()?;
-            self.guest.write(&format!("{}-status.json", host.space.name), status.to_string())?;
-            self.facts.troubles.extend(super::judgement::unread(&host.space.name, &status));
-            let agent = recorded(&status);
-            let name = &host.space.name;
-            self.guest.write(
-                &format!("{name}-policies.txt"),
-                host.space.exec("ip xfrm policy; ip xfrm state | grep -v 'aead\\|auth\\|enc' || true")?,
-            )?;
-            let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, who: &str| {
-                one.difference(other).map(|sa| format!("{name}: only the {who} knows SA {sa}")).collect::<Vec<_>>()
-            };
-            self.facts.differences.extend(only(&agent, &words, "agent"));
-            self.facts.differences.extend(only(&words, &agent, "kernel"));
-            self.facts.sas.insert(name.clone(), words.into_iter().collect());
-            ends.insert(name.clone(), kernel);
-        }
-        let home_agent: BTreeSet<(u32, IpAddr, IpAddr)> =
-            ends.get(HA).map(|sas| sas.iter().map(|sa| (sa.spi, sa.source, sa.destination)).collect()).unwrap_or_default();
-        for (name, sas) in ends.iter().filter(|(name, _)| *name != HA) {
-            let outbound = |sa: &&EspSa| self.is_behind(name, sa.selector.0);
-            let count = u32::try_from(sas.iter().filter(outbound).count()).unwrap_or(u32::MAX);
-            self.facts.children.insert(name.clone(), count);
-            for sa in sas.iter().filter(|sa| !home_agent.contains(&(sa.spi, sa.source, sa.destination))) {
-                self.facts.differences.push(format!("{name}: the home agent's kernel does not hold SA {}", in_words(sa)));
-            }
-        }
-        let all: usize = ends.iter().filter(|(name, _)| *name != HA).map(|(_, sas)| sas.len()).sum();
-        if home_agent.len() != all {
-            self.facts.differences.push(format!("the home agent's kernel holds {} SAs, its mobile nodes' kernels {all}", home_agent.len()));
-        }
-        Ok(())
     }
 
     /// Reads from the address monitor when each new address could be used.
@@ -721,28 +700,6 @@ impl Mobile {
             self.windows.push((from, now));
         }
     }
-}
-
-pub(super) fn in_words(sa: &EspSa) -> String {
-    format!("{:08x} {} -> {} reqid {}", sa.spi, sa.source, sa.destination, sa.reqid)
-}
-
-/// The SAs that an agent believes to be in its kernel, in the same words.
-pub(super) fn recorded(status: &serde_json::Value) -> BTreeSet<String> {
-    let rows = |value: &serde_json::Value, key: &str| value.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-    let mut records = BTreeSet::new();
-    for remote in rows(status, "remotes") {
-        let owned =
-            rows(&remote, "ike_sas").iter().flat_map(|ike| rows(ike, "children")).chain(rows(&remote, "adopted")).collect::<Vec<_>>();
-        for half in owned.iter().flat_map(|child| [child.get("inbound"), child.get("outbound")]).flatten() {
-            let word = |key: &str| half.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
-            if half.get("installed").and_then(serde_json::Value::as_bool) == Some(true) {
-                let reqid = half.get("reqid").and_then(serde_json::Value::as_u64).unwrap_or_default();
-                records.insert(format!("{} {} -> {} reqid {reqid}", word("spi"), word("src"), word("dst")));
-            }
-        }
-    }
-    records
 }
 
 /// The time stamp of a line of `ip -ts monitor`, `[2026-11-21T13:42:23.123456]`, in microseconds since 1970.

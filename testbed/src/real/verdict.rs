@@ -88,7 +88,7 @@ impl Captures {
         let protects = |what| scenario.protect.contains(&what);
         let mut wired = Demand::default();
         if protects(Protected::Binding) || scenario.tunnels_updates() {
-            wired.mobility_types.extend([5, 6]);
+            wired.mobility_types.extend([5, 6, 12]);
         }
         if protects(Protected::PrefixDiscovery) {
             wired.icmpv6_types.extend([146, 147]);

@@ -35,7 +35,7 @@ fn node() -> Bench {
 }
 
 fn use_address(bench: &mut Bench, millis: u64, address: &str, cause: Cause) {
-    bench.act(millis, Action::UseAddress { remote: RemoteId(0), address: ip(address), cause });
+    bench.act(millis, Action::UseAddress { remote: RemoteId(0), address: ip(address), cause, for_good: true });
 }
 
 fn heard(source: &str, addresses: &[&str]) -> Input {
@@ -44,6 +44,22 @@ fn heard(source: &str, addresses: &[&str]) -> Input {
     let socket = Listen { role: Role::MobileNode, reqid: Reqid(2) };
     let heard = Heard { socket, source: ip(source), destination: ip(HOA), came_from: None, sent_to: Some(ip(COA1)), octets };
     Input::Mobility(MobilityInput::Heard(heard))
+}
+
+/// A packet between home address and home agent for which there is no SA.
+fn acquire(to: &str) -> KernelEvent {
+    let template = Template::esp(Mode::Transport, Reqid(1), ends("::", "::"));
+    let selector = binding_selector(HOA, to);
+    KernelEvent::Acquire(Acquire {
+        endpoints: ends(HOA, to),
+        packet: selector,
+        policy: selector,
+        index: PolicyIndex(91),
+        direction: Direction::Out,
+        template,
+        sequence: 5,
+        care_of: None,
+    })
 }
 
 fn switches(bench: &mut Bench) -> Vec<Vec<IpAddr>> {
@@ -84,6 +100,86 @@ fn policies_addresses_and_tunnels_follow_the_home_agent_in_force() {
     assert!(bench.told().iter().any(|event| matches!(event, Event::PeerAddress { register: false, .. })), "no state of Mobile IPv6");
 }
 
+//= rfc5685#8
+//# what a response to IKE_SA_INIT says, which anybody can have sent, updates nothing that was known with proof
+#[test]
+fn the_daemon_and_the_policies_hear_of_a_home_agent_once_it_has_proved_itself() {
+    let told = |bench: &mut Bench| -> Vec<(IpAddr, IpAddr, bool)> {
+        let of = |event| if let Event::PeerAddress { old, new, register, .. } = event { Some((old, new, register)) } else { None };
+        bench.told().into_iter().filter_map(of).collect()
+    };
+    let set = |bench: &mut Bench| {
+        let requests = std::mem::take(&mut bench.requests);
+        requests.iter().filter(|(_, request)| matches!(request, KernelRequest::SetPolicy(_) | KernelRequest::DeletePolicy { .. })).count()
+    };
+    let tried = |bench: &mut Bench, millis, address, cause| {
+        bench.act(millis, Action::UseAddress { remote: RemoteId(0), address: ip(address), cause, for_good: false });
+    };
+    let up = |bench: &mut Bench, millis, ike, address| {
+        bench.ike(ike, 0, COA1, address);
+        let path = watari_sa::Path::between(ip(COA1), ip(address), 500);
+        let identity = watari_policies::Identity::Fqdn("ha.example".into());
+        bench.event(millis, KeyingEvent::IkeUp { ike: IkeId(ike), remote: RemoteId(0), path, identity });
+    };
+    let mut bench = Bench::started(config(Installer::Us), Vec::new(), Vec::new());
+    bench.ike(1, 0, COA1, HA);
+    bench.requests.clear();
+    tried(&mut bench, 10, HA2, Cause::REDIRECTED);
+    tried(&mut bench, 20, HA3, Cause::PEER_SILENT);
+    // The IKE SA with the home agent before ends meanwhile: its policies still are all there is.
+    let down = KeyingEvent::IkeDown { ike: IkeId(1), remote: Some(RemoteId(0)), cause: Cause::REPLACED, detail: String::new() };
+    bench.event(25, down);
+    assert_eq!((told(&mut bench), set(&mut bench)), (vec![], 0), "nobody has proved anything");
+    up(&mut bench, 27, 2, HA2);
+    assert_eq!((told(&mut bench), set(&mut bench)), (vec![], 0), "it is not the one in force any more");
+    // Back where it was: there is nothing to tell.
+    tried(&mut bench, 30, HA, Cause::PEER_SILENT);
+    up(&mut bench, 40, 3, HA);
+    assert_eq!((told(&mut bench), set(&mut bench)), (vec![], 0));
+    tried(&mut bench, 50, HA2, Cause::REDIRECTED);
+    // With its first SAs it can be registered with: then the daemon is told.
+    let being_made = |bench: &Bench, policies: &[PolicyId]| {
+        let mut shared = bench.shared.lock().expect("one thread");
+        shared.ikes.iter_mut().for_each(|ike| ike.negotiating = policies.to_vec());
+    };
+    bench.ike(4, 0, COA1, HA2);
+    being_made(&bench, &[BINDING]);
+    up(&mut bench, 60, 5, HA3);
+    assert_eq!((told(&mut bench), set(&mut bench)), (vec![], 0));
+    let path = watari_sa::Path::between(ip(COA1), ip(HA2), 500);
+    let identity = watari_policies::Identity::Fqdn("ha.example".into());
+    bench.event(62, KeyingEvent::IkeUp { ike: IkeId(4), remote: RemoteId(0), path, identity });
+    assert_eq!(told(&mut bench), []);
+    assert!(set(&mut bench) > 0);
+    bench.child(41, BINDING, 0x41, Mode::Transport, ends(HOA, HA2));
+    being_made(&bench, &[]);
+    bench.event(64, KeyingEvent::ChildUp(ChildId(41)));
+    assert_eq!(told(&mut bench), [(ip(HA), ip(HA2), true)]);
+    // One that is tried because a redirect in the session led nowhere is no better than where that led.
+    tried(&mut bench, 70, HA3, Cause::SESSION_REDIRECTED);
+    tried(&mut bench, 80, HA, Cause::PEER_SILENT);
+    up(&mut bench, 90, 5, HA);
+    assert_eq!(told(&mut bench), [(ip(HA2), ip(HA), false)]);
+}
+
+/// The home agent that sends nodes away is called again by nothing that its daemon still sends it.
+#[test]
+fn the_end_of_a_binding_calls_nobody_back() {
+    for cause in [Cause::REDIRECTED, Cause::SESSION_REDIRECTED, Cause::HOME_AGENT_SWITCH] {
+        let mut bench = node();
+        if cause == Cause::HOME_AGENT_SWITCH {
+            bench.input(10, heard(HA, &[HA2]));
+            assert_eq!(switches(&mut bench).len(), 1);
+        } else {
+            use_address(&mut bench, 10, HA2, cause);
+        }
+        bench.kernel(20, acquire(HA));
+        assert_eq!(switches(&mut bench), Vec::<Vec<IpAddr>>::new(), "{cause}");
+        bench.kernel(400_000, acquire(HA));
+        assert_eq!(switches(&mut bench), [vec![ip(HA)]], "{cause}");
+    }
+}
+
 /// The daemon is still registered with the old home agent and moves: both IKE SAs move their own end, each stays with its home agent.
 #[test]
 fn a_movement_changes_the_own_end_alone() {
@@ -100,6 +196,34 @@ fn a_movement_changes_the_own_end_alone() {
         .collect();
     assert_eq!(moved, [(IkeId(1), ip(COA2), ip(HA)), (IkeId(2), ip(COA2), ip(HA2))].into());
     assert_eq!(bench.agent.core.places.remembered(RemoteId(0)), Some(km(COA2, HA2)));
+}
+
+/// Tunnels with both home agents stand: a MIGRATE that names one of them moves the own end of all, and the peer's end of none.
+#[test]
+fn a_migrate_leaves_each_tunnel_with_its_home_agent() {
+    let mut bench = node();
+    use_address(&mut bench, 10, HA2, Cause::HOME_AGENT_SWITCH);
+    bench.ike(2, 0, COA1, HA2);
+    bench.child(13, PAYLOAD, 0x13, Mode::Tunnel, ends(COA1, HA2));
+    bench.asked();
+    // mip6d begins with the second home agent: from the home address, where the tunnels never were.
+    let mut begins = burst(COA1, COA1);
+    for event in &mut begins {
+        let there = |end: &mut IpAddr| *end = if *end == ip(HA) { ip(HA2) } else { *end };
+        event.kmaddress.iter_mut().for_each(|addresses| there(&mut addresses.remote));
+        for step in &mut event.steps {
+            [&mut step.old.src, &mut step.old.dst, &mut step.new.src, &mut step.new.dst].map(there);
+        }
+    }
+    for (number, event) in (0u64..).zip(begins) {
+        bench.kernel(20 + number, KernelEvent::Migrate(event));
+    }
+    assert_eq!((bench.child_at(12), bench.child_at(13)), ((ends(HA, COA1), ends(COA1, HA)), (ends(HA2, COA1), ends(COA1, HA2))));
+    assert!(!bench.asked().iter().any(|asked| matches!(asked, Asked::Retarget(..))), "everything is where it was");
+    for (number, event) in (0u64..).zip(burst(COA1, COA2)) {
+        bench.kernel(30 + number, KernelEvent::Migrate(event));
+    }
+    assert_eq!((bench.child_at(12), bench.child_at(13)), ((ends(HA, COA2), ends(COA2, HA)), (ends(HA2, COA2), ends(COA2, HA2))));
 }
 
 #[test]
@@ -194,20 +318,6 @@ fn whoever_is_not_the_home_agent_switches_nothing() {
 #[test]
 fn a_packet_to_another_home_agent_of_the_list_is_followed() {
     let mut bench = node();
-    let acquire = |to: &str| {
-        let template = Template::esp(Mode::Transport, Reqid(1), ends("::", "::"));
-        let selector = binding_selector(HOA, to);
-        KernelEvent::Acquire(Acquire {
-            endpoints: ends(HOA, to),
-            packet: selector,
-            policy: selector,
-            index: PolicyIndex(91),
-            direction: Direction::Out,
-            template,
-            sequence: 5,
-            care_of: None,
-        })
-    };
     bench.kernel(10, acquire("2001:db8:1::66"));
     assert_eq!(switches(&mut bench).len(), 0);
     use_address(&mut bench, 15, HA3, Cause::PEER_SILENT);

@@ -157,7 +157,7 @@ impl Keying for Fake {
     fn switch(&mut self, _: &mut Context<'_>, remote: RemoteId, addresses: &[IpAddr], cause: watari_sa::Cause) {
         self.shared(|shared| {
             shared.asked.push(Asked::Switch(remote, addresses.to_vec()));
-            shared.actions.extend(addresses.first().map(|address| Action::UseAddress { remote, address: *address, cause }));
+            shared.actions.extend(addresses.first().map(|address| Action::UseAddress { remote, address: *address, cause, for_good: true }));
         });
     }
     fn redirect(&mut self, _: &mut Context<'_>, ike: IkeId, to: &watari_policies::Gateway) -> Result<(), String> {

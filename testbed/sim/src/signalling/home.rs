@@ -1,5 +1,7 @@
 //! The home agent's half: bindings, MIGRATE after an accepted binding update, tunnel policies only while a binding stands.
 
+mod switch;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -33,6 +35,8 @@ enum Timer {
     Defended(IpAddr),
     /// A binding's lifetime is over.
     Expired(IpAddr),
+    /// A mobile node that was told to go has not gone.
+    Switch(IpAddr),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +54,8 @@ struct Binding {
     waiting: Option<Request>,
     /// SHISA's tunnels.
     tunnels: Tunnels,
+    /// Time between the last two Home Agent Switch messages.
+    farewell: Duration,
 }
 
 /// The home agent.
@@ -60,13 +66,15 @@ pub struct HomeAgent {
     bindings: BTreeMap<IpAddr, Binding>,
     /// Home addresses that another host on the home link has.
     duplicates: BTreeSet<IpAddr>,
+    /// Where mobile nodes are to go.
+    successor: Option<IpAddr>,
 }
 
 impl HomeAgent {
     /// A home agent that has not started yet.
     pub fn new(settings: HomeSettings) -> Self {
         let agenda = Agenda { outputs: std::collections::VecDeque::new(), timers: Vec::new() };
-        Self { settings, agenda, bindings: BTreeMap::new(), duplicates: BTreeSet::new() }
+        Self { settings, agenda, bindings: BTreeMap::new(), duplicates: BTreeSet::new(), successor: None }
     }
 
     /// The care-of address of a home address, if it is bound.
@@ -110,6 +118,7 @@ impl HomeAgent {
         let home_address = agreement.home_address;
         self.agenda.clear(&Timer::Expired(home_address));
         self.agenda.clear(&Timer::Defended(home_address));
+        self.agenda.clear(&Timer::Switch(home_address));
         let Some(old) = self.bindings.get_mut(&home_address).and_then(|binding| binding.care_of.take()) else { return };
         let tunnels = spd::ipsec(agreement, End::HomeAgent, Mode::Tunnel, home_address).into_iter().map(|policy| policy.entry);
         for policy in tunnels.chain(bound(agreement)) {
@@ -125,12 +134,14 @@ impl HomeAgent {
     pub fn handle(&mut self, now: Duration, input: Input) {
         match input {
             Input::Start => self.start(),
-            Input::Attached { .. } | Input::Detached(_) => {}
+            Input::SendAway(to) => self.send_away(now, to),
+            Input::Attached { .. } | Input::Detached(_) | Input::HomeAgent(_) => {}
             Input::Packet(packet) => self.packet(now, &packet),
             Input::Timeout => {
                 while let Some(timer) = self.agenda.due(now) {
                     match timer {
                         Timer::Defended(home_address) => self.defended(now, home_address),
+                        Timer::Switch(home_address) => self.tell_to_go(now, home_address),
                         Timer::Expired(home_address) => {
                             if let Some(agreement) = self.agreement(home_address) {
                                 self.end(&agreement);
@@ -199,17 +210,23 @@ impl HomeAgent {
             }
         }
         binding.last_sequence = Some(request.sequence);
-        if request.lifetime == 0 || request.care_of == home_address {
+        let bound = binding.care_of.is_some();
+        let moves = self.successor.is_some() && request.lifetime > 0;
+        if self.is_farewell(agreement, request) {
+            self.part(agreement, request);
+        } else if moves && request.care_of != home_address {
+            self.acknowledge(agreement, &request, switch::PROHIBITED);
+        } else if request.lifetime == 0 || request.care_of == home_address {
             self.agenda.clear(&Timer::Defended(home_address));
             self.end(agreement);
             self.acknowledge(agreement, &request, 0);
-        } else if binding.care_of.is_some() && self.duplicates.contains(&home_address) {
+        } else if bound && self.duplicates.contains(&home_address) {
             // The answer needs the states of the binding; after it nothing is left that would want SAs for this address.
             self.acknowledge(agreement, &request, DUPLICATE);
             self.dismiss(home_address);
-        } else if binding.care_of.is_some() {
+        } else if bound {
             self.accept(now, agreement, request);
-        } else if binding.waiting.replace(request).is_none() {
+        } else if self.bindings.entry(home_address).or_default().waiting.replace(request).is_none() {
             self.agenda.set(now.saturating_add(FIRST_BINDING), Timer::Defended(home_address));
         }
     }

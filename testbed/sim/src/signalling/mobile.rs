@@ -1,5 +1,7 @@
 //! The mobile node's half: movement, MIGRATE before the binding update (SHISA: after it), block policies until the acknowledgement, home.
 
+mod home_agents;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -87,6 +89,10 @@ pub struct MobileNode {
     sequence: u16,
     /// The home agent has said in this binding that key management does not follow.
     keys_stay: bool,
+    /// Whether it ends, or has ended, its binding with a home agent that it leaves.
+    leaving: bool,
+    /// The home agent to register with next.
+    next: Option<IpAddr>,
 }
 
 impl MobileNode {
@@ -108,13 +114,15 @@ impl MobileNode {
             blocked: false,
             sequence,
             keys_stay: false,
+            leaving: false,
+            next: None,
         }
     }
 
     /// Whether nothing is under way but perhaps the renewal of a binding.
     pub fn is_settled(&self) -> bool {
         let renews = |update: Update| self.registered == Some(update.care_of);
-        self.pending.is_none_or(renews) && self.candidate.is_none() && self.place != Place::Nowhere
+        self.pending.is_none_or(renews) && self.candidate.is_none() && self.place != Place::Nowhere && !self.leaving && self.next.is_none()
     }
 
     /// Takes an input; `now` is boot time.
@@ -138,7 +146,8 @@ impl MobileNode {
                 }
             }
             Input::Packet(packet) if self.linked => self.packet(now, &packet),
-            Input::Packet(_) => {}
+            Input::HomeAgent(address) => self.home_agent_is(now, address),
+            Input::Packet(_) | Input::SendAway(_) => {}
             Input::Timeout => {
                 while let Some(timer) = self.agenda.due(now) {
                     self.timer(now, timer);
@@ -232,7 +241,7 @@ impl MobileNode {
         }
         self.tunnels_at = Some(care_of);
         self.place = Place::Away(care_of);
-        self.update(now, care_of, false);
+        self.update(now, care_of, self.leaving);
     }
 
     fn return_home(&mut self, now: Duration) {
@@ -319,6 +328,9 @@ impl MobileNode {
     }
 
     fn repeat(&mut self, now: Duration) {
+        if self.gives_up_farewell() {
+            return self.left(now);
+        }
         let Some(update) = &mut self.pending else { return };
         self.sequence = self.sequence.wrapping_add(1);
         update.sequence = self.sequence;
@@ -353,6 +365,7 @@ impl MobileNode {
                     self.keys_stay |= status < 128 && !flags.has(AckFlags::KEY_MOBILITY);
                     self.acknowledged(now, status, sequence);
                 }
+                Ok(Message::HomeAgentSwitch { .. }) => self.sent_away(now, packet.src),
                 Ok(Message::Test { home: true, .. }) => self.agenda.event(SignalEvent::HomeTested),
                 _ => {}
             },
@@ -381,6 +394,9 @@ impl MobileNode {
         }
         self.pending = None;
         self.agenda.clear(&Timer::Repeat);
+        if update.ends && self.leaving {
+            return self.left(now);
+        }
         let agreement = &self.settings.agreement;
         if let (Personality::Shisa(tells), false) = (agreement.personality, update.ends) {
             let outputs = self.static_tunnels.rebind(agreement, End::MobileNode, update.care_of, tells);

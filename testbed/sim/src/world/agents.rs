@@ -254,6 +254,7 @@ impl World<'_> {
                 }
             }
             AgentEvent::Notice { cause, .. } => self.noticed(*cause),
+            AgentEvent::PeerAddress { new, register: true, .. } => self.home_agent_told(host, *new),
             AgentEvent::HomeAddress { remote, address, held } if self.scenario.access.is_none() => {
                 self.home_address_told(host, *remote, *address, *held);
             }
@@ -337,6 +338,9 @@ impl World<'_> {
                     }
                     if let SignalEvent::Duplicate { home_address } = event {
                         self.told_of_duplicate(host, home_address);
+                    }
+                    if matches!(event, SignalEvent::Leaving { .. }) {
+                        self.close_window(host);
                     }
                     let Some(this) = self.hosts.get_mut(host) else { return };
                     if let SignalEvent::Moving { from, to } = event {

@@ -12,7 +12,7 @@ use watari_sa::Undeliverable;
 
 use super::key::KeyPath;
 use super::network::Wire;
-use crate::scenario::{CORRESPONDENT, Exchange, HOME_AGENT, Link, MobilePlan, Scenario};
+use crate::scenario::{CORRESPONDENT, Exchange, Link, MobilePlan, Scenario};
 use crate::signalling::{HomeAddressAt, HomeAgent, MobileNode, Node};
 use crate::timeline::Burst;
 
@@ -125,13 +125,13 @@ impl Host {
         self.held.clear();
         match self.role.clone() {
             Role::HomeAgent => {
-                self.config = scenario.home_config();
-                self.node = scenario.access.is_none().then(|| Node::Home(HomeAgent::new(scenario.home_signalling())));
+                self.config = scenario.home_config_of(self.name);
+                self.node = scenario.access.is_none().then(|| Node::Home(HomeAgent::new(scenario.home_signalling_of(self.name))));
                 for address in super::access::fixed_addresses(scenario) {
                     self.answer_for(address, true);
                 }
                 self.link = Some(Link::Home);
-                self.set_address(HOME_AGENT, AddressFlags::default());
+                self.set_address(Scenario::home_agent_address(self.name), AddressFlags::default());
             }
             Role::Correspondent => {
                 self.link = Some(Link::Core);

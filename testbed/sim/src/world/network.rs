@@ -230,7 +230,7 @@ impl World<'_> {
         let protects = |what: Protected| self.scenario.protect.contains(&what);
         let update = upper.protocol == MOBILITY_HEADER && upper.sport == 5;
         let must = match (upper.protocol, upper.sport) {
-            (MOBILITY_HEADER, 5 | 6) => protects(Protected::Binding) || self.scenario.tunnels_updates(),
+            (MOBILITY_HEADER, 5 | 6 | 12) => protects(Protected::Binding) || self.scenario.tunnels_updates(),
             (MOBILITY_HEADER, 1 | 3) => protects(Protected::ReturnRoutability) && link.is_foreign(),
             (ICMPV6, PREFIX_SOLICITATION | PREFIX_ADVERTISEMENT) => protects(Protected::PrefixDiscovery),
             _ => protects(Protected::Payload) && link.is_foreign(),

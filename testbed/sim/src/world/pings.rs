@@ -39,7 +39,7 @@ pub(super) struct Ping {
     pub(super) cut: bool,
     pub(super) dropped: Option<Counter>,
     pub(super) node: usize,
-    sent: Duration,
+    pub(super) sent: Duration,
 }
 
 impl World<'_> {

@@ -30,7 +30,7 @@ impl World<'_> {
             entry.direction == Direction::Out && reqid && ours(&entry.selector)
         };
         let wanted = this.mirror.policies().any(asks);
-        if wanted && !this.mirror.sas().iter().any(serves) && cause != Cause::OPERATOR {
+        if wanted && !self.scenario.is_left(this.name, &[]) && !this.mirror.sas().iter().any(serves) && cause != Cause::OPERATOR {
             self.lost.push(format!("{} had no SA for {} at {:?} ({cause})", this.name, policy.name, self.now));
         }
     }
@@ -74,8 +74,10 @@ impl World<'_> {
 
     /// IKE SAs that came up on mobile nodes' and home agent's word, each once.
     fn established(&self) -> u32 {
-        let ups =
-            self.lines.iter().filter(|line| matches!(&line.what, Happening::Agent(text) if text.up) && line.host != crate::scenario::HA);
+        let ups = self
+            .lines
+            .iter()
+            .filter(|line| matches!(&line.what, Happening::Agent(text) if text.up) && self.scenario.mobile_node(&line.host).is_some());
         u32::try_from(ups.count()).unwrap_or(u32::MAX)
     }
 
@@ -138,6 +140,7 @@ impl World<'_> {
         reasons.extend(self.miscreated());
         reasons.extend(self.judge_doubts());
         reasons.extend(self.judge_elsewhere());
+        reasons.extend(self.judge_home_agents(report));
         for node in 0..self.hosts.len() {
             reasons.extend(self.judge_pings(node));
         }
@@ -199,6 +202,6 @@ impl World<'_> {
     }
 }
 
-fn esp(host: &Host) -> impl Iterator<Item = SaInfo> {
+pub(super) fn esp(host: &Host) -> impl Iterator<Item = SaInfo> {
     host.mirror.sas().into_iter().filter(|sa| sa.protocol == 50 && !sa.larval)
 }

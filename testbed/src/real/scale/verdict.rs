@@ -9,7 +9,7 @@ use watari_policies::Mode;
 
 use super::super::judgement::ike_paths;
 use super::super::kernel::EspSa;
-use super::super::run::{in_words, recorded};
+use super::super::sas::{in_words, recorded};
 use super::nodes::Nodes;
 
 /// What a home agent has at a moment.
