@@ -212,7 +212,7 @@ fn a_migrate_leaves_each_tunnel_with_its_home_agent() {
         let there = |end: &mut IpAddr| *end = if *end == ip(HA) { ip(HA2) } else { *end };
         event.kmaddress.iter_mut().for_each(|addresses| there(&mut addresses.remote));
         for step in &mut event.steps {
-            [&mut step.old.src, &mut step.old.dst, &mut step.new.src, &mut step.new.dst].map(there);
+            [&mut step.old.src, &mut step.old.dst, &mut step.new.src, &mut step.new.dst].into_iter().for_each(there);
         }
     }
     for (number, event) in (0u64..).zip(begins) {
