@@ -205,7 +205,7 @@ impl Ikev2 {
     }
 
     pub(crate) fn auth_accepted(&mut self, context: &mut Context<'_>, ike: IkeId) {
-        if self.auth_redirected(context, ike) || !self.home_given(context, ike) {
+        if self.auth_redirected(context, ike) || !self.home_given(context, ike) || self.home_sought_elsewhere(context, ike) {
             return;
         }
         let Some(sa) = self.sas.get_mut(&ike) else { return };

@@ -3,7 +3,7 @@
 
 use watari_policies::Remote;
 use watari_sa::{Assignment, Cause, Context, Denial, IkeId, KeyingEvent, Trigger, Want, Wish};
-use watari_wire::ikev2::{NotifyType, Payload};
+use watari_wire::ikev2::{Delete, NotifyType, Payload};
 
 use crate::Ikev2;
 use crate::configuration;
@@ -160,6 +160,24 @@ impl Ikev2 {
         }
     }
 
+    /// As initiator that is given no home address here: whether another home agent is asked instead.
+    //= rfc4877#9
+    //# the mobile node ends the exchange and may take another home agent
+    pub(crate) fn home_sought_elsewhere(&mut self, context: &mut Context<'_>, ike: IkeId) -> bool {
+        if !self.no_home(ike) {
+            return false;
+        }
+        let Some(to) = self.another_address(context, ike, Cause::HOME_ADDRESS) else { return false };
+        self.homes.remove(&ike);
+        let received = match self.sas.get(&ike).map(|sa| &sa.state) {
+            Some(State::AwaitAuth(attempt)) => attempt.received.as_deref().unwrap_or_default(),
+            _ => &[],
+        };
+        let detail = no_home_because(Payloads(received));
+        self.close_unborn(context, ike, &[Payload::Delete(Delete::ike_sa())], Some((to, None)), Cause::HOME_ADDRESS, detail);
+        true
+    }
+
     /// As initiator, the IKE SA stands: whether the first child SA goes its usual way. It does not if there is no address for it, or
     /// if the address came too late for it and another child SA is asked for.
     pub(crate) fn first_child_stays(&mut self, context: &mut Context<'_>, ike: IkeId, received: &[Payload]) -> bool {
@@ -178,8 +196,7 @@ impl Ikev2 {
             //# with the address it formed the mobile node makes its SAs by CREATE_CHILD_SA
             self.push_task(ike, Task::create(want));
         } else {
-            let why = payloads.error().map_or_else(|| Denial::NotServed.to_string(), ToString::to_string);
-            let detail = format!("the home agent gave no home address: {why}");
+            let detail = no_home_because(payloads);
             self.out.event(KeyingEvent::WantFailed { policy: want.policy, cause: Cause::HOME_ADDRESS, detail });
             //= rfc7296#3.15.4
             //# an initiator that needs the address closes the IKE SA and tries again later
@@ -188,4 +205,10 @@ impl Ikev2 {
         self.run_tasks(context, ike);
         false
     }
+}
+
+/// Why there is no home address, in the peer's words where it has any.
+fn no_home_because(payloads: Payloads<'_>) -> String {
+    let why = payloads.error().map_or_else(|| Denial::NotServed.to_string(), ToString::to_string);
+    format!("the home agent gave no home address: {why}")
 }

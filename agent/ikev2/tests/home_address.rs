@@ -113,6 +113,29 @@ fn a_refusal_is_told_and_ends_the_attempt() {
     assert_eq!(pair.b.count(|event| matches!(event, KeyingEvent::IkeUp { .. })), 1, "the IKE SA stood all the same");
 }
 
+//= rfc4877#9
+//# who is refused an address ends the exchange and takes another home agent
+#[test]
+fn refused_by_one_home_agent_the_next_one_of_the_list_is_asked() {
+    let mut pair = bootstrapping(Ask::Address(None));
+    pair.a.config.remotes[0].remote_address = Some(ip(B));
+    pair.a.config.remotes[0].gateways.addresses = [B, B2].map(ip).into();
+    // The second home agent is the same host here, by its other address, and has an address to give.
+    pair.b.assign = |_, _, _| Assignment::Refused(Denial::PoolExhausted);
+    pair.want(Side::A, 0);
+    pair.settle();
+    while let Some(flying) = pair.wire.pop_front() {
+        if flying.datagram.path.local.ip() == ip(B2) {
+            pair.b.assign = gives;
+        }
+        pair.deliver(flying);
+    }
+    assert_eq!(pair.b.wishes.len(), 2, "both were asked{}", pair.story());
+    assert_eq!(failed(&pair, Cause::HOME_ADDRESS), 0, "{}", pair.story());
+    pair.assert_healthy(1, 1);
+    assert_eq!(pair.a.config.remotes[0].role.home_address(), Some(ip(HOA)));
+}
+
 //= rfc5026#5.3.2
 //# the mobile node forms an address in the prefix of the reply and makes its SAs by CREATE_CHILD_SA
 #[test]
