@@ -591,11 +591,6 @@ impl Scenario {
         self.networks.then(|| plan.network()).into_iter().collect()
     }
 
-    /// Whether an address is a mobile node's home address or in the network behind it.
-    pub fn is_behind(&self, plan: &MobilePlan, address: IpAddr) -> bool {
-        address == plan.home_address() || (self.networks && plan.network().contains(&address))
-    }
-
     /// The mobile node behind which an address is.
     pub fn network_of(&self, address: IpAddr) -> Option<&MobilePlan> {
         self.mobile_nodes.iter().find(|plan| self.networks && plan.network().contains(&address))

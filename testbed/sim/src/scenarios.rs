@@ -513,6 +513,8 @@ fn bootstrap() -> Scenario {
         told: vec![
             given("mn", &["home address 2001:db8:1::1000 with home-agent"]),
             given("mn", &["another host has 2001:db8:1::1000"]),
+            // With the first address, and with the second.
+            Told { least: 2, ..given("mn", &["registered at f3"]) },
             given(HA, &["home address 2001:db8:1::1000 with mn2"]),
             given("mn2", &["registered at f2"]),
             given("mn", &["IKE SA rekeyed"]),
