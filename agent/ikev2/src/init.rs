@@ -246,7 +246,8 @@ impl Ikev2 {
         };
         let Some((private, _)) = attempt.key.clone() else { return };
         let seen = nat::evaluate(sa.spi_i, spi_r, &datagram.path, message.payloads.iter());
-        attempt.answered = Some(InitAnswered { suite, spi_r, nr, response: datagram.octets.clone(), nat: seen });
+        attempt.answered =
+            Some(InitAnswered { suite, spi_r, nr, response: datagram.octets.clone(), nat: seen, here: datagram.path.local.ip() });
         // The request stays outstanding until the answer has proved to be of use.
         self.out.work(context, Work::Agree { group: suite.group, private, peer: value }, WorkFor::InitShared(ike));
     }
@@ -270,6 +271,10 @@ impl Ikev2 {
         let State::AwaitInit(attempt) = &mut sa.state else { return };
         sa.spi_r = answered.spi_r;
         sa.nat = answered.nat;
+        // The kernel chose what the request left from; SAs and whatever follows need to know it.
+        if sa.path.local.ip().is_unspecified() {
+            sa.path.local.set_ip(answered.here);
+        }
         if answered.nat.any() {
             //= rfc7296#2.23
             //# behind a NAT the initiator goes on from port 4500 to port 4500

@@ -245,6 +245,8 @@ pub(crate) struct InitAnswered {
     pub(crate) response: Vec<u8>,
     /// NATs seen.
     pub(crate) nat: NatSeen,
+    /// The address of ours that it came to.
+    pub(crate) here: std::net::IpAddr,
 }
 
 /// As responder: an acceptable IKE_SA_INIT request.

@@ -60,6 +60,21 @@ fn wrong_secret_is_told_to_both() {
 }
 
 #[test]
+fn an_address_left_to_the_kernel_is_known_once_the_peer_answers() {
+    let mut pair = Pair::new();
+    pair.a.places.ike = Some(watari_kernel::KmAddress { local: ip("::"), remote: ip(B) });
+    pair.a.places.modes = [(PolicyId(2), watari_policies::Mode::Tunnel)].into();
+    pair.b.places.modes.clone_from(&pair.a.places.modes);
+    pair.want(Side::A, 2);
+    pair.run();
+    pair.assert_healthy(1, 1);
+    let ike = pair.a.established()[0];
+    assert_eq!(pair.a.ike.path_of(ike).map(|path| path.local.ip()), Some(ip(A)));
+    let child = pair.a.installed()[0].inbound_id();
+    assert_eq!(child.dst, ip(A), "packets to nowhere in particular reach no SA");
+}
+
+#[test]
 fn packet_that_asked_comes_first_and_is_narrowed_to_the_policy() {
     let mut pair = Pair::new();
     let packet = Selector::between(format!("{HOA}/128").parse().unwrap(), "2001:db8:99::7/128".parse().unwrap()).protocol(6);

@@ -432,7 +432,11 @@ impl Pair {
         }
         self.host(side).sent.push(transmit.clone());
         self.log.push(format!("{:>9.3} {side:?} sends {} via {}", now.as_secs_f64(), name(&transmit.octets), transmit.path));
-        let path = Path { local: transmit.path.remote, remote: transmit.path.local, interface: 0 };
+        let mut path = Path { local: transmit.path.remote, remote: transmit.path.local, interface: 0 };
+        if local.is_unspecified() {
+            // As the kernel chooses.
+            path.remote.set_ip(if side == Side::A { ip(A) } else { ip(B) });
+        }
         let to = self.side_of(path.local.ip());
         self.wire.push_back(Flying { to, datagram: Datagram { path, octets: transmit.octets } });
     }
