@@ -130,6 +130,8 @@ pub(super) struct Terms {
     pub(super) redirects: bool,
     /// Lifetimes of seconds at both ends, so that each rekeys by itself, often both at once.
     pub(super) short_lived: bool,
+    /// Whether Watari is left to find out which address it calls from.
+    pub(super) unaddressed: bool,
     /// The peer has another secret.
     pub(super) wrong_secret: bool,
     /// Who asks initiators for a cookie: Watari always, strongSwan as soon as one IKE SA is half-open.

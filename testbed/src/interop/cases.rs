@@ -25,6 +25,7 @@ const PLAIN: Terms = Terms {
     wide: None,
     redirects: false,
     short_lived: false,
+    unaddressed: false,
     wrong_secret: false,
 };
 
@@ -86,6 +87,10 @@ fn lifecycles() -> Vec<Case> {
     let v4 = Terms { family: Family::V4, mode: Mode::Tunnel, ..PLAIN };
     let steps = [Initiate(Us), Ping, RekeyChild(Peer), RekeyIke(Us), DeleteIke(Peer)];
     cases.push(case("tunnel-ipv4", "the same over IPv4", v4, steps));
+    // Over IPv4: of IPv6 each host has several addresses.
+    let unsaid = Terms { unaddressed: true, ..v4 };
+    let steps = [Initiate(Us), Ping, RekeyChild(Us), RekeyIke(Peer), Ping, DeleteIke(Us)];
+    cases.push(case("own-address-unsaid", "Watari's configuration does not say which address it calls from", unsaid, steps));
     cases
 }
 

@@ -170,7 +170,10 @@ impl End for BySwanctl {
 
 fn configuration(who: Who, terms: &Terms) -> String {
     let other = who.other();
-    let local = outer(who, terms.family);
+    let local = match terms.unaddressed {
+        true => String::new(),
+        false => format!("local_address = \"{}\"\n", outer(who, terms.family)),
+    };
     let remote = match terms.redirects {
         true => format!("[\"{}\", \"{}\"]", outer(other, terms.family), second(other, terms.family)),
         false => format!("\"{}\"", outer(other, terms.family)),
@@ -199,8 +202,7 @@ proposal = \"{}\"
 sa = \"esp\"
 {child_life}
 [remote.{REMOTE}]
-local_address = \"{local}\"
-remote_address = {remote}
+{local}remote_address = {remote}
 identity = \"{}\"
 remote_identity = \"{}\"
 {}ike = \"{}\"
