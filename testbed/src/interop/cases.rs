@@ -26,6 +26,7 @@ const PLAIN: Terms = Terms {
     redirects: false,
     short_lived: false,
     unaddressed: false,
+    assigned: false,
     wrong_secret: false,
 };
 
@@ -87,7 +88,9 @@ fn lifecycles() -> Vec<Case> {
     let v4 = Terms { family: Family::V4, mode: Mode::Tunnel, ..PLAIN };
     let steps = [Initiate(Us), Ping, RekeyChild(Peer), RekeyIke(Us), DeleteIke(Peer)];
     cases.push(case("tunnel-ipv4", "the same over IPv4", v4, steps));
-    // Over IPv4: of IPv6 each host has several addresses.
+    let client = Terms { assigned: true, mode: Mode::Tunnel, ..PLAIN };
+    let steps = [Recovered, Ping, RekeyChild(Us), RekeyIke(Us), RekeyIke(Peer), RekeyChild(Peer), Ping, DeleteIke(Peer)];
+    cases.push(case("road-warrior", "Watari asks for the address inside the tunnel, strongSwan has one in its pool", client, steps));
     let unsaid = Terms { unaddressed: true, ..v4 };
     let steps = [Initiate(Us), Ping, RekeyChild(Us), RekeyIke(Peer), Ping, DeleteIke(Us)];
     cases.push(case("own-address-unsaid", "Watari's configuration does not say which address it calls from", unsaid, steps));

@@ -140,7 +140,8 @@ swanctl {{ load = random pem pkcs1 pkcs8 x509 openssl }}
 
 fn connection(who: Who, terms: &Terms) -> String {
     let other = who.other();
-    let both = |who| match terms.redirects {
+    // Which of its addresses Watari calls from is not known where nobody says it.
+    let both = |who| match terms.redirects || ((terms.assigned || terms.unaddressed) && who == Who::Us) {
         true => format!("{}, {}", outer(who, terms.family), second(who, terms.family)),
         false => outer(who, terms.family).to_owned(),
     };
@@ -159,6 +160,10 @@ fn connection(who: Who, terms: &Terms) -> String {
         false => ("0s", "0s"),
     };
     let secret = if terms.wrong_secret && who == Who::Peer { "another secret" } else { super::end::SECRET };
+    let (pools, pool) = match terms.assigned {
+        true => ("pools = clients\n  ", format!("pools {{ clients {{ addrs = {} }} }}\n", protected_prefix(other, who, terms))),
+        false => ("", String::new()),
+    };
     let suite = terms.suite;
     let (ike, esp) = if who == Who::Us { (suite.our_ike, suite.our_esp) } else { (suite.peer_ike, suite.peer_esp) };
     format!(
@@ -166,7 +171,7 @@ fn connection(who: Who, terms: &Terms) -> String {
   version = 2
   local_addrs = {local}
   remote_addrs = {remote}
-  proposals = {ike}
+  {pools}proposals = {ike}
   mobike = {}
   fragmentation = no
   rekey_time = {ike_life}
@@ -181,7 +186,7 @@ fn connection(who: Who, terms: &Terms) -> String {
       rekey_time = {child_life}
       start_action = {start} }} }}
 }} }}
-secrets {{ ike-1 {{ secret = \"{secret}\" }} }}
+{pool}secrets {{ ike-1 {{ secret = \"{secret}\" }} }}
 ",
         yes(terms.mobike),
         proof("certs = own.pem", who, terms),
@@ -202,6 +207,7 @@ fn proof(more: &str, of: Who, terms: &Terms) -> String {
 fn selector(who: Who, holder: Who, terms: &Terms) -> String {
     let range = match terms.mode {
         Mode::Transport => "dynamic".into(),
+        Mode::Tunnel if terms.assigned && who == Who::Us => "dynamic".into(),
         Mode::Tunnel => protected_prefix(who, holder, terms),
     };
     match terms.traffic {

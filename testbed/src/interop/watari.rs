@@ -14,6 +14,8 @@ use crate::uml::{Context as _, Failure, Result};
 /// Name of the remote and of its policy.
 const REMOTE: &str = "strongswan";
 const POLICY: &str = "traffic";
+/// The same of a road warrior, which its profile makes.
+const ASSIGNED_POLICY: &str = "payload";
 
 /// Levels of watarid's log that are complaints.
 const COMPLAINTS: &[&str] = &[" WARN", " ERRO", " CRIT", "panicked"];
@@ -21,6 +23,7 @@ const COMPLAINTS: &[&str] = &[" WARN", " ERRO", " CRIT", "panicked"];
 /// A running watarid.
 pub(super) struct Watari {
     daemon: Daemon,
+    policy: &'static str,
     control: String,
 }
 
@@ -36,7 +39,8 @@ impl Watari {
             keys.display()
         );
         let daemon = host.spawn(&format!("watarid-{label}"), &words)?;
-        let mut end = Self { daemon, control: format!("{programs}/watari --control /run/watari.vici") };
+        let policy = if terms.assigned { ASSIGNED_POLICY } else { POLICY };
+        let mut end = Self { daemon, policy, control: format!("{programs}/watari --control /run/watari.vici") };
         // A command run before the daemon has its namespaces would look elsewhere for ever.
         end.daemon.wait_for("kernel probed", Duration::from_secs(20))?;
         end.daemon.exec("for i in $(seq 200); do test -S /run/watari.vici && exit 0; sleep 0.02; done; exit 1").map_err(|_| {
@@ -52,11 +56,11 @@ impl Watari {
 
 impl End for Watari {
     fn initiate(&self) -> Result<()> {
-        self.tell(&format!("up {POLICY}")).map(|_| ())
+        self.tell(&format!("up {}", self.policy)).map(|_| ())
     }
 
     fn rekey_child(&self) -> Result<()> {
-        self.tell(&format!("rekey {POLICY}")).map(|_| ())
+        self.tell(&format!("rekey {}", self.policy)).map(|_| ())
     }
 
     fn rekey_ike(&self) -> Result<()> {
@@ -68,7 +72,7 @@ impl End for Watari {
     }
 
     fn delete_child(&self) -> Result<()> {
-        self.tell(&format!("down {POLICY}")).map(|_| ())
+        self.tell(&format!("down {}", self.policy)).map(|_| ())
     }
 
     fn delete_ike(&self) -> Result<()> {
@@ -168,7 +172,35 @@ impl End for BySwanctl {
     }
 }
 
+/// A road warrior that asks for its address inside the tunnel.
+fn client(who: Who, terms: &Terms) -> String {
+    let other = who.other();
+    format!(
+        "[road_warrior]
+name = \"{REMOTE}\"
+gateway = \"{}\"
+identity = \"{}\"
+gateway_identity = \"{}\"
+{}address = \"assign\"
+networks = [\"{}\"]
+ike = \"{}\"
+esp = \"{}\"
+liveness = \"off\"
+",
+        outer(other, terms.family),
+        certificates::identity(who, terms),
+        certificates::identity(other, terms),
+        proofs(who, terms),
+        protected_prefix(other, who, terms),
+        terms.suite.our_ike,
+        terms.suite.our_esp,
+    )
+}
+
 fn configuration(who: Who, terms: &Terms) -> String {
+    if terms.assigned {
+        return client(who, terms);
+    }
     let other = who.other();
     let local = match terms.unaddressed {
         true => String::new(),
