@@ -132,8 +132,8 @@ pub(super) struct Terms {
     pub(super) short_lived: bool,
     /// Whether Watari is left to find out which address it calls from.
     pub(super) unaddressed: bool,
-    /// Whether the peer assigns Watari the address inside the tunnel.
-    pub(super) assigned: bool,
+    /// Who is assigned its address inside the tunnel by the other one.
+    pub(super) assigned: Option<Who>,
     /// The peer has another secret.
     pub(super) wrong_secret: bool,
     /// Who asks initiators for a cookie: Watari always, strongSwan as soon as one IKE SA is half-open.

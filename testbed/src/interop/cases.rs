@@ -26,7 +26,7 @@ const PLAIN: Terms = Terms {
     redirects: false,
     short_lived: false,
     unaddressed: false,
-    assigned: false,
+    assigned: None,
     wrong_secret: false,
 };
 
@@ -88,9 +88,12 @@ fn lifecycles() -> Vec<Case> {
     let v4 = Terms { family: Family::V4, mode: Mode::Tunnel, ..PLAIN };
     let steps = [Initiate(Us), Ping, RekeyChild(Peer), RekeyIke(Us), DeleteIke(Peer)];
     cases.push(case("tunnel-ipv4", "the same over IPv4", v4, steps));
-    let client = Terms { assigned: true, mode: Mode::Tunnel, ..PLAIN };
+    let client = Terms { assigned: Some(Us), mode: Mode::Tunnel, ..PLAIN };
     let steps = [Recovered, Ping, RekeyChild(Us), RekeyIke(Us), RekeyIke(Peer), RekeyChild(Peer), Ping, DeleteIke(Peer)];
     cases.push(case("road-warrior", "Watari asks for the address inside the tunnel, strongSwan has one in its pool", client, steps));
+    let gateway = Terms { assigned: Some(Peer), ..client };
+    let steps = [Initiate(Peer), Ping, RekeyChild(Peer), RekeyIke(Peer), RekeyIke(Us), RekeyChild(Us), Ping, DeleteIke(Us)];
+    cases.push(case("gateway", "strongSwan asks for the address inside the tunnel, Watari has one in its pool", gateway, steps));
     let unsaid = Terms { unaddressed: true, ..v4 };
     let steps = [Initiate(Us), Ping, RekeyChild(Us), RekeyIke(Peer), Ping, DeleteIke(Us)];
     cases.push(case("own-address-unsaid", "Watari's configuration does not say which address it calls from", unsaid, steps));

@@ -141,7 +141,7 @@ swanctl {{ load = random pem pkcs1 pkcs8 x509 openssl }}
 fn connection(who: Who, terms: &Terms) -> String {
     let other = who.other();
     // Which of its addresses Watari calls from is not known where nobody says it.
-    let both = |who| match terms.redirects || ((terms.assigned || terms.unaddressed) && who == Who::Us) {
+    let both = |who| match terms.redirects || ((terms.assigned == Some(Who::Us) || terms.unaddressed) && who == Who::Us) {
         true => format!("{}, {}", outer(who, terms.family), second(who, terms.family)),
         false => outer(who, terms.family).to_owned(),
     };
@@ -161,8 +161,9 @@ fn connection(who: Who, terms: &Terms) -> String {
     };
     let secret = if terms.wrong_secret && who == Who::Peer { "another secret" } else { super::end::SECRET };
     let (pools, pool) = match terms.assigned {
-        true => ("pools = clients\n  ", format!("pools {{ clients {{ addrs = {} }} }}\n", protected_prefix(other, who, terms))),
-        false => ("", String::new()),
+        Some(client) if client == who => ("vips = ::\n  ", String::new()),
+        Some(_) => ("pools = clients\n  ", format!("pools {{ clients {{ addrs = {} }} }}\n", protected_prefix(other, who, terms))),
+        None => ("", String::new()),
     };
     let suite = terms.suite;
     let (ike, esp) = if who == Who::Us { (suite.our_ike, suite.our_esp) } else { (suite.peer_ike, suite.peer_esp) };
@@ -207,7 +208,7 @@ fn proof(more: &str, of: Who, terms: &Terms) -> String {
 fn selector(who: Who, holder: Who, terms: &Terms) -> String {
     let range = match terms.mode {
         Mode::Transport => "dynamic".into(),
-        Mode::Tunnel if terms.assigned && who == Who::Us => "dynamic".into(),
+        Mode::Tunnel if terms.assigned == Some(who) => "dynamic".into(),
         Mode::Tunnel => protected_prefix(who, holder, terms),
     };
     match terms.traffic {

@@ -39,7 +39,7 @@ impl Watari {
             keys.display()
         );
         let daemon = host.spawn(&format!("watarid-{label}"), &words)?;
-        let policy = if terms.assigned { ASSIGNED_POLICY } else { POLICY };
+        let policy = if terms.assigned.is_some() { ASSIGNED_POLICY } else { POLICY };
         let mut end = Self { daemon, policy, control: format!("{programs}/watari --control /run/watari.vici") };
         // A command run before the daemon has its namespaces would look elsewhere for ever.
         end.daemon.wait_for("kernel probed", Duration::from_secs(20))?;
@@ -173,7 +173,7 @@ impl End for BySwanctl {
 }
 
 /// A road warrior that asks for its address inside the tunnel.
-fn client(who: Who, terms: &Terms) -> String {
+fn road_warrior(who: Who, terms: &Terms) -> String {
     let other = who.other();
     format!(
         "[road_warrior]
@@ -197,9 +197,40 @@ liveness = \"off\"
     )
 }
 
+/// A gateway with a pool of one address, for one client.
+fn gateway(who: Who, terms: &Terms) -> String {
+    let other = who.other();
+    format!(
+        "[gateway]
+address = \"{}\"
+identity = \"{}\"
+networks = [\"{}\"]
+pool = \"{}\"
+ike = \"{}\"
+esp = \"{}\"
+liveness = \"off\"
+
+[[gateway.client]]
+name = \"{REMOTE}\"
+identity = \"{}\"
+address = \"assign\"
+{}",
+        outer(who, terms.family),
+        certificates::identity(who, terms),
+        protected_prefix(who, who, terms),
+        protected_prefix(other, who, terms),
+        terms.suite.our_ike,
+        terms.suite.our_esp,
+        certificates::identity(other, terms),
+        proofs(who, terms),
+    )
+}
+
 fn configuration(who: Who, terms: &Terms) -> String {
-    if terms.assigned {
-        return client(who, terms);
+    match terms.assigned {
+        Some(client) if client == who => return road_warrior(who, terms),
+        Some(_) => return gateway(who, terms),
+        None => {}
     }
     let other = who.other();
     let local = match terms.unaddressed {
