@@ -20,6 +20,8 @@ use crate::vici::Section;
 pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 /// Length of an interface identifier's prefix (RFC 4291 2.5.1).
 const IDENTIFIER: u8 = 64;
+/// How many addresses a node may have left whose SAs are still there, before it gets another one: nobody takes a whole pool by changing.
+const MOST_LEFT: usize = 2;
 
 /// Home addresses that nobody else may get.
 #[derive(Debug, Default)]
@@ -149,6 +151,13 @@ impl Core {
         }
     }
 
+    /// Whether a node would leave one address more than it may before the SAs for those that it left are gone.
+    fn leaves_too_many(&self, id: RemoteId, remote: &Remote, home: Ipv6Addr) -> bool {
+        let changes = remote.role.lasting_address().is_some_and(|held| held != home);
+        let left = self.homes.left.iter().filter(|(address, (holder, _))| *holder == id && **address != home);
+        changes && left.count() >= MOST_LEFT
+    }
+
     /// Puts a home address into force for a remote, or takes it out of force with `None`.
     fn set_home(&mut self, id: RemoteId, home: Option<Ipv6Addr>) {
         let policies = self.lookup.policies_of(id).to_vec();
@@ -161,8 +170,9 @@ impl Core {
             self.uninstall(&policies);
             self.lookup.forget(&self.config, &policies);
             if let Some(old) = v6(old).filter(|old| self.homes.taken.get(old) == Some(&Some(id))) {
-                let children = policies.iter().flat_map(|policy| self.children.of_policy(*policy)).map(|child| child.id);
-                self.homes.left.insert(old, (id, children.collect()));
+                let all = policies.iter().flat_map(|policy| self.children.of_policy(*policy));
+                let served = all.filter(|child| child.traffic.remote.iter().any(|item| item.range.contains(old.into())));
+                self.homes.left.insert(old, (id, served.map(|child| child.id).collect()));
             }
         }
         let filled = match new {
@@ -261,6 +271,9 @@ impl Assign for Core {
                 let Some(IpNet::V6(prefix)) = block.home_prefix else { return refused };
                 let with_length = |home| Ipv6Net::new(home, prefix.prefix_len());
                 match self.decide(id, remote, block, prefix, wish) {
+                    Decision::Has(home) | Decision::MustUse(home) if self.leaves_too_many(id, remote, home) => {
+                        Assignment::Refused(Denial::TooManyLeft)
+                    }
                     Decision::Has(home) => {
                         self.set_home(id, Some(home));
                         with_length(home).map_or(refused, Assignment::Address)

@@ -302,6 +302,39 @@ fn an_address_left_for_another_is_anybodys_once_its_last_sa_is_gone() {
     );
 }
 
+/// A node that has an SA for each address it names and lets none of them go.
+fn clinging(nodes: u32, names: &[&str]) -> (Bench, Vec<Result<std::net::Ipv6Addr, Denial>>) {
+    let mut bench = Bench::started(config(POOL, &fleet(nodes)), Vec::new(), Vec::new());
+    bench.ike(1, 0, HA, COA1);
+    let mut given = Vec::new();
+    for (id, last) in (11u32..).zip(names) {
+        let address = format!("2001:db8:1::{last}");
+        given.push(wish(&mut bench.agent, 0, Wish::Formed(v6(&address))));
+        bench.child(id.into(), BINDING, id, Mode::Transport, ends(HA, &address));
+    }
+    (bench, given)
+}
+
+#[test]
+fn one_node_does_not_take_the_whole_pool_by_changing_its_address() {
+    let (mut bench, given) = clinging(2, &["1000", "1001", "1002", "1003", "77"]);
+    assert!(given.iter().take(3).all(Result::is_ok), "{given:?}");
+    assert_eq!(given.get(3..), Some(&[Err(Denial::TooManyLeft), Err(Denial::TooManyLeft)][..]));
+    assert_eq!(wish(&mut bench.agent, 1, Wish::Address(None)), Ok(v6("2001:db8:1::1003")));
+    assert_eq!(wish(&mut bench.agent, 0, Wish::Formed(v6("2001:db8:1::1001"))), Ok(v6("2001:db8:1::1001")), "back to one it has left");
+}
+
+#[test]
+fn an_address_that_was_left_waits_for_its_own_sas_only() {
+    let (mut bench, _) = clinging(2, &["1000", "1001", "1002"]);
+    bench.agent.core.children.remove(ChildId(12));
+    let down = KeyingEvent::ChildDown { child: ChildId(12), policy: BINDING, cause: watari_sa::Cause::PEER_CLOSED };
+    bench.agent.home_after(&down);
+    let (first, second) = (v6("2001:db8:1::1000"), v6("2001:db8:1::1001"));
+    assert_eq!(wish(&mut bench.agent, 1, Wish::Formed(first)), Err(Denial::Taken(first)));
+    assert_eq!(wish(&mut bench.agent, 1, Wish::Formed(second)), Ok(second), "the SA of the one before is none of its business");
+}
+
 #[test]
 fn a_mobile_node_whose_record_changed_still_knows_its_home_prefix() {
     let profile = || MobileNodeProfile { home_address: MobilityRole::UNKNOWN, ..MobileNodeProfile::default() };
