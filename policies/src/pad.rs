@@ -68,6 +68,11 @@ impl Pad {
         range.is_valid() && range.prefixes().iter().all(allowed)
     }
 
+    /// Everything that an identity may hold under its own name now, with what it was lent.
+    pub fn held_by(&self, identity: &Identity) -> Vec<IpNet> {
+        self.prefixes_of(identity).iter().copied().chain(self.lent(identity)).collect()
+    }
+
     /// The prefixes that an identity is allowed under its own name.
     pub fn prefixes_of(&self, identity: &Identity) -> &[IpNet] {
         self.prefixes.get(&Some(identity.clone())).map_or(&[], Vec::as_slice)
@@ -118,6 +123,17 @@ mod tests {
         assert!(!Pad::default().may_hold(&name("mn1.example"), &towards("2001:db8:1::a/128")));
         pad.withdraw(&name("mn1.example"));
         assert!(!pad.may_hold(&name("mn1.example"), &towards("2001:db8:1::a/128")));
+    }
+
+    #[test]
+    fn what_was_lent_is_held_beside_the_own_until_it_is_taken_back() {
+        let mut pad = Pad::default();
+        pad.allow(Some(name("mn1.example")), [net("2001:db8:5::/64")]);
+        pad.lend(&name("mn1.example"), Some(net("2001:db8:1::a/128")));
+        assert_eq!(pad.held_by(&name("mn1.example")), [net("2001:db8:5::/64"), net("2001:db8:1::a/128")]);
+        pad.lend(&name("mn1.example"), None);
+        assert_eq!(pad.held_by(&name("mn1.example")), [net("2001:db8:5::/64")]);
+        assert!(pad.held_by(&name("mn2.example")).is_empty());
     }
 
     #[test]

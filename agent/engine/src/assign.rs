@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv6Net};
 use watari_kernel::{KernelRequest, Now, PolicyKind};
 use watari_policies::{Ask, Block, Config, Direction, Installer, MobilityRole, PolicyId, Remote, RemoteId};
-use watari_sa::{Assign, Assignment, Cause, ChildId, Denial, IkeId, KeyingEvent, KeyingInput, Target, Trigger, Want, Wish};
+use watari_sa::{Assign, Assignment, Cause, ChildId, Denial, IkeId, KeyingEvent, KeyingInput, Owner, Target, Trigger, Want, Wish};
 
 use crate::Event;
 use crate::agent::Agent;
@@ -30,6 +30,8 @@ pub(crate) struct Homes {
     taken: BTreeMap<Ipv6Addr, Option<RemoteId>>,
     /// Addresses that a node has left for another one while SAs for them are still there: nobody else gets them before these are gone.
     left: BTreeMap<Ipv6Addr, (RemoteId, BTreeSet<ChildId>)>,
+    /// Records that carry on with an address of ones that were retired: it stays while an SA of those does.
+    carried: BTreeMap<RemoteId, BTreeSet<RemoteId>>,
     /// On a mobile node: the home prefix as the home agent told it.
     prefixes: BTreeMap<RemoteId, Ipv6Net>,
     /// On a mobile node: how many addresses it formed, and found taken, before this one.
@@ -60,14 +62,33 @@ impl Homes {
                 formed.get(&old).copied().map(|tries| formed.insert(id, tries));
             }
         }
+        let mut carried = before.carried;
+        carried.retain(|_, olds| {
+            olds.retain(|old| config.remote(*old).is_some_and(is_retired));
+            !olds.is_empty()
+        });
         prefixes.retain(|id, _| stays(id));
         formed.retain(|id, _| stays(id));
-        Self { taken, left, prefixes, formed }
+        Self { taken, left, carried, prefixes, formed }
     }
 
     /// Claims an address for a remote; whether nobody else has it.
     pub(crate) fn claim(&mut self, id: RemoteId, address: IpAddr) -> bool {
         v6(address).is_none_or(|address| *self.taken.entry(address).or_insert(Some(id)) == Some(id))
+    }
+
+    /// Remembers which of the new records carry on with the address of one that was retired now; those.
+    pub(crate) fn carry(&mut self, config: &Config, gone: &[u32], fresh: &BTreeSet<u32>) -> Vec<RemoteId> {
+        let lent = |id: u32| config.remote(RemoteId(id)).filter(|remote| remote.role.assigns()).and_then(|it| it.role.lasting_address());
+        let olds: BTreeMap<IpAddr, RemoteId> = gone.iter().filter_map(|id| Some((lent(*id)?, RemoteId(*id)))).collect();
+        let waits = |id: &u32| config.remote(RemoteId(*id)).is_some_and(|remote| remote.assigned.is_some());
+        let pairs = fresh.iter().filter(|id| waits(id)).filter_map(|id| Some((RemoteId(*id), *olds.get(&lent(*id)?)?)));
+        let pairs: Vec<_> = pairs.collect();
+        for (new, old) in &pairs {
+            let earlier = self.carried.remove(old).unwrap_or_default();
+            self.carried.entry(*new).or_default().extend(earlier.into_iter().chain([*old]));
+        }
+        pairs.into_iter().map(|(new, _)| new).collect()
     }
 
     /// The address in a range that this remote gets: the first free one from a place that depends on who it is, so that it usually gets
@@ -345,11 +366,22 @@ impl Agent {
     pub(crate) fn home_may_go(&mut self, remote: RemoteId) {
         self.core.free_left();
         let Some(record) = self.core.config.remote(remote) else { return };
+        // Who was retired left its address to the record that stands for it now.
+        let address = record.role.lasting_address().and_then(v6).filter(|_| is_retired(record));
+        let remote = address.and_then(|address| self.core.homes.taken.get(&address).copied().flatten()).unwrap_or(remote);
+        let Some(record) = self.core.config.remote(remote) else { return };
         let lent = record.assigned.is_some() && record.role.assigns();
         if !lent || record.role.lasting_address().is_none() {
             return;
         }
+        let olds = self.core.homes.carried.get(&remote);
+        let orphans = || self.core.children.of_owner(Owner::None);
+        let serves = |old: &RemoteId| !self.keying.ike_sas_of(*old).is_empty() || orphans().any(|child| child.remote == *old);
+        if olds.is_some_and(|olds| olds.iter().any(serves)) {
+            return;
+        }
         if self.keying.ike_sas_of(remote).is_empty() && self.children_of(remote).is_empty() {
+            self.core.homes.carried.remove(&remote);
             self.core.release(remote);
         }
     }

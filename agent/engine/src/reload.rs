@@ -73,6 +73,7 @@ impl Agent {
         self.core.lookup = Lookup::new(&self.core.config);
         self.core.homes = Homes::new(&self.core.config, std::mem::take(&mut self.core.homes));
         self.core.mobility = Mobility::new(&self.core.config, std::mem::take(&mut self.core.mobility));
+        left.extend(self.core.homes.carry(&self.core.config, &merged.remotes.gone, &merged.remotes.fresh));
         let changed = Changed { remotes: merged.remotes.fresh, policies: merged.policies.fresh };
         self.core.places = Places::new(&self.core.config, std::mem::take(&mut self.core.places), &changed);
         for remote in self.core.retired.remotes.keys() {

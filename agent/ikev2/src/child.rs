@@ -401,7 +401,7 @@ impl Ikev2 {
         //# what the peer may have on its side depends on who it proved to be, whichever of the two asked (RFC 4301 4.4.3)
         let identity = self.peer_of(ike).map(|(_, identity, _)| identity);
         if let Some(identity) = identity.filter(|identity| !context.config.pad.may_hold(identity, &traffic)) {
-            let held = context.config.pad.prefixes_of(&identity).to_vec();
+            let held = context.config.pad.held_by(&identity);
             return self.child_failed(context, child, &Refusal::NotAuthorised { who: identity, traffic, held });
         }
         let Some(build) = self.builds.get_mut(&child) else { return };
@@ -491,8 +491,7 @@ impl Ikev2 {
         let transport = payloads.notify(NotifyType::USE_TRANSPORT_MODE).is_some();
         let may_hold = |traffic: &Traffic| {
             let pad = &context.config.pad;
-            let refuse =
-                || Refusal::NotAuthorised { who: identity.clone(), traffic: traffic.clone(), held: pad.prefixes_of(&identity).to_vec() };
+            let refuse = || Refusal::NotAuthorised { who: identity.clone(), traffic: traffic.clone(), held: pad.held_by(&identity) };
             if pad.may_hold(&identity, traffic) { Ok(()) } else { Err(refuse()) }
         };
         let chosen = self.choose_policy(context, remote, &proposed, transport, asked.replaces);

@@ -1,6 +1,8 @@
 //! Home addresses within the exchanges: when the engine is asked, and how the exchange goes on when it has answered (RFC 4877 9, RFC 5026 5.3).
 //! Invariant: nobody is asked before the peer has proved who it is, and a child SA waits until the policies say the address.
 
+use std::net::Ipv6Addr;
+
 use watari_policies::Remote;
 use watari_sa::{Assignment, Cause, Context, Denial, IkeId, KeyingEvent, Trigger, Want, Wish};
 use watari_wire::ikev2::{Delete, NotifyType, Payload};
@@ -95,7 +97,13 @@ impl Ikev2 {
         }
         let held = remote.role.lasting_address();
         let requested = configuration::wish(payloads);
-        let formed = configuration::formed(payloads).filter(|formed| held != Some((*formed).into()));
+        self.directory.ensure(context.config);
+        // With an address in force a single address may also be of a network behind the node.
+        let behind = |address: &Ipv6Addr| {
+            let mut policies = self.directory.policies(context.config, id).flat_map(|(_, policy)| &policy.traffic.remote);
+            held.is_some() && policies.any(|item| item.range.contains((*address).into()))
+        };
+        let formed = configuration::formed(payloads).filter(|formed| !behind(formed));
         let Some(wish) = requested.or(formed.map(Wish::Formed)) else {
             return if held.is_some() { Ok(false) } else { Err(Refusal::NoHomeAddress) };
         };

@@ -181,6 +181,30 @@ fn another_address_takes_no_new_ike_sa() {
 }
 
 #[test]
+fn a_network_of_one_address_behind_the_node_is_no_home_address_it_formed() {
+    let mut pair = Pair::new();
+    let networks = vec!["2001:db8:5::f00/128".parse().unwrap()];
+    let node =
+        MobileNodeProfile { home_address: MobilityRole::UNKNOWN, networks: networks.clone(), secret: SecretId(1), ..Default::default() };
+    let served = ServedNode { home_address: MobilityRole::UNKNOWN, networks, secret: SecretId(1), ..ServedNode::default() };
+    let prefix = Some("2001:db8:1::/64".parse().unwrap());
+    (pair.a.config, pair.a.assign) = (mobile_node(node), takes);
+    (pair.b.config, pair.b.assign) =
+        (home_agent(HomeAgentProfile { mobile_nodes: vec![served], home_prefix: prefix, ..HomeAgentProfile::default() }), gives);
+    let of = |config: &Config| config.policies.iter().position(|policy| policy.traffic.local[0].range == host("2001:db8:5::f00"));
+    let network = u32::try_from(of(&pair.a.config).unwrap()).unwrap();
+    let tunnels: Vec<u32> = (1..u32::try_from(pair.a.config.policies.len()).unwrap()).collect();
+    pair.a.places.modes = tunnels.iter().map(|id| (PolicyId(*id), watari_policies::Mode::Tunnel)).collect();
+    pair.b.places.modes = pair.a.places.modes.clone();
+    let mut pair = started(pair);
+    pair.want(Side::A, network);
+    pair.run();
+    assert_eq!(pair.b.wishes, [Wish::Address(None)], "{}", pair.story());
+    pair.assert_healthy(1, 2);
+    assert_eq!(pair.b.config.remotes[0].role.home_address(), Some(ip(HOA)));
+}
+
+#[test]
 fn an_address_of_the_configuration_is_told_to_who_asks() {
     let mut pair = bootstrapping(Ask::Address(Some(ip(SECOND))));
     let served = ServedNode { secret: SecretId(1), ..ServedNode::default() };

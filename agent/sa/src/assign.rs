@@ -58,7 +58,9 @@ impl std::fmt::Display for Denial {
             Self::Taken(address) => write!(f, "{address} is the home address of another mobile node"),
             Self::Outside(address) => write!(f, "{address} is no address of the home link that a mobile node may have"),
             Self::NotFormed => f.write_str("mobile nodes do not form their home addresses here (autoconfiguration = false)"),
-            Self::TooManyLeft => f.write_str("SAs for the addresses that the node had before are still there: it gets no other one until they are gone"),
+            Self::TooManyLeft => {
+                f.write_str("SAs for the addresses that the node had before are still there: it gets no other one until they are gone")
+            }
             Self::NotServed => f.write_str("the home address of this remote is not assigned at run time"),
         }
     }

@@ -335,6 +335,41 @@ fn an_address_that_was_left_waits_for_its_own_sas_only() {
     assert_eq!(wish(&mut bench.agent, 1, Wish::Formed(second)), Ok(second), "the SA of the one before is none of its business");
 }
 
+fn holder_of(agent: &Agent, name: &str) -> u32 {
+    (0..).zip(&agent.core.config.remotes).find(|(_, remote)| remote.name == name).expect("there").0
+}
+
+#[test]
+fn a_changed_record_without_sas_gives_its_address_back() {
+    let pool = "policies = \"mip6d\"\npool = \"2001:db8:1::1000\"";
+    let mut agent = agent(config(pool, &fleet(2)));
+    let only = wish(&mut agent, 0, Wish::Address(None)).expect("an address");
+    reload(&mut agent, config(&format!("{pool}\nredirect_to = \"2001:db8:7::1\""), &fleet(2)));
+    let other = holder_of(&agent, "mn1.example");
+    assert_eq!(wish(&mut agent, other, Wish::Address(None)), Ok(only));
+}
+
+//= rfc7296#2.19
+//# an assigned address goes with its last IKE SA, also where that stands under a record that is no longer there
+#[test]
+fn a_changed_record_gives_its_address_back_once_the_sas_of_the_old_one_are_gone() {
+    let pool = "policies = \"mip6d\"\npool = \"2001:db8:1::1000\"";
+    let mut bench = Bench::started(config(pool, &fleet(2)), Vec::new(), Vec::new());
+    let only = wish(&mut bench.agent, 0, Wish::Address(None)).expect("an address");
+    bench.ike(1, 0, HA, COA1);
+    for line in ["redirect_to = \"2001:db8:7::1\"", "redirect_to = \"2001:db8:7::2\""] {
+        reload(&mut bench.agent, config(&format!("{pool}\n{line}"), &fleet(2)));
+        let other = holder_of(&bench.agent, "mn1.example");
+        assert_eq!(wish(&mut bench.agent, other, Wish::Address(None)), Err(Denial::PoolExhausted), "an SA of the old record is there");
+    }
+    bench.agent.give_up(at(10), RemoteId(0), &[IkeId(1)]);
+    let (node, other) = (holder_of(&bench.agent, "mn0.example"), holder_of(&bench.agent, "mn1.example"));
+    assert_eq!(bench.agent.core.config.remotes[node as usize].role.home_address(), None);
+    let identity = &bench.agent.core.config.remotes[node as usize].remote_identity;
+    assert!(!bench.agent.core.config.pad.may_hold_range(identity, &AddressRange::host(only.into())), "nor the right to hold SAs for it");
+    assert_eq!(wish(&mut bench.agent, other, Wish::Address(None)), Ok(only));
+}
+
 #[test]
 fn a_mobile_node_whose_record_changed_still_knows_its_home_prefix() {
     let profile = || MobileNodeProfile { home_address: MobilityRole::UNKNOWN, ..MobileNodeProfile::default() };
