@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use watari_kernel::mirror::acts;
+use watari_sim::scenario::RunsOn;
 
 /// The root of the workspace.
 fn root() -> PathBuf {
@@ -52,20 +53,25 @@ fn module(file: &Path) -> Vec<String> {
     path
 }
 
-/// Functions marked as tests in a source file. One that is indented stands in the file's own module `tests`.
+/// Functions marked as tests in a source file that run whenever tests are run: what is ignored shows nothing. One that is indented stands
+/// in the file's own module `tests`.
 fn tests_of(source: &str, module: &[String]) -> Vec<String> {
     let mut tests = Vec::new();
-    let mut marked = false;
+    let (mut marked, mut ignored) = (false, false);
     for line in source.lines() {
         let code = line.trim_start();
         if code == "#[test]" {
             marked = true;
-        } else if let Some(rest) = code.strip_prefix("fn ").filter(|_| marked) {
-            marked = false;
-            let name = rest.split(['(', '<']).next().unwrap_or_default().to_owned();
-            let inner = (code.len() < line.len()).then(|| "tests".to_owned());
-            let path: Vec<String> = module.iter().cloned().chain(inner).chain([name]).collect();
-            tests.push(path.join("::"));
+        } else if code.starts_with("#[ignore") || (code.starts_with("#[cfg_attr(") && code.contains("ignore")) {
+            ignored = true;
+        } else if let Some(rest) = code.strip_prefix("fn ") {
+            if marked && !ignored {
+                let name = rest.split(['(', '<']).next().unwrap_or_default().to_owned();
+                let inner = (code.len() < line.len()).then(|| "tests".to_owned());
+                let path: Vec<String> = module.iter().cloned().chain(inner).chain([name]).collect();
+                tests.push(path.join("::"));
+            }
+            (marked, ignored) = (false, false);
         }
     }
     tests
@@ -186,8 +192,50 @@ fn the_forty_requirements_of_mobility_are_all_there() {
 }
 
 #[test]
+fn an_ignored_test_shows_nothing() {
+    let source = "#[test]\n#[ignore]\nfn one() {}\n#[ignore = \"slow\"]\n#[test]\nfn two() {}\n#[test]\nfn three() {}\n";
+    assert_eq!(tests_of(source, &["a".to_owned()]), ["a::three"]);
+}
+
+/// What the scenarios of Mobile IPv6 must be found by: a word of a name, and whether Linux can run one.
+const WORDS: &[(&str, bool)] = &[
+    ("pfkey", true),
+    ("shisa", true),
+    ("kbit", true),
+    ("forged", true),
+    ("proxy", true),
+    ("home", true),
+    ("bootstrap", true),
+    ("scale", true),
+    ("road-warrior", true),
+    ("nemo", true),
+    ("prefix", true),
+    // No Linux kernel puts the packet into an ACQUIRE.
+    ("packet", false),
+    ("manual", true),
+];
+
+#[test]
+fn every_subject_has_a_scenario_of_its_name_and_runs_on_the_real_kernel_where_linux_can() {
+    let scenarios = watari_sim::scenarios::all();
+    let on_real = |runs_on: &RunsOn| !matches!(runs_on, RunsOn::SimulatorOnly(_));
+    let mut names: Vec<(String, bool)> = scenarios.iter().map(|scenario| (scenario.name.to_owned(), on_real(&scenario.runs_on))).collect();
+    // Runs at scale have both halves, in the simulator and on a real kernel.
+    let scales = fs::read_to_string(root().join("testbed/src/scale.rs")).unwrap();
+    let quoted = |line: &str| Some(line.trim().strip_prefix("name: \"")?.split('"').next()?.to_owned());
+    names.extend(scales.lines().filter_map(quoted).map(|name| (name, true)));
+    for (word, real) in WORDS {
+        // Whole words between hyphens: `home` is not found in `homeless`.
+        let holds = |name: &str| format!("-{name}-").contains(&format!("-{word}-"));
+        let of_word: Vec<_> = names.iter().filter(|(name, _)| holds(name)).collect();
+        assert!(!of_word.is_empty(), "no scenario has \"{word}\" in its name");
+        assert_eq!(of_word.iter().any(|(_, on_real)| *on_real), *real, "{word}: on the real kernel? {of_word:?}");
+    }
+}
+
+#[test]
 fn a_test_is_found_where_it_stands() {
-    let source = "#[test]\n#[ignore]\nfn one() {}\nfn none() {}\nmod tests {\n    #[test]\n    fn two() {}\n}\n";
+    let source = "#[test]\nfn one() {}\nfn none() {}\nmod tests {\n    #[test]\n    fn two() {}\n}\n";
     assert_eq!(tests_of(source, &["a".to_owned()]), ["a::one", "a::tests::two"]);
     assert_eq!(module(Path::new("a/mod.rs")), ["a"]);
     assert_eq!(module(Path::new("lib.rs")), Vec::<String>::new());

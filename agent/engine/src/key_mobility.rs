@@ -2,7 +2,7 @@
 //! Invariant: what is kept came under ESP in an SA of the right reqid, or from a privileged local client; it is bounded by the number of
 //! configured peers. Nothing here moves anything but by the operator's word.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -17,17 +17,14 @@ use crate::Event;
 use crate::agent::Agent;
 use crate::core::Core;
 use crate::doubts::Doubts;
+use crate::notes::{Note, Notes};
 use crate::reload::is_retired;
 use crate::verification::TOLD;
 
-/// How long a binding message stands behind a movement: duplicate address detection of a first binding takes a second, repeats come later.
-const FRESH: Duration = Duration::from_secs(30);
-/// Within this time a lower sequence number is an older message that was overtaken.
-const OVERTAKEN: Duration = Duration::from_secs(10);
+/// Lifetimes of bindings are counted in four seconds (RFC 6275 6.1.7).
+const UNIT_OF_LIFETIME: Duration = Duration::from_secs(4);
 /// How many sockets are opened for typed policies alone: the operator has not asked for them, and each costs a descriptor.
 const MOST_UNASKED: usize = 256;
-/// Care-of addresses remembered for each peer.
-const CARE_OF_ADDRESSES: usize = 4;
 
 /// A raw Mobility Header socket that admits only what came in an ESP transport SA of this reqid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,15 +89,6 @@ struct Peer {
     typed: bool,
 }
 
-/// What was last seen or told about one care-of address.
-#[derive(Clone, Copy, Debug)]
-struct Note {
-    care_of: IpAddr,
-    at: Duration,
-    sequence: Option<u16>,
-    evidence: Evidence,
-}
-
 /// Where a peer is registered, as far as movements show.
 #[derive(Clone, Copy, Debug)]
 struct Binding {
@@ -128,7 +116,7 @@ pub(crate) struct Mobility {
     seen_spd: u64,
     /// Whether it was said that movements behind typed policies are not verified.
     unverified: bool,
-    notes: BTreeMap<RemoteId, VecDeque<Note>>,
+    notes: BTreeMap<RemoteId, Notes>,
     bindings: BTreeMap<RemoteId, Binding>,
     followed: BTreeMap<RemoteId, Followed>,
     pub(crate) doubts: Doubts,
@@ -198,26 +186,7 @@ impl Mobility {
     }
 
     fn note(&self, now: Now, remote: RemoteId, care_of: IpAddr) -> Option<&Note> {
-        let fresh = |note: &&Note| note.care_of == care_of && now.boot.saturating_sub(note.at) <= FRESH;
-        self.notes.get(&remote)?.iter().find(fresh)
-    }
-
-    /// Keeps what was seen or told; whether it is the latest word about this care-of address.
-    fn keep(&mut self, remote: RemoteId, note: Note) -> bool {
-        let notes = self.notes.entry(remote).or_default();
-        if let Some(at) = notes.iter().position(|old| old.care_of == note.care_of)
-            && let Some(old) = notes.remove(at)
-        {
-            let behind = |(old, new): (u16, u16)| new != old && old.wrapping_sub(new) < 0x8000;
-            if old.sequence.zip(note.sequence).is_some_and(behind) && note.at.saturating_sub(old.at) < OVERTAKEN {
-                notes.push_back(old);
-                return false;
-            }
-        } else if notes.len() >= CARE_OF_ADDRESSES {
-            notes.pop_front();
-        }
-        notes.push_back(note);
-        true
+        self.notes.get(&remote)?.behind_movement(now.boot, care_of)
     }
 
     /// What a registration at this address is to the binding as it was.
@@ -274,8 +243,15 @@ fn covers(selector: &Selector, role: Role) -> bool {
     selector.protocol == MOBILITY_HEADER && (selector.sport.mask == 0 || Some(selector.sport.value) == bindings)
 }
 
-/// Home address, care-of address and K of a protected message, if it is one that says something.
-fn read(heard: &Heard, message: &Message) -> Option<(IpAddr, IpAddr, Option<u16>, Evidence)> {
+/// Home address of a protected message and what it says of the care-of address and K, if it is one that says something.
+fn read(now: Now, heard: &Heard, message: &Message) -> Option<(IpAddr, Note)> {
+    let note = |care_of, sequence: u16, lifetime: u16, evidence| Note {
+        care_of,
+        at: now.boot,
+        sequence: Some(sequence),
+        lifetime: UNIT_OF_LIFETIME.saturating_mul(u32::from(lifetime)),
+        evidence,
+    };
     match (heard.socket.role, message) {
         (Role::HomeAgent, Message::Update { sequence, flags, lifetime, .. }) if flags.has(UpdateFlags::HOME) => {
             let home = heard.source;
@@ -283,12 +259,12 @@ fn read(heard: &Heard, message: &Message) -> Option<(IpAddr, IpAddr, Option<u16>
             //= rfc4877#4.3
             //# away from home the care-of address stands in an option under ESP: the outer source address proves nothing
             let care_of = if *lifetime == 0 { home } else { named.or(heard.came_from.is_none().then_some(home))? };
-            Some((home, care_of, Some(*sequence), Evidence::Update { k: flags.has(UpdateFlags::KEY_MOBILITY) }))
+            Some((home, note(care_of, *sequence, *lifetime, Evidence::Update { k: flags.has(UpdateFlags::KEY_MOBILITY) })))
         }
-        (Role::MobileNode, Message::Acknowledgement { status, flags, sequence, .. }) => {
+        (Role::MobileNode, Message::Acknowledgement { status, flags, sequence, lifetime, .. }) => {
             let home = heard.destination;
             let evidence = Evidence::Acknowledgement { status: *status, k: flags.has(AckFlags::KEY_MOBILITY) };
-            Some((home, heard.sent_to.unwrap_or(home), Some(*sequence), evidence))
+            Some((home, note(heard.sent_to.unwrap_or(home), *sequence, *lifetime, evidence)))
         }
         _ => None,
     }
@@ -308,6 +284,15 @@ impl Core {
             registration: self.mobility.registration(remote, peer.home_address, before, care_of),
             moved: true,
         })
+    }
+
+    /// Keeps what was seen or told of a peer; whether it counts.
+    fn keep(&mut self, remote: RemoteId, note: Note) -> bool {
+        let bound = self.mobility.peers.get(&remote).filter(|peer| peer.role == Role::HomeAgent).and_then(|peer| {
+            let binding = self.mobility.bindings.get(&remote).map(|binding| binding.care_of);
+            binding.or_else(|| self.places.remembered(remote).map(|before| peer.care_of(before)))
+        });
+        self.mobility.notes.entry(remote).or_default().keep(note, bound)
     }
 
     /// What the IKE SAs of a peer do that moved to these addresses.
@@ -340,6 +325,11 @@ impl Core {
         let Some(care_of) = self.mobility.peers.get(&remote).map(|peer| peer.care_of(new)) else { return };
         self.mobility.doubts.settled(now, remote, new);
         self.mobility.bindings.insert(remote, Binding { care_of, registration: known.registration });
+        if known.role == Role::HomeAgent
+            && let Some(notes) = self.mobility.notes.get_mut(&remote)
+        {
+            notes.moved(now.boot, care_of);
+        }
         let unknown = known.evidence == Evidence::None && known.setting != KeyMobility::Never;
         match self.mobility.followed.get_mut(&remote) {
             Some(followed) if followed.care_of == care_of && unknown => followed.ikes.extend(ikes),
@@ -435,9 +425,10 @@ impl Agent {
         if let (Role::MobileNode, Message::HomeAgentSwitch { addresses, .. }) = (heard.socket.role, &message) {
             return self.home_agent_switch(now, heard, addresses);
         }
-        let Some((home, care_of, sequence, evidence)) = read(heard, &message) else { return };
+        let Some((home, note)) = read(now, heard, &message) else { return };
+        let Note { care_of, evidence, .. } = note;
         for remote in self.core.peers_of(home, heard) {
-            if !self.core.mobility.keep(remote, Note { care_of, at: now.boot, sequence, evidence }) {
+            if !self.core.keep(remote, note) {
                 continue;
             }
             self.core.tell(Event::BindingMessage { remote, care_of, evidence });
@@ -456,7 +447,7 @@ impl Agent {
     pub(crate) fn told(&mut self, now: Now, home: IpAddr, care_of: IpAddr, evidence: Evidence) -> usize {
         let remotes = self.core.mobility.by_home.get(&home).cloned().unwrap_or_default();
         for remote in &remotes {
-            self.core.mobility.keep(*remote, Note { care_of, at: now.boot, sequence: None, evidence });
+            self.core.keep(*remote, Note { care_of, at: now.boot, sequence: None, lifetime: Duration::ZERO, evidence });
             self.core.tell(Event::BindingMessage { remote: *remote, care_of, evidence });
             let accepted = matches!(evidence, Evidence::Told { status, .. } if status < watari_mip6::key_mobility::REFUSED);
             if !accepted {

@@ -20,6 +20,7 @@ mod liveness;
 mod lookup;
 mod manual;
 mod movement;
+mod notes;
 mod reconcile;
 mod reload;
 mod route;

@@ -85,6 +85,27 @@ fn an_acquire_waits_for_its_policy_and_events_wait_behind_it() {
 }
 
 #[test]
+fn a_message_of_more_than_8_kib_is_read_whole_and_keeps_its_place() {
+    let mut large = acquire();
+    // The proposals of an ACQUIRE grow with the algorithms that the kernel has: 130 combinations of 72 octets instead of 56.
+    let proposals = 8 + 130 * 72;
+    large[112..114].copy_from_slice(&u16::try_from(proposals / 8).unwrap().to_ne_bytes());
+    large.resize(112 + proposals, 0);
+    let units = u16::try_from(large.len() / 8).unwrap();
+    large[4..6].copy_from_slice(&units.to_ne_bytes());
+    assert!(large.len() > 8 * 1024, "{}", large.len());
+    let mut backend = backend();
+    let get = hear(&mut backend, &large).sent.remove(0);
+    assert!(hear(&mut backend, &recorded("acquire-mn-pf-expire")).events.is_empty(), "in order");
+    let events = hear(&mut backend, &row(&get, &recorded("ipsec-mn-pf-x_spdadd-reqid1-dir2"), seq(&get))).events;
+    let [KernelEvent::Acquire(acquire), KernelEvent::Expire(_)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((acquire.sequence, acquire.index), (2, PolicyIndex(73)));
+    // Cut at 8 KiB, it is no message.
+    let events = hear(&mut backend, &large[..8 * 1024]).events;
+    assert!(matches!(events.as_slice(), [KernelEvent::Malformed { .. }]), "{events:?}");
+}
+
+#[test]
 fn a_known_policy_answers_at_once_and_a_lost_one_never() {
     let mut backend = backend();
     let events = hear(&mut backend, &recorded("ipsec-mn-pf-x_spdadd-reqid1-dir2")).events;

@@ -163,6 +163,23 @@ fn an_update_of_the_policy_is_what_moves_when_migrate_is_off() {
 }
 
 #[test]
+fn an_acquire_with_a_packet_of_more_than_8_kib_is_read_whole() {
+    let mut octets = unhex(ACQUIRE);
+    // The packet begins at 120: a jumbo frame of 9,000 octets instead of 80.
+    octets.resize(120 + 9_000, 0);
+    octets[4..6].copy_from_slice(&(octets.len() as u16 / 8).to_ne_bytes());
+    octets[112..114].copy_from_slice(&(9_008_u16 / 8).to_ne_bytes());
+    octets[116..120].copy_from_slice(&9_000_u32.to_ne_bytes());
+    octets[124..126].copy_from_slice(&8_960_u16.to_be_bytes());
+    let mut backend = backend();
+    hear(&mut backend, &unhex(POLICY));
+    let events = hear(&mut backend, &octets).events;
+    let [KernelEvent::Acquire(acquire)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(acquire.packet.to_string(), "2001:db8:1::abcd/128 -> 2001:db8:1::1/128 mobility-header type 5");
+    assert_eq!((acquire.sequence, acquire.index), (9, PolicyIndex(0x1f)));
+}
+
+#[test]
 fn the_packet_in_an_acquire_tells_home_address_and_type() {
     let octets = unhex(ACQUIRE);
     let mut backend = backend();

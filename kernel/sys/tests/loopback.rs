@@ -207,6 +207,24 @@ fn a_full_pf_key_buffer_is_an_overrun_told_once() {
     assert!(!rest.is_empty() && rest.len() < 100 && !rest.contains(&Received::Overrun), "{}", rest.len());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pf_key_message_of_more_than_8_kib_is_taken_whole() {
+    let (listener, talker) = match (KeySocket::open(), KeySocket::open()) {
+        (Ok(listener), Ok(talker)) => (listener, talker),
+        (Err(error), _) | (_, Err(error)) => return eprintln!("skipped: no PF_KEY here: {error}"),
+    };
+    listener.send(&[2, 11, 0, 1, 2, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0]).unwrap();
+    // A SADB_REGISTER with 9,984 octets behind its header: whatever the kernel makes of it, X_PROMISC shows it to others first.
+    let mut message = vec![2, 7, 0, 3];
+    message.extend(1_250_u16.to_ne_bytes());
+    message.resize(10_000, 0);
+    talker.send(&message).unwrap();
+    let heard: Vec<Received> =
+        std::iter::from_fn(|| Some(listener.receive().unwrap())).take_while(|got| *got != Received::WouldBlock).collect();
+    assert!(heard.contains(&Received::Datagram(message)), "{:?}", heard.len());
+}
+
 #[test]
 fn a_mobility_message_crosses_the_loopback_with_its_addresses() {
     let socket = match MobilitySocket::open() {

@@ -10,6 +10,7 @@ mod hostile;
 mod key_mobility;
 mod manual;
 mod movement;
+mod overtaken;
 mod rereading;
 mod routing;
 mod timing;
