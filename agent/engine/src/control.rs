@@ -178,7 +178,7 @@ impl Agent {
 
     /// The Mobile IPv6 daemon, or whoever speaks for it, tells the outcome of a registration.
     fn registered(&mut self, now: Now, id: CommandId, arguments: &Section) {
-        let outcome = read_registration(arguments).map(|(home, care_of, evidence)| self.told(now, home, care_of, evidence));
+        let outcome = read_registration(arguments).and_then(|(home, care_of, evidence)| self.told(now, home, care_of, evidence));
         let answer = match outcome {
             Ok(0) => failure("no remote has this home address"),
             Ok(matches) => Section::new().with("success", "yes").with("matches", matches),

@@ -428,6 +428,12 @@ impl Agent {
         let Some((home, note)) = read(now, heard, &message) else { return };
         let Note { care_of, evidence, .. } = note;
         for remote in self.core.peers_of(home, heard) {
+            if let Some(why) = self.core.no_care_of_address(remote, heard.socket.role, care_of) {
+                self.core.counters.dropped(Cause::MALFORMED);
+                let detail = format!("{} cannot be at {care_of}, as its protected binding message says: {why}", self.core.name_of(remote));
+                self.core.tell(Event::Notice { cause: Cause::MALFORMED, detail });
+                continue;
+            }
             if !self.core.keep(remote, note) {
                 continue;
             }
@@ -443,9 +449,15 @@ impl Agent {
         }
     }
 
-    /// A privileged local client tells the outcome of a registration; how many peers it concerns.
-    pub(crate) fn told(&mut self, now: Now, home: IpAddr, care_of: IpAddr, evidence: Evidence) -> usize {
+    /// A privileged local client tells the outcome of a registration; how many peers it concerns, or why nobody can be at this address.
+    pub(crate) fn told(&mut self, now: Now, home: IpAddr, care_of: IpAddr, evidence: Evidence) -> Result<usize, String> {
         let remotes = self.core.mobility.by_home.get(&home).cloned().unwrap_or_default();
+        for remote in &remotes {
+            let role = self.core.mobility.peers.get(remote).map(|peer| peer.role);
+            if let Some(why) = role.and_then(|role| self.core.no_care_of_address(*remote, role, care_of)) {
+                return Err(format!("{care_of} cannot be the care-of address of {home}: {why}"));
+            }
+        }
         for remote in &remotes {
             self.core.keep(*remote, Note { care_of, at: now.boot, sequence: None, lifetime: Duration::ZERO, evidence });
             self.core.tell(Event::BindingMessage { remote: *remote, care_of, evidence });
@@ -460,7 +472,7 @@ impl Agent {
             }
             self.learnt(now, *remote, care_of);
         }
-        remotes.len()
+        Ok(remotes.len())
     }
 
     /// K became known for an address to which IKE SAs have followed already: it may take that back, once.

@@ -4,6 +4,7 @@
 mod adopt;
 mod agent;
 mod assign;
+mod care_of;
 mod control;
 mod copies;
 mod core;

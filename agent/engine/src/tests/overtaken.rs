@@ -3,7 +3,9 @@
 use super::key_mobility::{OBSERVE, home_agent_with, home_burst};
 use super::*;
 use watari_policies::{KeyMobility, MovementSource, Movements};
-use watari_sa::Whereabouts as _;
+use watari_sa::{Cause, Whereabouts as _};
+
+use crate::vici::Section;
 
 const CN: &str = "2001:db8:b::c";
 
@@ -117,4 +119,41 @@ fn a_movement_without_a_binding_update_leaves_none_of_the_earlier_ones() {
     bench.asked();
     bench.burst(3000, home_burst(CN, COA2));
     assert_eq!(bench.asked(), [Asked::Prove(IkeId(1), km(HA, COA2))]);
+}
+
+/// Where nobody can be: everybody's, nobody's, this host's, somewhere on every link, and the home agent itself.
+const NOWHERE: [&str; 6] = ["ff02::1", "::", "::1", "fe80::7", "::ffff:192.0.2.1", HA];
+
+#[test]
+fn a_protected_binding_update_for_an_address_where_nobody_can_be_is_no_evidence() {
+    let alone = Movements { key_mobility: KeyMobility::Assume, source: MovementSource::Observe, ..Movements::default() };
+    for (care_of, movements) in NOWHERE.into_iter().flat_map(|care_of| [(care_of, OBSERVE), (care_of, alone)]) {
+        let mut bench = home_agent_with(movements);
+        bench.update(1000, 2, care_of, true);
+        assert_eq!(bench.asked(), [], "{care_of}");
+        let told = bench.told();
+        let refused = |event: &Event| matches!(event, Event::Notice { cause: Cause::MALFORMED, detail } if detail.contains(care_of));
+        assert!(matches!(told.as_slice(), [event] if refused(event)), "{told:?}");
+        assert_eq!(bench.agent.core.counters.drops.get(Cause::MALFORMED.code), Some(&1));
+        assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
+        // And a MIGRATE that tells of it has nothing behind it; one without addresses tells of nothing.
+        bench.burst(1005, home_burst(COA1, care_of));
+        assert!(!bench.asked().iter().any(|asked| matches!(asked, Asked::Retarget(..))));
+        assert_eq!(ike_address(&bench), Some(km(HA, COA1)));
+    }
+}
+
+#[test]
+fn a_daemon_that_tells_of_an_address_where_nobody_can_be_is_refused_in_words() {
+    let told = |care_of: &str| Section::new().with("home-address", HOA).with("care-of-address", care_of).with("k", "yes");
+    let mut bench = home_agent_with(Movements::default());
+    for care_of in NOWHERE.into_iter().chain(["192.0.2.1"]) {
+        let answer = bench.tell_registration(1000, told(care_of));
+        let why = answer.text("errmsg").unwrap_or_default();
+        assert!(answer.text("success") == Some("no") && why.contains(care_of), "{care_of}: {answer:?}");
+        assert_eq!((bench.asked(), ike_address(&bench)), (vec![], Some(km(HA, COA1))));
+    }
+    // Home it may go.
+    assert_eq!(bench.tell_registration(2000, told(HOA)).text("success"), Some("yes"));
+    assert_eq!(ike_address(&bench), Some(km(HA, HOA)));
 }
