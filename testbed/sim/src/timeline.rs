@@ -199,7 +199,10 @@ fn keying_words(event: &KeyingEvent, names: &Names) -> Option<Words> {
         KeyingEvent::WantFailed { policy, cause, detail } => plain(format!("no SA for {}: {cause} {detail}", names.policy(*policy))),
         KeyingEvent::Dropped { cause, detail, .. } => line(format!("message dropped: {cause} {detail}"), false, true),
         KeyingEvent::Redirected { remote, to, .. } => plain(format!("{} sends us on to {}", names.remote(*remote), place(*to))),
-        KeyingEvent::SentOn { path, to, .. } => plain(format!("{} is sent on to {to}", place(path.remote.ip()))),
+        KeyingEvent::SentOn { path, remote, to } => {
+            let who = if remote.is_some() { "the peer" } else { "a stranger" };
+            plain(format!("{who} was sent on to {to} from {}", place(path.remote.ip())))
+        }
         KeyingEvent::Keys { .. } => None,
     }
 }

@@ -266,3 +266,18 @@ fn a_home_agent_switch_makes_sas_with_the_new_home_agent_before_the_old_ones_go(
     hosts.pass(20);
     hosts.assert_with(SECOND);
 }
+
+//= rfc5142#6.1
+//# the mobile node deletes its binding with the home agent that it leaves, which takes the SAs of that binding
+#[test]
+fn what_stands_with_the_home_agent_that_is_left_serves_three_seconds_more() {
+    let mut hosts = Hosts::new(None, &[]);
+    hosts.pass(10);
+    let before = hosts.sas(FIRST).0;
+    hosts.switch(&[SECOND]);
+    hosts.pass(2);
+    assert_eq!(hosts.sas(SECOND).0.len(), 4, "the new ones stand");
+    assert!(before.is_subset(&hosts.sas(NODE).0) && hosts.sas(FIRST).0 == before, "the daemon can still end its binding");
+    hosts.pass(2);
+    hosts.assert_with(SECOND);
+}

@@ -21,6 +21,9 @@ impl Runner<'_> {
             mobile.close_window(now + grace);
             for pinger in self.pingers.iter().filter(|pinger| pinger.node == mobile.plan.name) {
                 let bootstrap = pinger.pings.iter().filter(|ping| ping.answered.is_some()).map(|ping| ping.sent).min();
+                if bootstrap.is_none() && !self.scenario.is_refused(&mobile.plan) {
+                    self.facts.troubles.push(format!("{}: not one ping was answered ({pinger})", pinger.node));
+                }
                 for ping in &pinger.pings {
                     self.facts.pings_sent += 1;
                     if ping.answered.is_some() {

@@ -1,5 +1,6 @@
 //! Pings (ICMPv6 echo) that remember when each was sent and whether it was answered.
 
+use std::fmt;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -47,6 +48,12 @@ pub(super) fn icmp_socket(source: Option<IpAddr>) -> Result<Socket> {
         socket.bind(&SockAddr::from(SocketAddr::new(source, 0))).context("binding a raw ICMPv6 socket")?;
     }
     Ok(socket)
+}
+
+impl fmt::Display for Pinger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.source, self.target.ip())
+    }
 }
 
 impl Pinger {

@@ -26,6 +26,8 @@ pub(super) struct Flow {
     pub(super) node: usize,
     target: PingTarget,
     pub(super) every: Duration,
+    /// Whether any of its pings was answered.
+    answered: bool,
 }
 
 /// One ping.
@@ -39,13 +41,14 @@ pub(super) struct Ping {
     pub(super) cut: bool,
     pub(super) dropped: Option<Counter>,
     pub(super) node: usize,
+    flow: usize,
     pub(super) sent: Duration,
 }
 
 impl World<'_> {
     pub(super) fn start_flow(&mut self, node: &str, target: PingTarget, every: Duration) {
         let Some(node) = self.host_named(node) else { return };
-        self.flows.push(Flow { node, target, every });
+        self.flows.push(Flow { node, target, every, answered: false });
         let index = self.flows.len().saturating_sub(1);
         self.ping(index);
     }
@@ -63,7 +66,7 @@ impl World<'_> {
     }
 
     pub(super) fn ping(&mut self, index: usize) {
-        let Some(Flow { node, target, every }) = self.flows.get(index) else { return };
+        let Some(Flow { node, target, every, .. }) = self.flows.get(index) else { return };
         let (node, target, every) = (*node, *target, *every);
         if self.now.saturating_add(QUIET) > self.scenario.duration {
             return;
@@ -72,7 +75,7 @@ impl World<'_> {
         let (registered, bootstrapped) = self.hosts.get(node).map_or((false, false), |host| (host.window, host.bootstrapped));
         let number = u64::try_from(self.pings.len()).unwrap_or(u64::MAX);
         let (counts, sent) = (registered && bootstrapped, self.now);
-        self.pings.push(Ping { answered: false, registered, counts, cut: false, dropped: None, node, sent });
+        self.pings.push(Ping { answered: false, registered, counts, cut: false, dropped: None, node, flow: index, sent });
         self.send_packet(sender, echo(src, dst, REQUEST, number));
         self.pump(sender);
         self.after(every, Event::Ping(index));
@@ -88,6 +91,14 @@ impl World<'_> {
         self.pings.iter_mut().rev().filter(under_way).for_each(|ping| ping.cut = true);
     }
 
+    /// Flows of which no ping at all was answered, of nodes that are not to be refused.
+    pub(super) fn silent_flows(&self) -> Vec<String> {
+        let silent = self.flows.iter().filter(|flow| !flow.answered);
+        let named = silent.filter_map(|flow| Some((self.hosts.get(flow.node)?.name, flow.target)));
+        let welcome = named.filter(|(name, _)| self.scenario.mobile_node(name).is_some_and(|plan| !self.scenario.is_refused(plan)));
+        welcome.map(|(name, target)| format!("{name}: not one ping was answered ({target:?})")).collect()
+    }
+
     /// An echo message reached its host.
     pub(super) fn pinged(&mut self, host: usize, packet: &Packet) {
         let Some(number) = number_of(packet) else { return };
@@ -96,7 +107,8 @@ impl World<'_> {
             Some(REPLY) => {
                 let Some(ping) = usize::try_from(number).ok().and_then(|at| self.pings.get_mut(at)) else { return };
                 ping.answered = true;
-                let node = ping.node;
+                let (node, flow) = (ping.node, ping.flow);
+                self.flows.iter_mut().skip(flow).take(1).for_each(|flow| flow.answered = true);
                 if let Some(host) = self.hosts.get_mut(node) {
                     host.bootstrapped = true;
                 }

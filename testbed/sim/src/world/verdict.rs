@@ -66,6 +66,7 @@ impl World<'_> {
             reasons.extend(differences);
             reasons.extend(self.unread(host));
         }
+        reasons.extend(self.silent_flows());
         self.compare(&report, &mut reasons);
         report.passed = reasons.is_empty();
         report.reasons = reasons;
@@ -178,13 +179,13 @@ impl World<'_> {
         (u32::try_from(made) != Ok(expected)).then(|| format!("{made} CREATE_CHILD_SA requests, {expected} expected"))
     }
 
-    /// Differences between an agent's records and its kernel, both ways.
     /// Whether the agent could read everything that its kernel said.
     fn unread(&self, host: &Host) -> Option<String> {
         let unread = host.agent.as_ref()?.status(self.clock()).counters.malformed_kernel_messages;
         (unread > 0).then(|| format!("{}: the agent could not read {unread} messages of its kernel", host.name))
     }
 
+    /// Differences between an agent's records and its kernel, both ways.
     fn differences(&self, host: &Host) -> Vec<String> {
         let Some(agent) = &host.agent else { return Vec::new() };
         let status = agent.status(self.clock());
