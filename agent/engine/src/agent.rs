@@ -94,6 +94,7 @@ impl Agent {
             retries: BTreeMap::new(),
             unserved: BTreeMap::new(),
             unproved: BTreeMap::new(),
+            unregistered: BTreeMap::new(),
             retired: Retired::default(),
             ready: false,
             counters: Counters::default(),

@@ -143,6 +143,8 @@ pub(crate) struct Core {
     pub(crate) unserved: BTreeMap<(RemoteId, IpAddr), Duration>,
     /// Addresses in force at which the peer has not proved itself.
     pub(crate) unproved: BTreeMap<RemoteId, Unproved>,
+    /// Home agents with which Mobile IPv6 daemons are registered still, because those were told not to follow IKE.
+    pub(crate) unregistered: BTreeMap<RemoteId, IpAddr>,
     pub(crate) retired: Retired,
     pub(crate) counters: Counters,
     pub(crate) started: Option<Now>,

@@ -27,7 +27,7 @@ impl Core {
     /// A policy left the kernel: its children keep their SAs and rest.
     pub(crate) fn sleep(&mut self, now: Now, policy: PolicyId) {
         let kept = self.config.policy(policy).and_then(|record| self.config.ipsec(record.ipsec)).and_then(|ipsec| ipsec.dormant);
-        let limit = kept.filter(|_| !self.by_hand(policy)).map(|time| now.boot.saturating_add(time));
+        let limit = kept.filter(|_| !self.by_hand(policy) && !self.stays_registered(policy)).map(|time| now.boot.saturating_add(time));
         for id in self.restate(policy, ChildState::Installed, ChildState::Dormant) {
             if let Some(at) = limit {
                 self.timers.set(Timer::Rested(id), at);

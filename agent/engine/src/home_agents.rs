@@ -84,6 +84,18 @@ impl Core {
         }
     }
 
+    /// The home agent in force with which the Mobile IPv6 daemon is to register, now that the one where it is registered says so as well.
+    fn awaits_registration(&self, remote: RemoteId, registered: IpAddr, named: &[Ipv6Addr]) -> Option<IpAddr> {
+        let there = self.config.remote(remote)?.remote_address.filter(|_| !self.unproved.contains_key(&remote))?;
+        let names = named.is_empty() || named.iter().any(|address| IpAddr::from(*address) == there);
+        (self.unregistered.get(&remote) == Some(&registered) && names).then_some(there)
+    }
+
+    /// Whether the policies of the Mobile IPv6 daemon are those for another home agent, where it is registered still.
+    pub(crate) fn stays_registered(&self, policy: PolicyId) -> bool {
+        self.config.policy(policy).is_some_and(|policy| self.unregistered.contains_key(&policy.remote))
+    }
+
     fn is_installing(&self, ike: IkeId) -> bool {
         self.children.of_owner(Owner::Ike(ike)).any(|child| child.state == ChildState::Installing)
     }
@@ -95,9 +107,13 @@ impl Core {
         };
         self.unproved.remove(&remote);
         let Some(record) = self.config.remote(remote) else { return };
-        let register = register && matches!(record.role, MobilityRole::MobileNode { .. });
+        let mobile = matches!(record.role, MobilityRole::MobileNode { .. });
         let Some(new) = record.remote_address else { return };
-        self.tell(Event::PeerAddress { remote, old: known, new, cause, register });
+        match (mobile, register) {
+            (true, false) => drop(self.unregistered.entry(remote).or_insert(known)),
+            _ => drop(self.unregistered.remove(&remote)),
+        }
+        self.tell(Event::PeerAddress { remote, old: known, new, cause, register: mobile && register });
     }
 
     fn tunnel_serves(&self, policy: PolicyId) -> bool {
@@ -155,6 +171,7 @@ impl Agent {
         }
         let Some(unproved) = core.unproved.get_mut(&remote).filter(|unproved| !unproved.proved) else { return };
         unproved.proved = true;
+        let register = unproved.register;
         // What it sends to register would be lost while there are no SAs for it.
         let ikes = self.keying.ike_sas_of(remote);
         let statuses = ikes.iter().filter_map(|ike| self.keying.status(*ike)).filter(|status| status.path.remote.ip() == address);
@@ -171,7 +188,7 @@ impl Agent {
                 core.install_policy(*id, None);
             }
         }
-        if policies.iter().filter_map(|id| core.config.policy(*id)).any(|policy| policy.installer == Installer::Other) {
+        if register && policies.iter().filter_map(|id| core.config.policy(*id)).any(|policy| policy.installer == Installer::Other) {
             // Policies that their owner has made for the new address already are found by reading the kernel again.
             core.timers.set_once(Timer::Reconcile, now.boot.saturating_add(SETTLED));
         }
@@ -265,6 +282,13 @@ impl Agent {
         }
         for remote in remotes {
             let Some(record) = self.core.config.remote(remote) else { continue };
+            if let Some(there) = self.core.awaits_registration(remote, heard.source, named) {
+                self.core.unregistered.remove(&remote);
+                let (old, cause) = (heard.source, Cause::HOME_AGENT_SWITCH);
+                self.core.tell(Event::PeerAddress { remote, old, new: there, cause, register: true });
+                self.switch(now, remote, &[there], cause);
+                continue;
+            }
             let allowed = |address: &Ipv6Addr| record.gateways.resolve(&Gateway::Address((*address).into())).ok();
             let mut list: Vec<IpAddr> =
                 named.iter().filter_map(allowed).filter(|address| Some(*address) != record.remote_address).collect();

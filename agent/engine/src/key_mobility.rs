@@ -381,7 +381,7 @@ impl Core {
             let peers = self.mobility.peers.values().filter(|peer| peer.listens() && peer.unasked() == unasked);
             let sockets =
                 peers.flat_map(|peer| peer.policies.iter().map(|(policy, reqid)| (*policy, Listen { role: peer.role, reqid: *reqid })));
-            sockets.filter(|(policy, _)| self.spd.present(*policy)).map(|(_, socket)| socket).collect()
+            sockets.filter(|(policy, _)| self.spd.present(*policy) || self.stays_registered(*policy)).map(|(_, socket)| socket).collect()
         };
         let (mut wanted, unasked) = (sockets(false), sockets(true));
         if unasked.len() <= MOST_UNASKED {
@@ -560,7 +560,8 @@ impl Core {
         let fits = |remote: &&RemoteId| {
             let Some(peer) = self.mobility.peers.get(remote) else { return false };
             let socket = peer.role == heard.socket.role && peer.policies.iter().any(|(_, reqid)| *reqid == heard.socket.reqid);
-            socket && peer.listens() && self.is_home_agent_of(**remote, heard)
+            let sender = self.is_home_agent_of(**remote, heard) || self.unregistered.get(remote) == Some(&heard.source);
+            socket && peer.listens() && sender
         };
         self.mobility.by_home.get(&home).into_iter().flatten().filter(fits).copied().collect()
     }

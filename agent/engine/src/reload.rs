@@ -128,6 +128,7 @@ impl Core {
         self.unsettled.remove(&remote);
         self.unserved.retain(|(other, _), _| *other != remote);
         self.unproved.remove(&remote);
+        self.unregistered.remove(&remote);
         self.timers.clear(Timer::Liveness(remote));
     }
 

@@ -3,16 +3,22 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use watari_policies::RemoteId;
+use watari_policies::{MobilityRole, RemoteId};
 use watari_sa::{Cause, Context, IkeId, KeyingEvent, Owner, Trigger, Want};
 
 use crate::Ikev2;
+use crate::session::REDUNDANT_LIFE;
 use crate::state::State;
 use crate::timers::Timer;
 
+/// How long the IKE SA with a home agent lives on that has sent its mobile node on in the session: the binding there is protected by its
+/// children until a Home Agent Switch message ends it, and so is that message.
+const BOUND_LIFE: Duration = Duration::from_secs(300);
+
 /// What redirects and other addresses of the peer mean for one IKE SA.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Onward {
     /// Whether its first initiator announced that it follows redirects.
     pub(crate) announced: bool,
@@ -28,6 +34,23 @@ pub(crate) struct Onward {
     pub(crate) unproved: Vec<IpAddr>,
     /// Whether an IKE SA at another address is about to take its place.
     pub(crate) leaving: bool,
+    /// How long IKE SAs live on whose place it takes.
+    pub(crate) outlived: Duration,
+}
+
+impl Default for Onward {
+    fn default() -> Self {
+        Self {
+            announced: false,
+            ours: false,
+            from: None,
+            tried: Vec::new(),
+            ahead: Vec::new(),
+            unproved: Vec::new(),
+            leaving: false,
+            outlived: REDUNDANT_LIFE,
+        }
+    }
 }
 
 impl Onward {
@@ -109,7 +132,11 @@ impl Ikev2 {
         let Some(sa) = self.sas.get_mut(&old) else { return };
         let Some(remote) = sa.remote else { return };
         sa.onward.leaving = true;
-        let onward = Onward { from: to.1, tried: vec![sa.path.remote.ip()], ahead: ahead.to_vec(), ..Onward::default() };
+        let mobile = context.config.remote(remote).is_some_and(|config| matches!(config.role, MobilityRole::MobileNode { .. }));
+        //= rfc5685#8
+        //# a redirect in the middle of a session updates no state of Mobile IPv6: what protects the binding stays
+        let outlived = if mobile && cause == Cause::SESSION_REDIRECTED { BOUND_LIFE } else { REDUNDANT_LIFE };
+        let onward = Onward { from: to.1, tried: vec![sa.path.remote.ip()], ahead: ahead.to_vec(), outlived, ..Onward::default() };
         let wants = self.replacements(context, old, remote);
         self.start_towards(context, remote, to.0, cause, (wants, vec![(old, true)], onward));
     }
@@ -128,9 +155,9 @@ impl Ikev2 {
             |ike: &IkeId| self.timers.get(Timer::CloseRedundant(*ike)).is_none() && self.sas.get(ike).is_some_and(|sa| sa.is_established());
         if let Some(ike) = ids.iter().rev().copied().find(stands) {
             if self.sas.get(&ike).is_some_and(|sa| sa.path.remote.ip() != *first) {
-                self.renew_towards(context, ike, (*first, None), ahead, cause);
+                return self.renew_towards(context, ike, (*first, None), ahead, cause);
             }
-            return;
+            return self.hasten(context, &ids);
         }
         let orphans = context.children.of_owner(Owner::None).filter(|sa| sa.remote == remote);
         let wants: VecDeque<Want> = orphans.map(|sa| Want { policy: sa.policy, trigger: Trigger::Replace(sa.id) }).collect();
@@ -139,6 +166,16 @@ impl Ikev2 {
         }
         let onward = Onward { ahead: ahead.to_vec(), ..Onward::default() };
         self.start_towards(context, remote, *first, cause, (wants, Vec::new(), onward));
+    }
+
+    /// IKE SAs whose place has been taken are not needed any longer.
+    fn hasten(&mut self, context: &Context<'_>, ids: &[IkeId]) {
+        let soon = context.now.boot.saturating_add(REDUNDANT_LIFE);
+        for ike in ids {
+            if self.timers.get(Timer::CloseRedundant(*ike)).is_some_and(|at| at > soon) {
+                self.timers.set(Timer::CloseRedundant(*ike), soon);
+            }
+        }
     }
 
     /// Nothing is left to try: the IKE SA that stands goes on, or the list is begun again after a pause.

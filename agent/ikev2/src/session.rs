@@ -16,7 +16,7 @@ use crate::timers::Timer;
 /// How long a child SA that lost its owner waits for its replacement.
 const ORPHAN_LIFE: Duration = Duration::from_secs(120);
 /// How long the children of a redundant IKE SA have to find their place on the surviving one.
-const REDUNDANT_LIFE: Duration = Duration::from_secs(3);
+pub(crate) const REDUNDANT_LIFE: Duration = Duration::from_secs(3);
 /// How many IKE SAs that stand one peer may have; more are none that it still knows.
 pub(crate) const MOST_IKE_SAS: usize = 16;
 /// A packet that asks for a child SA so soon after one was made was on its way before.
@@ -43,7 +43,7 @@ impl Ikev2 {
             predecessor: None,
         };
         sa.state = State::Established(Box::new(session));
-        let (path, supersedes) = (sa.path, std::mem::take(&mut sa.supersedes));
+        let (path, supersedes, outlived) = (sa.path, std::mem::take(&mut sa.supersedes), sa.onward.outlived);
         self.no_longer_half_open(ike);
         self.timers.clear(Timer::HalfOpen(ike));
         self.timers.set_or_clear(Timer::RekeyIke(ike), schedule.rekey_at);
@@ -53,7 +53,7 @@ impl Ikev2 {
         self.out.event(KeyingEvent::IkeUp { ike, remote, path, identity });
         for (old, polite) in supersedes {
             if polite {
-                self.timers.set(Timer::CloseRedundant(old), context.now.boot.saturating_add(REDUNDANT_LIFE));
+                self.timers.set(Timer::CloseRedundant(old), context.now.boot.saturating_add(outlived));
             } else {
                 self.abandon(context, old, Cause::PEER_RESTARTED);
             }

@@ -163,6 +163,34 @@ fn a_session_moves_over_make_before_break() {
     assert_eq!(downs(&pair, Side::B, Cause::PEER_CLOSED), 1, "the client deletes the old IKE SA");
 }
 
+//= rfc5685#8
+//# in a session a redirect updates no state of Mobile IPv6: the SAs of the binding stay, for a Home Agent Switch message too
+#[test]
+fn what_protects_a_binding_outlives_a_redirect_in_the_session() {
+    for sent_away in [true, false] {
+        let mut pair = listing(&[B, B2]);
+        pair.a.config.remotes[0].role = watari_policies::MobilityRole::MobileNode { home_address: ip("2001:db8:1::abcd") };
+        let mut pair = started(pair);
+        redirect(&mut pair, B2).unwrap();
+        pair.pass_secs(60);
+        assert_eq!(peer_of(&pair), [ip(B), ip(B2)]);
+        // What is new is with the new one.
+        pair.want(Side::A, 1);
+        pair.run();
+        let children = |ike| pair.a.children.of_owner(watari_sa::Owner::Ike(ike)).count();
+        assert_eq!(pair.a.established().into_iter().map(children).collect::<Vec<_>>(), [1, 2]);
+        if sent_away {
+            let (remote, now) = (watari_policies::RemoteId(0), pair.now);
+            pair.a.with(now, |endpoint, context| endpoint.switch(context, remote, &[ip(B2)], Cause::HOME_AGENT_SWITCH));
+            pair.pass_secs(5);
+        } else {
+            pair.pass_secs(300);
+        }
+        assert_eq!(peer_of(&pair), [ip(B2)], "{sent_away}");
+        pair.assert_healthy(1, 2);
+    }
+}
+
 #[test]
 fn a_session_whose_new_gateway_is_silent_stays() {
     let mut pair = started(listing(&[B, B2]));

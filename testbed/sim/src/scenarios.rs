@@ -72,6 +72,7 @@ pub fn all() -> Vec<Scenario> {
         bootstrap(),
         update_in_tunnel(),
         home_agent_redirect(),
+        home_agent_drain(),
         home_agent_switch(),
     ]
 }
@@ -574,6 +575,26 @@ fn home_agent_redirect() -> Scenario {
         .then(12_000, go(Link::F2))
         .then(18_000, go(Link::F3));
     lasting(scenario, 26, Expectation { ike_sa_init: 2, ..answered(250) })
+}
+
+fn home_agent_drain() -> Scenario {
+    let sentence =
+        "A home agent sends IKE on in the session (RFC 5685), then the binding (RFC 5142): in between payload passes the old one.";
+    let movements = Movements { key_mobility: KeyMobility::Observe, ..Movements::default() };
+    let scenario = Scenario {
+        second_home_agent: Some(SecondHomeAgent { sends_on: None, back_within: BACK_WITHIN }),
+        movements,
+        told: vec![Told { host: "mn", words: &["The peer sent a session that stood on to another gateway"], least: 1 }],
+        ..Scenario::new("home-agent-drain", sentence)
+    };
+    let scenario = scenario
+        .then(5_000, ping(PingTarget::Correspondent))
+        .then(6_050, ping(PingTarget::FromCorrespondent))
+        .then(9_000, Action::Redirect)
+        .then(15_000, Action::Switch)
+        .then(23_000, go(Link::F2))
+        .then(29_000, go(Link::F3));
+    lasting(scenario, 37, Expectation { ike_sa_init: 2, reauthentications: 1, ..answered(460) })
 }
 
 fn home_agent_switch() -> Scenario {

@@ -162,6 +162,25 @@ fn the_daemon_and_the_policies_hear_of_a_home_agent_once_it_has_proved_itself() 
     assert_eq!(told(&mut bench), [(ip(HA2), ip(HA), false)]);
 }
 
+/// IKE went on in the session, the binding did not: the Home Agent Switch message of the one where it stands tells the daemon to follow.
+#[test]
+fn a_binding_follows_ike_once_its_home_agent_says_so() {
+    let mut bench = node();
+    bench.ike(2, 0, COA1, HA2);
+    use_address(&mut bench, 10, HA2, Cause::SESSION_REDIRECTED);
+    bench.told();
+    bench.asked();
+    // Not where IKE is by now: it is another home agent that is named.
+    bench.input(15, heard(COA2, &[HA2]));
+    assert_eq!((bench.told().len(), switches(&mut bench).len()), (1, 0), "from anybody else it is ignored");
+    bench.input(20, heard(HA, &[HA3, HA2]));
+    let event = Event::PeerAddress { remote: RemoteId(0), old: ip(HA), new: ip(HA2), cause: Cause::HOME_AGENT_SWITCH, register: true };
+    assert!(bench.told().contains(&event));
+    assert_eq!(switches(&mut bench), [vec![ip(HA2)]], "which ends what was kept for the binding");
+    bench.input(30, heard(HA, &[HA3, HA2]));
+    assert_eq!(switches(&mut bench), Vec::<Vec<IpAddr>>::new(), "it is nobody any more");
+}
+
 /// The home agent that sends nodes away is called again by nothing that its daemon still sends it.
 #[test]
 fn the_end_of_a_binding_calls_nobody_back() {
