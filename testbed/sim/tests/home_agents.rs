@@ -245,8 +245,12 @@ fn an_operator_moves_a_session_to_another_home_agent() {
     let arguments = Section::new().with("ike", "mn.example").with("gateway", ADDRESSES[SECOND]);
     hosts.give(FIRST, Input::Command(CommandId(1), Command::Vici { name: "redirect".to_owned(), arguments }));
     hosts.never_without(20);
-    hosts.assert_with(SECOND);
     assert!(hosts.told(Cause::SESSION_REDIRECTED, false), "no registration follows from it");
+    let tunnels = hosts.sas(NODE).1;
+    let with = |host: usize| tunnels.contains(&(ip(ADDRESSES[NODE]), ip(ADDRESSES[host])));
+    assert!(with(FIRST) && with(SECOND), "the binding that stands is protected for a while");
+    hosts.never_without(300);
+    hosts.assert_with(SECOND);
 }
 
 //= rfc5142#6.1
