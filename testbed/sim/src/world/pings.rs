@@ -91,9 +91,9 @@ impl World<'_> {
         self.pings.iter_mut().rev().filter(under_way).for_each(|ping| ping.cut = true);
     }
 
-    /// Flows of which no ping at all was answered, of nodes that are not to be refused.
+    /// Flows of which no ping at all was answered, of nodes that are not to be refused. Where packets are lost that may be chance.
     pub(super) fn silent_flows(&self) -> Vec<String> {
-        let silent = self.flows.iter().filter(|flow| !flow.answered);
+        let silent = self.flows.iter().filter(|flow| !flow.answered && !self.is_lossy());
         let named = silent.filter_map(|flow| Some((self.hosts.get(flow.node)?.name, flow.target)));
         let welcome = named.filter(|(name, _)| self.scenario.mobile_node(name).is_some_and(|plan| !self.scenario.is_refused(plan)));
         welcome.map(|(name, target)| format!("{name}: not one ping was answered ({target:?})")).collect()
