@@ -4,7 +4,7 @@
 use std::net::Ipv6Addr;
 
 use watari_policies::Remote;
-use watari_sa::{Assignment, Cause, Context, Denial, IkeId, KeyingEvent, Trigger, Want, Wish};
+use watari_sa::{Assignment, Cause, Context, Denial, IkeId, Trigger, Want, Wish};
 use watari_wire::ikev2::{Delete, NotifyType, Payload};
 
 use crate::Ikev2;
@@ -153,14 +153,17 @@ impl Ikev2 {
         if remote.assigned.and_then(|assigned| assigned.ask).is_none() {
             return true;
         }
-        match configuration::given(Payloads(attempt.received.as_deref().unwrap_or_default())) {
+        let payloads = Payloads(attempt.received.as_deref().unwrap_or_default());
+        let refusals = [NotifyType::INTERNAL_ADDRESS_FAILURE, NotifyType::FAILED_CP_REQUIRED];
+        let refused = payloads.error().is_some_and(|error| refusals.contains(&error.notify_type));
+        match configuration::given(payloads) {
             Some(wish) => {
                 self.homes.insert(ike, Home::Asked { requested: true, waiting: None });
                 self.out.assign(ike, id, wish);
                 false
             }
-            // An address that we hold already needs no word.
-            None if remote.role.lasting_address().is_some() => true,
+            // An address that we hold already needs no word, unless it is refused.
+            None if remote.role.lasting_address().is_some() && !refused => true,
             None => {
                 self.homes.insert(ike, Home::Decided { payloads: Vec::new(), child: false });
                 true
@@ -168,30 +171,32 @@ impl Ikev2 {
         }
     }
 
-    /// As initiator that is given no home address here: whether another home agent is asked instead.
+    /// As initiator that is given no home address here: the IKE SA ends before it began, and another home agent is asked if there is one.
     //= rfc4877#9
     //# the mobile node ends the exchange and may take another home agent
+    //= rfc7296#3.15.4
+    //# an initiator that needs the address closes the IKE SA and tries again later
     pub(crate) fn home_sought_elsewhere(&mut self, context: &mut Context<'_>, ike: IkeId) -> bool {
         if !self.no_home(ike) {
             return false;
         }
-        let Some(to) = self.another_address(context, ike, Cause::HOME_ADDRESS) else { return false };
+        let another = self.another_address(context, ike, Cause::HOME_ADDRESS).map(|to| (to, None));
         self.homes.remove(&ike);
         let received = match self.sas.get(&ike).map(|sa| &sa.state) {
             Some(State::AwaitAuth(attempt)) => attempt.received.as_deref().unwrap_or_default(),
             _ => &[],
         };
         let detail = no_home_because(Payloads(received));
-        self.close_unborn(context, ike, &[Payload::Delete(Delete::ike_sa())], Some((to, None)), Cause::HOME_ADDRESS, detail);
+        self.close_unborn(context, ike, &[Payload::Delete(Delete::ike_sa())], another, Cause::HOME_ADDRESS, detail);
         true
     }
 
-    /// As initiator, the IKE SA stands: whether the first child SA goes its usual way. It does not if there is no address for it, or
-    /// if the address came too late for it and another child SA is asked for.
+    /// As initiator, the IKE SA stands: whether the first child SA goes its usual way. It does not if the address came too late for it,
+    /// and another child SA is asked for.
     pub(crate) fn first_child_stays(&mut self, context: &mut Context<'_>, ike: IkeId, received: &[Payload]) -> bool {
-        let Some(Home::Decided { child, .. }) = self.homes.remove(&ike) else { return true };
+        let decided = self.homes.remove(&ike).is_some();
         let payloads = Payloads(received);
-        if child && payloads.error().is_none() && payloads.proposals().is_some() {
+        if !decided || (payloads.error().is_none() && payloads.proposals().is_some()) {
             return true;
         }
         let Some(first) = self.sas.get_mut(&ike).and_then(|sa| sa.first_child.take()) else { return false };
@@ -199,17 +204,9 @@ impl Ikev2 {
             return false;
         };
         self.cancel_build(context, first);
-        if child {
-            //= rfc5026#5.3.2
-            //# with the address it formed the mobile node makes its SAs by CREATE_CHILD_SA
-            self.push_task(ike, Task::create(want));
-        } else {
-            let detail = no_home_because(payloads);
-            self.out.event(KeyingEvent::WantFailed { policy: want.policy, cause: Cause::HOME_ADDRESS, detail });
-            //= rfc7296#3.15.4
-            //# an initiator that needs the address closes the IKE SA and tries again later
-            self.push_task_first(ike, Task::DeleteIke { cause: Cause::HOME_ADDRESS });
-        }
+        //= rfc5026#5.3.2
+        //# with the address it formed the mobile node makes its SAs by CREATE_CHILD_SA
+        self.push_task(ike, Task::create(want));
         self.run_tasks(context, ike);
         false
     }

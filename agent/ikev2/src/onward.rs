@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use watari_policies::{MobilityRole, RemoteId};
-use watari_sa::{Cause, Context, IkeId, KeyingEvent, Owner, Trigger, Want};
+use watari_sa::{Cause, ChildState, Context, IkeId, KeyingEvent, Owner, Trigger, Want};
 
 use crate::Ikev2;
 use crate::session::REDUNDANT_LIFE;
 use crate::state::State;
+use crate::task::Task;
 use crate::timers::Timer;
 
 /// How long the IKE SA with a home agent lives on that has sent its mobile node on in the session: the binding there is protected by its
@@ -178,6 +179,45 @@ impl Ikev2 {
         }
     }
 
+    /// An IKE SA has got new keys: whatever is to take its place takes that of its successor.
+    pub(crate) fn supersede_instead(&mut self, old: IkeId, new: IkeId) {
+        let Some(remote) = self.sas.get(&new).and_then(|sa| sa.remote) else { return };
+        for other in self.ike_ids(remote).into_iter().filter(|other| *other != new) {
+            let Some(sa) = self.sas.get_mut(&other) else { continue };
+            for (superseded, _) in sa.supersedes.iter_mut().filter(|(superseded, _)| *superseded == old) {
+                *superseded = new;
+            }
+        }
+    }
+
+    /// The IKE SA at another address has had its time: whether the one that it was to replace goes on instead, because no child SA came up
+    /// there.
+    pub(crate) fn stays_after_all(&mut self, context: &mut Context<'_>, ike: IkeId) -> bool {
+        let Some(sa) = self.sas.get(&ike).filter(|sa| sa.onward.leaving && sa.is_established()) else { return false };
+        let (Some(remote), here) = (sa.remote, sa.path.remote.ip()) else { return false };
+        let serves = |ike: IkeId| context.children.of_owner(Owner::Ike(ike)).any(|child| child.state == ChildState::Installed);
+        let lasts = |other: &IkeId| *other != ike && self.timers.get(Timer::CloseRedundant(*other)).is_none();
+        let mut others: Vec<IkeId> = self.ike_ids(remote).into_iter().filter(lasts).collect();
+        let stands = |other: &IkeId| self.sas.get(other).is_some_and(|sa| sa.is_established());
+        if !serves(ike) || others.iter().any(|other| stands(other) && serves(*other)) {
+            return false;
+        }
+        if others.iter().any(|other| !self.negotiating(*other).is_empty()) {
+            self.timers.set(Timer::CloseRedundant(ike), context.now.boot.saturating_add(REDUNDANT_LIFE));
+            return true;
+        }
+        if let Some(sa) = self.sas.get_mut(&ike) {
+            sa.onward.leaving = false;
+        }
+        self.out.use_address(remote, here, Cause::PEER_REFUSED, true);
+        others.retain(|other| self.sas.get(other).is_some_and(|sa| sa.is_established() && sa.path.remote.ip() != here));
+        for other in others {
+            self.push_task_first(other, Task::DeleteIke { cause: Cause::PEER_REFUSED });
+            self.run_tasks(context, other);
+        }
+        true
+    }
+
     /// Nothing is left to try: the IKE SA that stands goes on, or the list is begun again after a pause.
     pub(crate) fn nowhere_left(&mut self, context: &Context<'_>, ike: IkeId, cause: Cause) {
         let Some(sa) = self.sas.get_mut(&ike) else { return };
@@ -191,6 +231,12 @@ impl Ikev2 {
                 doubted |= !polite;
             }
         }
+        // The peer may have restarted meanwhile and called us itself.
+        let stands = |ike: &IkeId| {
+            let lasts = self.timers.get(Timer::CloseRedundant(*ike)).is_none();
+            self.sas.get(ike).filter(|sa| lasts && sa.is_established()).map(|sa| sa.path.remote.ip())
+        };
+        let standing = standing.or_else(|| self.ike_ids(remote).iter().rev().find_map(stands));
         let Some(address) = standing.or_else(|| config.gateways.addresses.first().copied()) else { return };
         self.out.use_address(remote, address, cause, standing.is_some());
         if standing.is_some() && !doubted {

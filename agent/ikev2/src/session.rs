@@ -158,8 +158,11 @@ impl Ikev2 {
         self.run_tasks(context, survivor);
     }
 
-    /// A redundant IKE SA is closed.
+    /// A redundant IKE SA is closed, unless it serves and what was to replace it does not.
     pub(crate) fn close_redundant(&mut self, context: &mut Context<'_>, ike: IkeId) {
+        if self.stays_after_all(context, ike) {
+            return;
+        }
         self.push_task_first(ike, Task::DeleteIke { cause: Cause::REPLACED });
         self.run_tasks(context, ike);
     }

@@ -9,7 +9,7 @@ use ipnet::Ipv6Net;
 use pair::*;
 use watari_policies::profile::{HomeAgentProfile, MobileNodeProfile, ServedNode, home_agent, mobile_node};
 use watari_policies::{AddressRange, Ask, Config, MobilityRole, PolicyId, RemoteId, SecretId};
-use watari_sa::{Assignment, Cause, Denial, KeyingEvent, Wish};
+use watari_sa::{Assignment, Cause, Denial, Keying as _, KeyingEvent, Trigger, Want, Wish};
 
 const SECOND: &str = "2001:db8:1::abce";
 
@@ -261,4 +261,49 @@ fn without_proof_nobody_is_asked() {
     let pair = started(pair);
     assert!(pair.a.wishes.is_empty() && pair.b.wishes.is_empty());
     assert_eq!(pair.b.config.remotes[0].role.home_address(), None);
+}
+
+fn spis(pair: &Pair) -> Vec<watari_kernel::Spi> {
+    pair.a.installed().into_iter().map(|child| child.inbound.spi).collect()
+}
+
+/// Another home agent refuses the address that is held already: the home agent that gave it goes on to serve.
+#[test]
+fn a_refusal_after_a_switch_costs_nothing() {
+    let mut pair = bootstrapping(Ask::Address(None));
+    pair.a.config.remotes[0].remote_address = Some(ip(B));
+    pair.a.config.remotes[0].gateways.addresses = [B, B2].map(ip).into();
+    let mut pair = started(pair);
+    let (ikes, children) = (pair.a.established(), spis(&pair));
+    pair.b.assign = |_, _, _| Assignment::Refused(Denial::PoolExhausted);
+    let now = pair.now;
+    pair.a.with(now, |endpoint, context| endpoint.switch(context, RemoteId(0), &[ip(B2)], Cause::OPERATOR));
+    pair.run();
+    pair.pass_secs(200);
+    assert_eq!((pair.b.wishes.len(), failed(&pair, Cause::HOME_ADDRESS)), (2, 1), "{}", pair.story());
+    pair.assert_healthy(1, 1);
+    assert_eq!((pair.a.established(), spis(&pair)), (ikes, children), "{}", pair.story());
+    assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(B)));
+}
+
+//= rfc5026#5.1.2
+//# when all home agents have been tried the mobile node waits before it begins again
+#[test]
+fn refused_by_all_home_agents_the_list_is_begun_again_after_a_pause() {
+    let mut pair = bootstrapping(Ask::Address(None));
+    pair.a.config.remotes[0].remote_address = Some(ip(B));
+    pair.a.config.remotes[0].gateways.addresses = [B, B2].map(ip).into();
+    pair.b.assign = |_, _, _| Assignment::Refused(Denial::PoolExhausted);
+    let mut pair = started(pair);
+    pair.pass_secs(5);
+    pair.assert_healthy(0, 0);
+    assert_eq!((pair.a.inits(), pair.b.wishes.len(), failed(&pair, Cause::HOME_ADDRESS)), (2, 2, 1), "{}", pair.story());
+    assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(B)), "the first of the list");
+    let pause = pair.a.config.remotes[0].gateways.pause.as_secs();
+    let now = pair.now;
+    pair.a.with(now, |endpoint, context| endpoint.want(context, Want { policy: PolicyId(0), trigger: Trigger::Start }));
+    pair.run();
+    assert_eq!(pair.a.inits(), 2, "they are left in peace");
+    pair.pass_secs(pause);
+    assert_eq!(pair.a.inits(), 4, "{}", pair.story());
 }

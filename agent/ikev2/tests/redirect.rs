@@ -570,3 +570,84 @@ fn after_a_dead_end_without_proof_the_address_that_was_wanted_is_tried_again() {
         assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(B)));
     }
 }
+
+/// A lists these addresses of B, is with B, and has just been told to go to B2, which does not answer yet.
+fn leaving(addresses: &[&str], initial_contact: bool) -> Pair {
+    let mut pair = listing(addresses);
+    pair.a.config.remotes[0].remote_address = Some(ip(B));
+    for host in [&mut pair.a, &mut pair.b] {
+        host.config.remotes[0].initial_contact = initial_contact;
+    }
+    let mut pair = started(pair);
+    assert_eq!(peer_of(&pair), [ip(B)]);
+    silent(&mut pair, &[B2]);
+    switch(&mut pair);
+    pair.pass_secs(1);
+    assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(B2)));
+    pair
+}
+
+fn switch(pair: &mut Pair) {
+    let now = pair.now;
+    pair.a.with(now, |endpoint, context| endpoint.switch(context, watari_policies::RemoteId(0), &[ip(B2)], Cause::OPERATOR));
+    pair.settle();
+}
+
+/// The IKE SA that is about to be left gets new keys, whoever wants them: it is its successor that is left, or stays.
+#[test]
+fn an_ike_sa_rekeyed_while_another_address_is_tried_is_left_or_stays() {
+    for (serves, by) in [(true, Side::A), (true, Side::B), (false, Side::A), (false, Side::B)] {
+        for addresses in [[B, B2], [B2, B]] {
+            let mut pair = leaving(&addresses, false);
+            let old = (pair.a.established()[0], pair.b.established()[0]);
+            pair.rekey(by, watari_sa::Target::Ike(if by == Side::A { old.0 } else { old.1 }));
+            pair.run();
+            assert_ne!(pair.a.established()[0], old.0, "it was rekeyed");
+            if serves {
+                pair.filter = None;
+            }
+            pair.pass_secs(1200);
+            let expected = if serves { B2 } else { B };
+            assert_eq!(peer_of(&pair), [ip(expected)], "{serves} {by:?} {addresses:?}{}", pair.story());
+            assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(expected)), "{serves} {by:?} {addresses:?}");
+            pair.assert_healthy(1, 1);
+            // What is wanted next goes there, and to no third one.
+            pair.want(Side::A, 0);
+            pair.pass_secs(60);
+            assert_eq!((peer_of(&pair), pair.a.inits()), (vec![ip(expected)], 2), "{}", pair.story());
+        }
+    }
+}
+
+/// The peer restarts and calls by itself while another address of it is tried, which leads nowhere: what stands then is in force.
+#[test]
+fn a_peer_that_restarts_while_another_address_is_tried_is_stayed_with() {
+    for addresses in [[B, B2], [B2, B]] {
+        let mut pair = leaving(&addresses, true);
+        restart(&mut pair, Side::B, true);
+        pair.want(Side::B, 0);
+        pair.run();
+        pair.pass_secs(1200);
+        assert_eq!(peer_of(&pair), [ip(B)], "{}", pair.story());
+        assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(B)), "{addresses:?}");
+        pair.assert_healthy(1, 1);
+    }
+}
+
+/// At the other address the peer proves who it is and agrees to no child SA: the IKE SA that serves is not given up for that.
+#[test]
+fn an_address_where_no_child_comes_up_does_not_cost_the_one_that_serves() {
+    let mut pair = started(listing(&[B, B2]));
+    let spis = |pair: &Pair| pair.a.installed().into_iter().map(|child| child.inbound.spi).collect::<Vec<_>>();
+    let (ikes, children) = (pair.a.established(), spis(&pair));
+    for ipsec in &mut pair.b.config.ipsecs {
+        ipsec.proposals = vec!["chacha20poly1305".parse().unwrap()];
+    }
+    switch(&mut pair);
+    pair.run();
+    assert_eq!(pair.a.established().len(), 2, "the new one stands{}", pair.story());
+    pair.pass_secs(30);
+    assert_eq!((pair.a.established(), spis(&pair)), (ikes, children), "{}", pair.story());
+    assert_eq!(pair.a.config.remotes[0].remote_address, Some(ip(B)));
+    pair.assert_healthy(1, 1);
+}

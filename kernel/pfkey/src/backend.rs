@@ -312,7 +312,10 @@ impl KeyBackend {
 
     fn end_dump(&mut self, now: Now, result: Result<(), KernelError>) {
         let Some(dump) = self.dump.take() else { return };
-        self.busy = (None, 0);
+        // A resynchronisation that is refused says nothing of how long the caller's dump has waited.
+        if result.is_ok() || matches!(dump.owner, Owner::Caller(_)) {
+            self.busy = (None, 0);
+        }
         let (owner, mut rows) = dump.into_rows();
         match (&mut rows, &result) {
             (Rows::Policies(policies), Ok(())) => self.policies.replace(policies),

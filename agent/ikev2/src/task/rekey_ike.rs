@@ -332,7 +332,9 @@ impl Ikev2 {
         let tasks: VecDeque<_> =
             std::mem::take(&mut sa.tasks).into_iter().filter(|queued| !matches!(queued.task, Task::RekeyIke(_))).collect();
         let (moved, supersedes) = (sa.moved, std::mem::take(&mut sa.supersedes));
+        let (leaving, peer) = (sa.onward.leaving, sa.path.remote.ip());
         sa.state.replace();
+        self.supersede_instead(old, new);
         // A redundant IKE SA stays redundant under its new keys.
         if let Some(at) = self.timers.get(Timer::CloseRedundant(old)) {
             self.timers.set(Timer::CloseRedundant(new), at);
@@ -347,6 +349,8 @@ impl Ikev2 {
             sa.tasks.extend(tasks);
             sa.supersedes.extend(supersedes);
             sa.moved = sa.moved.or(moved);
+            // The attempt to leave may have ended since the successor was made.
+            sa.onward.leaving = leaving && sa.path.remote.ip() == peer;
         }
         if tell {
             self.out.event(KeyingEvent::IkeRekeyed { old, new });
