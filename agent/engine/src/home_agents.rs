@@ -2,6 +2,7 @@
 //! (RFC 5142), the Mobile IPv6 daemon by what it sends, an operator. Invariant: the remote and the ids of its policies stay; a switch that
 //! leads nowhere changes nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ use crate::{CommandId, Event};
 /// How long an address that did not serve, or sent us on, is not gone back to because a packet asks for it: the Mobile IPv6 daemon may
 /// not know yet.
 const UNSERVED: Duration = Duration::from_secs(300);
+
+/// Why an address is left that may serve all the same.
+const CHOSEN: [Cause; 2] = [Cause::OPERATOR, Cause::HOME_AGENT_SWITCH];
 
 /// An address in force at which the peer has not proved itself: what is known outside of the agent, and what is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,22 @@ pub(crate) fn carry_addresses(old: &Config, new: &mut Config) {
     let carried: Vec<_> = several.filter_map(|(id, remote)| Some((RemoteId(id), kept(remote)?))).collect();
     for (id, address) in carried {
         new.set_address(id, address, lookup.policies_of(id));
+    }
+}
+
+/// A changed record begins with what is known with proof, not with what was being tried.
+pub(crate) fn begin_with_known(unproved: &BTreeMap<RemoteId, Unproved>, old: &Config, new: &mut Config, fresh: &BTreeSet<u32>) {
+    let lookup = Lookup::new(new);
+    for id in fresh.iter().copied().map(RemoteId) {
+        let known = new.remote(id).and_then(|record| {
+            let mut before = unproved.iter().filter(|(_, unproved)| !unproved.proved);
+            let same = |before: &Remote| before.name == record.name && before.remote_address == record.remote_address;
+            let (_, unproved) = before.find(|(remote, _)| old.remote(**remote).is_some_and(same))?;
+            record.gateways.addresses.contains(&unproved.known).then_some(unproved.known)
+        });
+        if let Some(known) = known {
+            new.set_address(id, known, lookup.policies_of(id));
+        }
     }
 }
 
@@ -116,6 +136,11 @@ impl Core {
         self.tell(Event::PeerAddress { remote, old: known, new, cause, register: mobile && register });
     }
 
+    /// Whether the peer of a policy is tried at an address where it has not proved itself.
+    pub(crate) fn is_unproved(&self, remote: RemoteId) -> bool {
+        self.unproved.get(&remote).is_some_and(|unproved| !unproved.proved)
+    }
+
     fn tunnel_serves(&self, policy: PolicyId) -> bool {
         self.children.of_policy(policy).any(|child| child.mode == Mode::Tunnel && child.state == ChildState::Installed)
     }
@@ -143,17 +168,25 @@ impl Agent {
         let old = core.config.set_address(remote, address, &policies);
         core.lookup.learn(&core.config, &policies);
         if let Some(old) = old {
-            if ![Cause::OPERATOR, Cause::HOME_AGENT_SWITCH].contains(&cause) {
+            if !CHOSEN.contains(&cause) {
                 core.unserved.insert((remote, old), now.boot);
             }
             core.places.readdress(&core.config, remote, (old, address), &policies);
         }
         let before = core.unproved.remove(&remote);
-        let Some(known) = before.map(|before| before.known).or(old).filter(|known| *known != address) else { return };
+        let Some(known) = before.map(|before| before.known).or(old) else { return };
+        if known == address {
+            // Back where it was: what the kernel lost meanwhile was not installed again, and what others changed was not understood.
+            let registered = !core.unregistered.contains_key(&remote);
+            return self.policies_follow(now, remote, registered);
+        }
+        let chosen = cause;
         let cause = before.filter(|_| old.is_none()).map_or(cause, |before| before.cause);
         //= rfc5685#8
         //# a redirect in the middle of a session updates no state of Mobile IPv6
-        let register = before.is_none_or(|before| before.register) && cause != Cause::SESSION_REDIRECTED;
+        let inherited = before.is_none_or(|before| before.register) && cause != Cause::SESSION_REDIRECTED;
+        // Who chooses a home agent of its own accord does so for Mobile IPv6, wherever a redirect led before.
+        let register = inherited || CHOSEN.contains(&chosen);
         core.unproved.insert(remote, Unproved { known, cause, register, proved: false });
         if for_good {
             self.peer_proved(now, remote, address);
@@ -172,19 +205,33 @@ impl Agent {
         let Some(unproved) = core.unproved.get_mut(&remote).filter(|unproved| !unproved.proved) else { return };
         unproved.proved = true;
         let register = unproved.register;
-        // What it sends to register would be lost while there are no SAs for it.
+        self.tell_settled(remote);
+        self.policies_follow(now, remote, register);
+    }
+
+    /// Tells of an address at which the peer has proved itself, unless SAs are being made there: what the Mobile IPv6 daemon sends to
+    /// register would be lost without them.
+    fn tell_settled(&mut self, remote: RemoteId) {
+        let core = &mut self.core;
+        let Some(address) = core.config.remote(remote).and_then(|record| record.remote_address) else { return };
         let ikes = self.keying.ike_sas_of(remote);
-        let statuses = ikes.iter().filter_map(|ike| self.keying.status(*ike)).filter(|status| status.path.remote.ip() == address);
-        if !statuses.clone().any(|status| !status.negotiating.is_empty() || core.is_installing(status.id)) {
+        let mut there = ikes.iter().filter_map(|ike| self.keying.status(*ike)).filter(|status| status.path.remote.ip() == address);
+        if !there.any(|status| !status.negotiating.is_empty() || core.is_installing(status.id)) {
             core.tell_proved(remote);
         }
-        if !core.ready {
+    }
+
+    /// Policies in the kernel are those for the address that is known now, those of the Mobile IPv6 daemon if it registers there.
+    fn policies_follow(&mut self, now: Now, remote: RemoteId, register: bool) {
+        let core = &mut self.core;
+        if !core.ready || core.stopping {
             return;
         }
         let policies = core.lookup.policies_of(remote).to_vec();
         for id in &policies {
             // The tunnel that serves is left its template until its successor is there: until then nothing would fit another one.
-            if !core.tunnel_serves(*id) {
+            let stands = core.installed.values().any(|(holder, _)| holder == id);
+            if !(stands && core.tunnel_serves(*id)) {
                 core.install_policy(*id, None);
             }
         }
@@ -197,22 +244,31 @@ impl Agent {
 
     /// The first SAs with the peer at another address stand, or will not: the Mobile IPv6 daemon may register there.
     pub(crate) fn told_to_register(&mut self, event: &KeyingEvent) {
-        let remote = match event {
-            KeyingEvent::ChildUp(child) => self.core.children.get(*child).map(|child| child.remote),
-            KeyingEvent::ChildDown { policy, .. } | KeyingEvent::WantFailed { policy, .. } => {
-                self.core.config.policy(*policy).map(|policy| policy.remote)
+        match event {
+            KeyingEvent::ChildUp(child) => {
+                let Some(child) = self.core.children.get(*child) else { return };
+                let (remote, owner) = (child.remote, child.owner);
+                let there = match owner {
+                    Owner::Ike(ike) => self.keying.path_of(ike).map(|path| path.remote.ip()),
+                    _ => None,
+                };
+                if there.is_some() && there == self.core.config.remote(remote).and_then(|record| record.remote_address) {
+                    self.core.tell_proved(remote);
+                }
             }
-            _ => None,
-        };
-        if let Some(remote) = remote {
-            self.core.tell_proved(remote);
+            KeyingEvent::ChildDown { policy, .. } | KeyingEvent::WantFailed { policy, .. } => {
+                if let Some(remote) = self.core.config.policy(*policy).map(|policy| policy.remote) {
+                    self.tell_settled(remote);
+                }
+            }
+            _ => {}
         }
     }
 
     /// The end of an IKE SA: policies of ours for an address that is left go with the last IKE SA there.
     pub(crate) fn drop_left_policies(&mut self, remote: RemoteId) {
         let Some(record) = self.core.config.remote(remote).filter(|record| !record.gateways.addresses.is_empty()) else { return };
-        if self.core.unproved.get(&remote).is_some_and(|unproved| !unproved.proved) {
+        if self.core.is_unproved(remote) {
             return;
         }
         let current = record.remote_address;

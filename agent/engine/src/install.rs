@@ -72,6 +72,10 @@ impl Core {
         else {
             return;
         };
+        // What is known with proof stays as it is.
+        if child.is_none() && self.is_unproved(policy.remote) {
+            return;
+        }
         let Some(endpoints) = child.or_else(|| self.template_endpoints(id, &policy)) else { return };
         for entry in entries(&policy, endpoints, self.capability.inbound_mh_type != Some(false)) {
             let key = (entry.direction, entry.selector);

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use watari_kernel::{Endpoints, KernelRequest, KmAddress, Now, PolicyEntry, PolicyKind, SaInfo, Spi};
 use watari_mip6::{MovedChild, RemoteMove};
-use watari_policies::{MobilityRole, Mode, PolicyId, Protocol, RemoteId};
+use watari_policies::{Direction, MobilityRole, Mode, PolicyId, Protocol, RemoteId, Selector};
 use watari_sa::{ChildId, ChildState, Owner, Target, Trigger, Want};
 
 use crate::Event;
 use crate::agent::Agent;
 use crate::core::{Call, Core, Purpose};
-use crate::install::NO_RECORD;
 use crate::movement::{QUIET, count, ike_sas_of};
 use crate::timers::Timer;
 
@@ -51,9 +50,10 @@ impl Agent {
     /// Takes the kernel's whole policy list. Templates of remotes that moved since it was asked for, or just now, are not believed.
     pub(crate) fn refresh_policies(&mut self, now: Now, policies: Vec<PolicyEntry>, asked_at: u64) -> Vec<String> {
         let before = self.core.spd.clear();
-        // Entries that stand for no record are not in the image.
-        let bare = policies.iter().filter(|entry| entry.kind == PolicyKind::Main && entry.templates.is_empty());
-        let bare: BTreeSet<_> = bare.map(|entry| (entry.direction, entry.selector)).collect();
+        // Entries that stand for no record are not in the image, nor are those for an address of a peer that is about to be left.
+        let shape = |entry: &PolicyEntry| entry.templates.iter().map(|it| (it.protocol, it.mode, it.reqid)).collect::<Vec<_>>();
+        let main = policies.iter().filter(|entry| entry.kind == PolicyKind::Main);
+        let held: BTreeMap<_, _> = main.map(|entry| ((entry.direction, entry.selector), shape(entry))).collect();
         for entry in policies {
             let adopted = self.core.spd.set(&self.core.lookup, entry);
             let Some(tunnel) = adopted.tunnel else { continue };
@@ -74,8 +74,9 @@ impl Agent {
             self.appeared(now, *come);
         }
         // What we installed and the kernel lost is installed again.
-        let held: BTreeSet<_> = self.core.spd.entries().map(|(entry, _)| (entry.direction, entry.selector)).collect();
-        self.core.installed.retain(|key, (id, _)| held.contains(key) || (*id == NO_RECORD && bare.contains(key)));
+        let adopted: BTreeSet<_> = self.core.spd.entries().map(|(entry, _)| (entry.direction, entry.selector)).collect();
+        let stands = |key: &(Direction, Selector), entry: &PolicyEntry| held.get(key) == Some(&shape(entry));
+        self.core.installed.retain(|key, (_, entry)| adopted.contains(key) || stands(key, entry));
         if self.core.ready && !self.core.stopping {
             self.core.install_policies();
         }

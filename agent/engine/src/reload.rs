@@ -41,7 +41,8 @@ impl Agent {
         let mut new = sensible(new);
         crate::home_agents::carry_addresses(&self.core.config, &mut new);
         carry_homes(&self.core.config, &mut new);
-        let merged = merge(&self.core.config, new, &vacant);
+        let mut merged = merge(&self.core.config, new, &vacant);
+        crate::home_agents::begin_with_known(&self.core.unproved, &self.core.config, &mut merged.config, &merged.remotes.fresh);
         let gone = merged.remotes.gone.len().saturating_add(merged.policies.gone.len());
         let come = merged.remotes.fresh.len().saturating_add(merged.policies.fresh.len());
         let mut left = BTreeSet::new();

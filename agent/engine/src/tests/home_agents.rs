@@ -38,6 +38,49 @@ fn use_address(bench: &mut Bench, millis: u64, address: &str, cause: Cause) {
     bench.act(millis, Action::UseAddress { remote: RemoteId(0), address: ip(address), cause, for_good: true });
 }
 
+/// As a redirect does: the address is tried, and not known to others before the peer has proved itself there.
+fn tried(bench: &mut Bench, millis: u64, address: &str, cause: Cause) {
+    bench.act(millis, Action::UseAddress { remote: RemoteId(0), address: ip(address), cause, for_good: false });
+}
+
+/// The peer has proved itself at this address.
+fn up(bench: &mut Bench, millis: u64, ike: u64, address: &str) {
+    bench.ike(ike, 0, COA1, address);
+    came_up(bench, millis, ike, address);
+}
+
+fn came_up(bench: &mut Bench, millis: u64, ike: u64, address: &str) {
+    let path = Path::between(ip(COA1), ip(address), 500);
+    let identity = watari_policies::Identity::Fqdn("ha.example".into());
+    bench.event(millis, KeyingEvent::IkeUp { ike: IkeId(ike), remote: RemoteId(0), path, identity });
+}
+
+fn ended(bench: &mut Bench, millis: u64, ike: u64) {
+    let down = KeyingEvent::IkeDown { ike: IkeId(ike), remote: Some(RemoteId(0)), cause: Cause::REPLACED, detail: String::new() };
+    bench.event(millis, down);
+}
+
+/// What the Mobile IPv6 daemon was told: from where, to where, and whether it is to register there.
+fn told_of(bench: &mut Bench) -> Vec<(IpAddr, IpAddr, bool)> {
+    let of = |event| if let Event::PeerAddress { old, new, register, .. } = event { Some((old, new, register)) } else { None };
+    bench.told().into_iter().filter_map(of).collect()
+}
+
+/// Our own policies, an IKE SA with the first home agent.
+fn own() -> Bench {
+    let mut bench = Bench::started(config(Installer::Us), Vec::new(), Vec::new());
+    bench.ike(1, 0, COA1, HA);
+    bench
+}
+
+fn own_entries(bench: &Bench) -> Vec<PolicyEntry> {
+    bench.agent.core.installed.values().map(|(_, entry)| entry.clone()).collect()
+}
+
+fn holds(bench: &Bench, address: &str) -> bool {
+    bench.agent.core.installed.contains_key(&(Direction::Out, binding_selector(HOA, address)))
+}
+
 fn heard(source: &str, addresses: &[&str]) -> Input {
     let addresses = addresses.iter().map(|address| address.parse().expect("address")).collect();
     let octets = Message::HomeAgentSwitch { addresses, options: Vec::new() }.encode();
@@ -96,7 +139,9 @@ fn policies_addresses_and_tunnels_follow_the_home_agent_in_force() {
     assert_eq!(bench.child_at(12).1, ends(COA1, HA));
     use_address(&mut bench, 20, HA2, Cause::PEER_SILENT);
     assert!(bench.told().is_empty(), "nothing new");
-    use_address(&mut bench, 30, HA, Cause::SESSION_REDIRECTED);
+    tried(&mut bench, 30, HA, Cause::SESSION_REDIRECTED);
+    assert_eq!(told_of(&mut bench), []);
+    up(&mut bench, 35, 2, HA);
     assert!(bench.told().iter().any(|event| matches!(event, Event::PeerAddress { register: false, .. })), "no state of Mobile IPv6");
 }
 
@@ -104,22 +149,9 @@ fn policies_addresses_and_tunnels_follow_the_home_agent_in_force() {
 //# what a response to IKE_SA_INIT says, which anybody can have sent, updates nothing that was known with proof
 #[test]
 fn the_daemon_and_the_policies_hear_of_a_home_agent_once_it_has_proved_itself() {
-    let told = |bench: &mut Bench| -> Vec<(IpAddr, IpAddr, bool)> {
-        let of = |event| if let Event::PeerAddress { old, new, register, .. } = event { Some((old, new, register)) } else { None };
-        bench.told().into_iter().filter_map(of).collect()
-    };
     let set = |bench: &mut Bench| {
         let requests = std::mem::take(&mut bench.requests);
         requests.iter().filter(|(_, request)| matches!(request, KernelRequest::SetPolicy(_) | KernelRequest::DeletePolicy { .. })).count()
-    };
-    let tried = |bench: &mut Bench, millis, address, cause| {
-        bench.act(millis, Action::UseAddress { remote: RemoteId(0), address: ip(address), cause, for_good: false });
-    };
-    let up = |bench: &mut Bench, millis, ike, address| {
-        bench.ike(ike, 0, COA1, address);
-        let path = watari_sa::Path::between(ip(COA1), ip(address), 500);
-        let identity = watari_policies::Identity::Fqdn("ha.example".into());
-        bench.event(millis, KeyingEvent::IkeUp { ike: IkeId(ike), remote: RemoteId(0), path, identity });
     };
     let mut bench = Bench::started(config(Installer::Us), Vec::new(), Vec::new());
     bench.ike(1, 0, COA1, HA);
@@ -129,13 +161,13 @@ fn the_daemon_and_the_policies_hear_of_a_home_agent_once_it_has_proved_itself() 
     // The IKE SA with the home agent before ends meanwhile: its policies still are all there is.
     let down = KeyingEvent::IkeDown { ike: IkeId(1), remote: Some(RemoteId(0)), cause: Cause::REPLACED, detail: String::new() };
     bench.event(25, down);
-    assert_eq!((told(&mut bench), set(&mut bench)), (vec![], 0), "nobody has proved anything");
+    assert_eq!((told_of(&mut bench), set(&mut bench)), (vec![], 0), "nobody has proved anything");
     up(&mut bench, 27, 2, HA2);
-    assert_eq!((told(&mut bench), set(&mut bench)), (vec![], 0), "it is not the one in force any more");
+    assert_eq!((told_of(&mut bench), set(&mut bench)), (vec![], 0), "it is not the one in force any more");
     // Back where it was: there is nothing to tell.
     tried(&mut bench, 30, HA, Cause::PEER_SILENT);
     up(&mut bench, 40, 3, HA);
-    assert_eq!((told(&mut bench), set(&mut bench)), (vec![], 0));
+    assert_eq!((told_of(&mut bench), set(&mut bench)), (vec![], 0));
     tried(&mut bench, 50, HA2, Cause::REDIRECTED);
     // With its first SAs it can be registered with: then the daemon is told.
     let being_made = |bench: &Bench, policies: &[PolicyId]| {
@@ -145,21 +177,20 @@ fn the_daemon_and_the_policies_hear_of_a_home_agent_once_it_has_proved_itself() 
     bench.ike(4, 0, COA1, HA2);
     being_made(&bench, &[BINDING]);
     up(&mut bench, 60, 5, HA3);
-    assert_eq!((told(&mut bench), set(&mut bench)), (vec![], 0));
-    let path = watari_sa::Path::between(ip(COA1), ip(HA2), 500);
-    let identity = watari_policies::Identity::Fqdn("ha.example".into());
-    bench.event(62, KeyingEvent::IkeUp { ike: IkeId(4), remote: RemoteId(0), path, identity });
-    assert_eq!(told(&mut bench), []);
+    assert_eq!((told_of(&mut bench), set(&mut bench)), (vec![], 0));
+    came_up(&mut bench, 62, 4, HA2);
+    assert_eq!(told_of(&mut bench), []);
     assert!(set(&mut bench) > 0);
     bench.child(41, BINDING, 0x41, Mode::Transport, ends(HOA, HA2));
+    bench.agent.core.children.update(ChildId(41), |child| child.owner = Owner::Ike(IkeId(4)));
     being_made(&bench, &[]);
     bench.event(64, KeyingEvent::ChildUp(ChildId(41)));
-    assert_eq!(told(&mut bench), [(ip(HA), ip(HA2), true)]);
+    assert_eq!(told_of(&mut bench), [(ip(HA), ip(HA2), true)]);
     // One that is tried because a redirect in the session led nowhere is no better than where that led.
     tried(&mut bench, 70, HA3, Cause::SESSION_REDIRECTED);
     tried(&mut bench, 80, HA, Cause::PEER_SILENT);
     up(&mut bench, 90, 5, HA);
-    assert_eq!(told(&mut bench), [(ip(HA2), ip(HA), false)]);
+    assert_eq!(told_of(&mut bench), [(ip(HA2), ip(HA), false)]);
 }
 
 /// IKE went on in the session, the binding did not: the Home Agent Switch message of the one where it stands tells the daemon to follow.
@@ -190,7 +221,8 @@ fn the_end_of_a_binding_calls_nobody_back() {
             bench.input(10, heard(HA, &[HA2]));
             assert_eq!(switches(&mut bench).len(), 1);
         } else {
-            use_address(&mut bench, 10, HA2, cause);
+            tried(&mut bench, 10, HA2, cause);
+            up(&mut bench, 15, 2, HA2);
         }
         bench.kernel(20, acquire(HA));
         assert_eq!(switches(&mut bench), Vec::<Vec<IpAddr>>::new(), "{cause}");
@@ -250,7 +282,9 @@ fn own_policies_stand_for_both_until_the_old_ike_sa_is_gone() {
     let mut bench = Bench::started(config(Installer::Us), Vec::new(), Vec::new());
     bench.ike(1, 0, COA1, HA);
     bench.requests.clear();
-    use_address(&mut bench, 10, HA2, Cause::REDIRECTED);
+    tried(&mut bench, 10, HA2, Cause::REDIRECTED);
+    assert!(bench.requests.is_empty(), "{:?}", bench.requests);
+    up(&mut bench, 15, 2, HA2);
     let set = |bench: &Bench| -> BTreeSet<Selector> {
         let entries =
             bench.requests.iter().filter_map(|(_, request)| if let KernelRequest::SetPolicy(entry) = request { Some(entry) } else { None });
@@ -265,8 +299,7 @@ fn own_policies_stand_for_both_until_the_old_ike_sa_is_gone() {
     let down = |ike| KeyingEvent::IkeDown { ike: IkeId(ike), remote: Some(RemoteId(0)), cause: Cause::REPLACED, detail: String::new() };
     bench.event(20, down(7));
     assert!(gone(&bench).is_empty(), "the old home agent still has an IKE SA");
-    bench.shared.lock().expect("one thread").ikes.clear();
-    bench.ike(2, 0, COA1, HA2);
+    bench.shared.lock().expect("one thread").ikes.retain(|ike| ike.id == IkeId(2));
     bench.event(30, down(1));
     assert_eq!(gone(&bench), [binding_selector(HOA, HA), binding_selector(HA, HOA)].into());
 }
@@ -285,7 +318,8 @@ fn a_tunnel_of_ours_keeps_its_template_until_its_successor_is_there() {
         tunnels.flat_map(|entry| entry.templates).map(|template| template.endpoints).collect()
     };
     out(&mut bench);
-    use_address(&mut bench, 10, HA2, Cause::SESSION_REDIRECTED);
+    tried(&mut bench, 10, HA2, Cause::SESSION_REDIRECTED);
+    up(&mut bench, 15, 2, HA2);
     assert_eq!(out(&mut bench), [], "the old tunnel serves");
     bench.child(13, PAYLOAD, 0x13, Mode::Tunnel, ends(COA1, HA2));
     bench.event(20, KeyingEvent::ChildUp(ChildId(13)));
@@ -433,4 +467,99 @@ fn strangers_sent_on_are_counted() {
         bench.event(1000, KeyingEvent::SentOn { path, remote, to: "ha2.example".to_owned() });
     }
     assert_eq!(bench.agent.status(at(2000)).counters.sent_on, 2);
+}
+
+/// The kernel is read again while another home agent is tried, which leads nowhere: what stands there counts again.
+#[test]
+fn policies_are_known_again_after_an_address_that_did_not_serve() {
+    let mut bench = node();
+    tried(&mut bench, 10, HA2, Cause::PEER_SILENT);
+    bench.kernel(20, KernelEvent::Resynchronised { policies: mobile_node_policies(COA1), sas: vec![] });
+    use_address(&mut bench, 30, HA, Cause::PEER_SILENT);
+    bench.requests.clear();
+    bench.input(300_000, Input::Timeout);
+    assert!(bench.requests.iter().any(|(_, request)| *request == KernelRequest::DumpPolicies), "{:?}", bench.requests);
+    assert_eq!(told_of(&mut bench), []);
+}
+
+/// The same with policies of ours, which the kernel has, or has lost.
+#[test]
+fn own_policies_are_those_of_an_address_with_proof() {
+    for lost in [false, true] {
+        let mut bench = own();
+        let entries = if lost { Vec::new() } else { own_entries(&bench) };
+        tried(&mut bench, 10, HA2, Cause::REDIRECTED);
+        bench.kernel(20, KernelEvent::Resynchronised { policies: entries, sas: vec![] });
+        assert!(!holds(&bench, HA2), "nobody has proved anything there");
+        use_address(&mut bench, 30, HA, Cause::PEER_SILENT);
+        assert!(holds(&bench, HA) && !holds(&bench, HA2), "lost {lost}");
+    }
+}
+
+/// Read from the kernel again in the middle of a switch, the policies of the home agent that is left still go with its IKE SA.
+#[test]
+fn own_policies_of_the_old_home_agent_go_although_the_kernel_was_read_again() {
+    let mut bench = own();
+    let entries = own_entries(&bench);
+    tried(&mut bench, 10, HA2, Cause::OPERATOR);
+    bench.kernel(20, KernelEvent::Resynchronised { policies: entries, sas: vec![] });
+    up(&mut bench, 30, 2, HA2);
+    bench.shared.lock().expect("one thread").ikes.retain(|ike| ike.id == IkeId(2));
+    bench.requests.clear();
+    ended(&mut bench, 40, 1);
+    let gone = bench.requests.iter().filter(|(_, request)| matches!(request, KernelRequest::DeletePolicy { .. })).count();
+    assert_eq!((gone, holds(&bench, HA), holds(&bench, HA2)), (2, false, true));
+}
+
+/// A new configuration while an address is tried without proof: the same record goes on trying, a changed one begins with what is known.
+#[test]
+fn a_new_configuration_takes_over_no_address_without_proof() {
+    for changed in [false, true] {
+        let mut bench = own();
+        tried(&mut bench, 10, HA2, Cause::REDIRECTED);
+        let mut new = config(Installer::Us);
+        if changed {
+            new.remotes[0].local_identity = watari_policies::Identity::Fqdn("other.example".into());
+        }
+        bench.input(20, Input::Command(CommandId(1), Command::Reload(Box::new(new))));
+        bench.input(21, Input::Timeout);
+        assert!(!holds(&bench, HA2), "changed {changed}");
+        let core = &bench.agent.core;
+        let current = core.config.remotes.iter().rfind(|remote| !crate::reload::is_retired(remote)).expect("the record");
+        assert_eq!(current.remote_address, Some(ip(if changed { HA } else { HA2 })));
+        assert_eq!(core.is_unproved(RemoteId(0)), !changed);
+        assert!(holds(&bench, HA), "changed {changed}");
+    }
+}
+
+/// An operator, or the home agent by a message of Mobile IPv6, chooses for Mobile IPv6 although a redirect in the session came before.
+#[test]
+fn a_choice_after_a_redirect_in_the_session_is_registered() {
+    for cause in [Cause::OPERATOR, Cause::HOME_AGENT_SWITCH] {
+        let mut bench = node();
+        tried(&mut bench, 10, HA2, Cause::SESSION_REDIRECTED);
+        tried(&mut bench, 20, HA3, cause);
+        up(&mut bench, 30, 5, HA3);
+        assert_eq!(told_of(&mut bench), [(ip(HA), ip(HA3), true)], "{cause}");
+    }
+}
+
+/// What ends with the old home agent says nothing of whether the new one can be registered with.
+#[test]
+fn the_daemon_is_told_by_sas_with_the_home_agent_in_force_alone() {
+    let mut bench = node();
+    tried(&mut bench, 10, HA2, Cause::OPERATOR);
+    bench.ike(5, 0, COA1, HA2);
+    let being_made = |bench: &Bench, policies: &[PolicyId]| {
+        let mut shared = bench.shared.lock().expect("one thread");
+        shared.ikes.iter_mut().filter(|ike| ike.id == IkeId(5)).for_each(|ike| ike.negotiating = policies.to_vec());
+    };
+    being_made(&bench, &[BINDING]);
+    came_up(&mut bench, 30, 5, HA2);
+    bench.event(31, KeyingEvent::ChildDown { child: ChildId(12), policy: PAYLOAD, cause: Cause::EXPIRED });
+    bench.event(32, KeyingEvent::ChildUp(ChildId(11)));
+    assert_eq!(told_of(&mut bench), []);
+    being_made(&bench, &[]);
+    bench.event(33, KeyingEvent::WantFailed { policy: BINDING, cause: Cause::TRAFFIC_UNACCEPTABLE, detail: String::new() });
+    assert_eq!(told_of(&mut bench), [(ip(HA), ip(HA2), true)], "none will come");
 }
