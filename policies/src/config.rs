@@ -29,6 +29,11 @@ pub use expand::expand;
 use diagnostics::{Report, secret_places};
 use document::{Section, Span, printable};
 
+/// Longest configuration, and longest file that one may name, in octets: half a million lines of `mobile_nodes_file` fit.
+pub const LONGEST_FILE: usize = 64 << 20;
+/// Longest file of one key or of certificates, in octets.
+const LONGEST_KEY_FILE: usize = 1 << 20;
+
 /// Gives the loader the secrets that do not stand in the file itself. A closure from path to secret is one.
 pub trait SecretSource {
     /// The content of a secret file; one line end behind it is not part of the secret.
@@ -192,7 +197,8 @@ impl Secrets<'_> {
 
     /// Path and content of a secret file that holds one key.
     fn content(&self, report: &mut Report<'_>, value: &document::Value<'_>) -> Option<(String, Secret)> {
-        self.open(report, value, "the file holds the key, with or without a line end, and must be readable for the agent")
+        let found = self.open(report, value, "the file holds the key, with or without a line end, and must be readable for the agent")?;
+        of_a_key(report, value, found)
     }
 
     /// Path and content of a secret file; `help` says what should be in it.
@@ -216,6 +222,16 @@ impl Secrets<'_> {
         }
         Some(self.keep(secret, origin))
     }
+}
+
+/// Path and content of a file, unless it is too long for a key or certificates.
+fn of_a_key(report: &mut Report<'_>, value: &document::Value<'_>, (path, content): (String, Secret)) -> Option<(String, Secret)> {
+    if content.len() > LONGEST_KEY_FILE {
+        let message = format!("the file \"{}\" has {} octets, more than a key or certificates need", printable(&path), content.len());
+        report.error(value.span(), message).help(format!("name another file; this one may have {LONGEST_KEY_FILE} octets"));
+        return None;
+    }
+    Some((path, content))
 }
 
 /// Reads a configuration; `file_name` is what complaints call it.

@@ -1,6 +1,6 @@
 //! `watari check`: configurations offline, and what the kernel can do.
 
-use std::fs;
+use std::fmt::Display;
 use std::path::Path;
 use std::process::Command;
 
@@ -14,10 +14,7 @@ use crate::mip6d;
 
 /// Reads a configuration as the daemon would and says what is wrong with it.
 pub(crate) fn file(file: &Path, expand: bool, as_json: bool) -> Result<(), Trouble> {
-    let contents = fs::read_to_string(file).map_err(|error| Trouble::Unreachable(format!("cannot read {}: {error}", file.display())))?;
-    let directory = file.parent().unwrap_or_else(|| Path::new(""));
-    let read_secret = |name: &str| fs::read(directory.join(name)).map(Secret::new).map_err(|error| error.to_string());
-    match config::load(&contents, &file.display().to_string(), &read_secret) {
+    match load(file)? {
         Err(diagnostics) if as_json => {
             println!("{}", json!({ "file": file, "valid": false, "complaints": complaints(&diagnostics) }));
             Err(Trouble::Refused(format!("{} is wrong", file.display())))
@@ -48,16 +45,26 @@ pub(crate) fn file(file: &Path, expand: bool, as_json: bool) -> Result<(), Troub
     }
 }
 
+/// The text of a file; nothing is waited for.
+fn text(file: &Path) -> Result<String, Trouble> {
+    let unread = |error: &dyn Display| Trouble::Unreachable(format!("cannot read {}: {error}", file.display()));
+    let octets = watari_sys::read_regular(file, config::LONGEST_FILE).map_err(|error| unread(&error))?;
+    String::from_utf8(octets).map_err(|error| unread(&error.utf8_error()))
+}
+
+/// A configuration with the files it names, or every complaint about it.
+fn load(file: &Path) -> Result<Result<config::Loaded, config::Diagnostics>, Trouble> {
+    let directory = file.parent().unwrap_or_else(|| Path::new(""));
+    let read = |name: &str| watari_sys::read_regular(&directory.join(name), config::LONGEST_FILE);
+    let read_secret = |name: &str| read(name).map(Secret::new).map_err(|error| error.to_string());
+    Ok(config::load(&text(file)?, &file.display().to_string(), &read_secret))
+}
+
 /// Compares the policies that mip6d is to install with those of its own configuration file.
 pub(crate) fn mip6d_conf(file: &Path, conf: &Path) -> Result<(), Trouble> {
-    let read =
-        |path: &Path| fs::read_to_string(path).map_err(|error| Trouble::Unreachable(format!("cannot read {}: {error}", path.display())));
     let (ours, theirs) = (file.display().to_string(), conf.display().to_string());
-    let directory = file.parent().unwrap_or_else(|| Path::new(""));
-    let read_secret = |name: &str| fs::read(directory.join(name)).map(Secret::new).map_err(|error| error.to_string());
-    let loaded = config::load(&read(file)?, &ours, &read_secret);
-    let loaded = loaded.map_err(|diagnostics| Trouble::Refused(format!("{ours} is wrong\n{diagnostics}")))?;
-    let differences = mip6d::differences(&loaded.config, &ours, &read(conf)?, &theirs);
+    let loaded = load(file)?.map_err(|diagnostics| Trouble::Refused(format!("{ours} is wrong\n{diagnostics}")))?;
+    let differences = mip6d::differences(&loaded.config, &ours, &text(conf)?, &theirs);
     if differences.is_empty() {
         println!("{ours} and {theirs} agree");
         return Ok(());
@@ -172,6 +179,14 @@ fn findings(report: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_not_read() {
+        for read in [text(Path::new("/dev/zero")).err(), load(Path::new("/dev/zero")).err()] {
+            let Some(Trouble::Unreachable(why)) = read else { panic!("it was read") };
+            assert!(why.contains("a device, not a regular file"), "{why}");
+        }
+    }
 
     #[test]
     fn a_kernel_that_hides_types_is_told_with_its_remedy() {

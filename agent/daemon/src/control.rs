@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub(crate) struct Request {
 /// The listening socket and what its connections share.
 pub(crate) struct Control {
     path: PathBuf,
+    /// Device and inode of the socket.
+    identity: (u64, u64),
     requests: UnboundedReceiver<Request>,
     events: broadcast::Sender<(String, Section)>,
     /// Held for reading by every connection whose command is not answered yet.
@@ -45,23 +47,18 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Listens. A socket left behind by a dead daemon is replaced, a live one is not.
+    /// Listens. A socket left behind by a dead daemon is replaced; a live one, and whatever is no socket, is not.
     pub(crate) fn listen(path: &Path, log: &Logger) -> io::Result<Self> {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "a daemon answers there"));
-        }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        clear(path)?;
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        let identity = identity(&fs::symlink_metadata(path)?);
         let (sender, requests) = unbounded_channel();
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let answering = Arc::new(RwLock::new(()));
         let shared = Shared { requests: sender, events: events.clone(), answering: Arc::clone(&answering) };
         tokio::spawn(accept(listener, shared, log.new(o!("part" => "control"))));
-        Ok(Self { path: path.to_owned(), requests, events, answering })
+        Ok(Self { path: path.to_owned(), identity, requests, events, answering })
     }
 
     /// The next command.
@@ -81,10 +78,34 @@ impl Control {
 
     /// Removes the socket and waits until every answer that was given is written.
     pub(crate) async fn close(&self) {
-        // It may have been removed by hand.
-        let _ = fs::remove_file(&self.path);
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity) {
+            // It may have been removed by hand this moment.
+            let _ = fs::remove_file(&self.path);
+        }
         // A caller that takes nothing is not waited for any longer.
         let _ = tokio::time::timeout(FLUSH_PATIENCE, self.answering.write()).await;
+    }
+}
+
+/// Which file it is, whatever its name.
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Makes room for the socket: what a dead daemon left goes, everything else stays and is an error.
+fn clear(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something is there that is no socket; it is left alone"));
+        }
+        Ok(_) => {}
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "a daemon answers there")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
     }
 }
 
@@ -288,5 +309,37 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(Control::listen(&path, &log).is_ok(), "nobody listens on the file that is left");
         fs::remove_file(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_never_removed() {
+        let path = socket("file");
+        let log = Logger::root(Discard, o!());
+        fs::write(&path, "[mobile_node]").unwrap();
+        let refused = Control::listen(&path, &log).err().unwrap();
+        assert!(refused.to_string().contains("no socket"), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[mobile_node]");
+        let link = socket("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(Control::listen(&link, &log).is_err() && link.exists());
+        for left in [&path, &link] {
+            fs::remove_file(left).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_removes_its_own_socket_and_no_other_file() {
+        let path = socket("replaced");
+        let log = Logger::root(Discard, o!());
+        let first = Control::listen(&path, &log).unwrap();
+        // Kept under another name, so that its inode is not given to the next file.
+        let aside = socket("aside");
+        fs::rename(&path, &aside).unwrap();
+        let second = Control::listen(&path, &log).unwrap();
+        first.close().await;
+        assert!(path.exists(), "the socket of another daemon stays");
+        second.close().await;
+        assert!(!path.exists());
+        fs::remove_file(&aside).unwrap();
     }
 }

@@ -94,9 +94,12 @@ pub(crate) fn setup(args: Args, log: &Logger) -> Result<Setup, Failure> {
 
 /// Reads and checks a configuration file with the secrets it names.
 pub(crate) fn load(file: &Path) -> Result<Loaded, String> {
-    let text = fs::read_to_string(file).map_err(|error| format!("watarid: cannot read {}: {error}", file.display()))?;
+    let unread = |error: &dyn Display| format!("watarid: cannot read {}: {error}", file.display());
+    let octets = watari_sys::read_regular(file, config::LONGEST_FILE).map_err(|error| unread(&error))?;
+    let text = String::from_utf8(octets).map_err(|error| unread(&error.utf8_error()))?;
     let directory = file.parent().unwrap_or_else(|| Path::new(""));
-    let read_secret = |name: &str| fs::read(directory.join(name)).map(Secret::new).map_err(|error| error.to_string());
+    let read = |name: &str| watari_sys::read_regular(&directory.join(name), config::LONGEST_FILE);
+    let read_secret = |name: &str| read(name).map(Secret::new).map_err(|error| error.to_string());
     config::load(&text, &file.display().to_string(), &read_secret).map_err(|diagnostics| diagnostics.to_string())
 }
 
@@ -316,6 +319,27 @@ mod tests {
         assert_eq!(raise_descriptor_limit(), Ok(()));
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
+    }
+
+    /// A reload happens in the event loop: nothing may be waited for there.
+    #[test]
+    fn a_configuration_and_the_files_it_names_are_never_waited_for() {
+        let directory = std::env::temp_dir().join(format!("watari-load-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let fifo = directory.join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(load(&fifo).unwrap_err().contains("a FIFO"));
+        assert!(load(Path::new("/dev/zero")).unwrap_err().contains("a device"));
+        let file = directory.join("watari.toml");
+        let text = format!(
+            "[home_agent]\naddress = \"2001:db8:1::1\"\nidentity = \"ha.example\"\nprotect = [\"binding\"]\npolicies = \"watari\"\n\
+             mobile_nodes_file = \"{}\"\n",
+            fifo.display()
+        );
+        fs::write(&file, text).unwrap();
+        assert!(load(&file).unwrap_err().contains("a FIFO, not a regular file"));
+        fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The descriptors Watari reads and writes, all non-blocking: PF_KEY and IKE datagrams everywhere, netlink and raw Mobility Header packets
+//! The descriptors Watari reads and writes, all non-blocking: regular files, PF_KEY and IKE datagrams everywhere, netlink and raw Mobility Header packets
 //! on Linux, the routing socket on FreeBSD.
 //! It moves bytes and addresses and decides nothing. The only crate with `unsafe`; every such block states why it is sound.
 
 mod control;
+mod file;
 mod ike;
 mod key;
 #[cfg(target_os = "linux")]
@@ -20,6 +21,7 @@ mod route;
 #[cfg(any(test, target_os = "freebsd"))]
 mod sadb_policy;
 
+pub use file::read_regular;
 pub use ike::{IkeDatagram, IkeSocket, IkeSocketOptions, Path};
 pub use key::KeySocket;
 #[cfg(target_os = "linux")]

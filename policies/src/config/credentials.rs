@@ -301,7 +301,7 @@ fn open(report: &mut Report<'_>, secrets: &Secrets<'_>, value: &Value<'_>) -> Op
     }
     let path = values::path(report, value)?;
     match secrets.source.file(path) {
-        Ok(content) => Some((path.to_owned(), content)),
+        Ok(content) => super::of_a_key(report, value, (path.to_owned(), content)),
         Err(why) => {
             report
                 .error(value.span(), format!("the file \"{}\" cannot be read: {}", printable(path), printable(&why)))

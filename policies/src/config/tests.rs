@@ -555,3 +555,12 @@ fn networks_of_a_mobile_router_load_on_both_sides() {
     assert!(complaint(&node.replace("\"2001:db8:6::/48\"", "\"10.0.0.0/8\"")).contains("no mobile network"));
     assert!(complaint(&node.replace(", \"payload\"]", "]").replace("payload = [7, 8] ", "")).contains("networks"));
 }
+
+#[test]
+fn a_key_file_without_an_end_in_sight_is_refused() {
+    let long = |_: &str| Ok(Secret::new(vec![b'k'; LONGEST_KEY_FILE + 1]));
+    let told = load(MOBILE_NODE, "watari.toml", &long).unwrap_err().to_string();
+    assert!(told.contains("more than a key or certificates need"), "{told}");
+    let by_certificate = MOBILE_NODE.replace("psk_file = ", "authorities = \"/ca.pem\"\npsk_file = ");
+    assert_eq!(load(&by_certificate, "watari.toml", &long).unwrap_err().error_count(), 2);
+}
