@@ -25,6 +25,7 @@ mod values;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use expand::expand;
+pub use settings::backend_name;
 
 use diagnostics::{Report, secret_places};
 use document::{Section, Span, printable};

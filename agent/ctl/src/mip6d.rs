@@ -1,11 +1,12 @@
 //! A mip6d.conf against our configuration: policies that mip6d installs and we negotiate for must agree in addresses, type and reqids.
-//! Invariant: what is not understood of a mip6d.conf is passed over; only `IPsecPolicySet` matters here.
+//! So must the switches that say whether mip6d uses IPsec at all, and whether it echoes the K bit.
+//! Invariant: what is not understood of a mip6d.conf is passed over.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use watari_policies::profile::{BindingSelector, Protected};
-use watari_policies::{Config, Installer, MobilityRole, Policy};
+use watari_policies::{Config, Installer, KeyMobility, MobilityRole, Policy};
 
 /// A word of the file and its line, from 1.
 type Word<'a> = (&'a str, u32);
@@ -29,6 +30,7 @@ const TYPES: &[(&str, Protected, BindingSelector)] = &[
 pub(crate) fn differences(config: &Config, ours: &str, text: &str, theirs: &str) -> Vec<String> {
     let (mine, mut said) = policies_of(config, ours);
     let (installed, passed_over) = policies_in(text);
+    said.extend(switches(config, ours, text, theirs));
     said.extend(passed_over.into_iter().map(|(word, line)| {
         format!("{theirs} line {line}: no policy of ours is like \"{word}\"; write Mh, HomeRegBinding, MobPfxDisc, TunnelHomeTesting or TunnelPayload")
     }));
@@ -54,6 +56,51 @@ pub(crate) fn differences(config: &Config, ours: &str, text: &str, theirs: &str)
         if !known {
             said.push(format!("{theirs} line {line}: nothing in {ours} negotiates for {word} of {home} with {agent}"));
         }
+    }
+    said
+}
+
+/// Whether a switch is on, and its line; `None` if it stands nowhere. The last one counts.
+fn switch(text: &str, name: &str) -> Option<(bool, u32)> {
+    let words = words(text);
+    let set = words.windows(2).filter_map(|pair| match pair {
+        [(word, _), (value, line)] if *word == name => Some((*value != "disabled", *line)),
+        _ => None,
+    });
+    set.last()
+}
+
+/// What mip6d does not do, though our configuration counts on it.
+fn switches(config: &Config, ours: &str, text: &str, theirs: &str) -> Vec<String> {
+    let mut said = Vec::new();
+    let installed = config.policies.iter().find(|policy| policy.installer == Installer::Other);
+    if let (Some((false, line)), Some(policy)) = (switch(text, "UseMnHaIPsec"), installed) {
+        said.push(format!(
+            "{theirs} line {line}: with \"UseMnHaIPsec disabled\" mip6d installs no policy and protects nothing, but {ours} line {} leaves \
+             the policies to it; write \"UseMnHaIPsec enabled\"",
+            policy.line
+        ));
+    }
+    let k = switch(text, "KeyMngMobCapability");
+    let counts_on_k = config.remotes.iter().filter(|remote| remote.role.is_mobile_ipv6()).find_map(|remote| {
+        let home_agent = matches!(remote.role, MobilityRole::HomeAgent { .. });
+        let key = match (remote.movements.key_mobility, k) {
+            (KeyMobility::Assume, Some((false, _))) => "key_mobility = \"assume\"",
+            // Where nothing is written mip6d has it disabled.
+            (KeyMobility::Observe, None | Some((false, _))) if home_agent && remote.movements.daemon_echoes_k => "daemon_echoes_k = true",
+            _ => return None,
+        };
+        Some((remote, key))
+    });
+    if let Some((remote, key)) = counts_on_k {
+        let there = match k {
+            Some((_, line)) => format!("{theirs} line {line}: with \"KeyMngMobCapability disabled\""),
+            None => format!("{theirs}: without \"KeyMngMobCapability enabled\""),
+        };
+        said.push(format!(
+            "{there} mip6d never sets the K bit, but {ours} line {} has {key} (\"{}\"); enable it there, or change the key here",
+            remote.line, remote.name
+        ));
     }
     said
 }
@@ -174,6 +221,28 @@ policies = "mip6d"
         let nodes = |_: &str| Ok(Secret::from(&b"mn.example 2001:db8:1::abcd key\nother.example assign key\n"[..]));
         let loaded = config::load(agent, "watari.toml", &nodes).unwrap_or_else(|complaints| panic!("{complaints}"));
         assert_eq!(differences(&loaded.config, "watari.toml", MIP6D, "mip6d.conf"), Vec::<String>::new(), "one block, any number of nodes");
+    }
+
+    #[test]
+    fn switches_that_our_configuration_counts_on_are_differences() {
+        let one = |watari: &str, mip6d: &str, words: &[&str]| {
+            let said = compare(watari, mip6d);
+            let [only] = said.as_slice() else { panic!("{said:#?}") };
+            assert!(words.iter().all(|word| only.contains(word)), "{only}");
+        };
+        one(WATARI, &MIP6D.replace("enabled", "disabled"), &["mip6d.conf line 2", "UseMnHaIPsec enabled", "watari.toml line 1"]);
+        let no_k = MIP6D.replace("UseMnHa", "KeyMngMobCapability disabled;\nUseMnHa");
+        one(WATARI, &no_k, &["mip6d.conf line 2", "KeyMngMobCapability disabled", "watari.toml line 1", "key_mobility = \"assume\""]);
+        assert_eq!(compare(&format!("{WATARI}key_mobility = \"never\"\n"), &no_k), Vec::<String>::new());
+        assert_eq!(compare(&format!("{WATARI}key_mobility = \"observe\"\n"), &no_k), Vec::<String>::new(), "a node asks by itself");
+        let agent = "[home_agent]\naddress = \"2001:db8:1::1\"\nidentity = \"ha.example\"\nprotect = [\"binding\", \"payload\"]\n\
+            reqids = { binding = [1, 2], payload = [7, 8] }\npolicies = \"mip6d\"\nkey_mobility = \"observe\"\n\
+            [[home_agent.mobile_node]]\nidentity = \"mn.example\"\nhome_address = \"2001:db8:1::abcd\"\npsk = \"key\"\n";
+        one(agent, &no_k, &["mip6d.conf line 2", "daemon_echoes_k = true"]);
+        one(agent, MIP6D, &["without \"KeyMngMobCapability enabled\"", "daemon_echoes_k = true"]);
+        let k = no_k.replace("Capability disabled", "Capability enabled");
+        assert_eq!(compare(agent, &k), Vec::<String>::new());
+        assert_eq!(compare(&agent.replace("\"observe\"", "\"observe\"\ndaemon_echoes_k = false"), &no_k), Vec::<String>::new());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use watari_crypto::RustCryptoProvider;
 use watari_engine::{Agent, AgentOptions, Command, CommandId, Event, Input, Listen, Output, Reply};
 use watari_kernel::MigrateSource;
 use watari_policies::config::Loaded;
+use watari_policies::model::Settings;
 use watari_sa::{KeyingEvent, WorkDone, WorkId};
 
 use crate::clock;
@@ -63,6 +64,8 @@ pub(crate) struct Daemon {
     pending: VecDeque<Input>,
     deadline: Option<Duration>,
     config_file: PathBuf,
+    /// What was read at the start and holds until the end.
+    started_with: Settings,
     reveal_keys: Option<PathBuf>,
     ending: Option<Duration>,
     drops: Drops,
@@ -92,6 +95,7 @@ impl Daemon {
         let keeper = KeyKeeper::start(Arc::clone(&provider) as _, setup.loaded.secrets, &results);
         let migrate_from = (!kernel.netlink_migrate).then_some(MigrateSource::PfKey);
         let options = AgentOptions { reveal_keys: setup.reveal_keys.is_some(), migrate_from };
+        let started_with = setup.loaded.config.settings.clone();
         let agent = Agent::new(setup.loaded.config, setup.seed, provider, kernel.capabilities().clone(), options);
         let control = Control::listen(&setup.control, &log).map_err(|error| Failure::control(&setup.control, &error))?;
         Ok(Self {
@@ -107,6 +111,7 @@ impl Daemon {
             pending,
             deadline: None,
             config_file: setup.config_file,
+            started_with,
             reveal_keys: setup.reveal_keys,
             drops: Drops::default(),
             ending: None,
@@ -198,7 +203,13 @@ impl Daemon {
         let id = CommandId(self.next_command);
         let command = match request.command {
             Command::Vici { name, .. } if name == "reload-settings" || name == "watari-reload" => {
-                let reply = self.reload().map_or_else(|text| start::failed(&text), |()| start::succeeded());
+                let reply = self.reload().map_or_else(
+                    |text| start::failed(&text),
+                    |unapplied| match unapplied.as_str() {
+                        "" => start::succeeded(),
+                        text => start::succeeded().with("message", text),
+                    },
+                );
                 // The caller may have gone; then nobody misses the answer.
                 let _ = request.replies.send(Reply::End(reply));
                 return;
@@ -218,8 +229,8 @@ impl Daemon {
         self.pending.push_back(Input::Command(id, command));
     }
 
-    /// Reads the configuration again. A wrong one changes nothing.
-    fn reload(&mut self) -> Result<(), String> {
+    /// Reads the configuration again; in words what of it waits for a restart. A wrong one changes nothing.
+    fn reload(&mut self) -> Result<String, String> {
         let checked = start::load(&self.config_file).and_then(|loaded| {
             start::check_proposals(&loaded.config, self.kernel.capabilities())?;
             Ok(loaded)
@@ -227,10 +238,14 @@ impl Daemon {
         match checked {
             Ok(mut loaded) => {
                 info!(self.log, "configuration read again");
+                let unapplied = start::waits_for_restart(&self.started_with, &loaded.config.settings);
+                for text in &unapplied {
+                    warn!(self.log, "{}", text);
+                }
                 self.keeper.replace_secrets(&mut loaded);
                 self.next_command = self.next_command.saturating_add(1);
                 self.pending.push_back(Input::Command(CommandId(self.next_command), Command::Reload(Box::new(loaded.config))));
-                Ok(())
+                Ok(unapplied.join("\n"))
             }
             Err(text) => {
                 error!(self.log, "the configuration is wrong and was not taken"; "complaints" => &text);

@@ -14,6 +14,7 @@ use watari_engine::vici::Section;
 use watari_kernel::Capability;
 use watari_policies::algorithm::{Cipher, Integrity};
 use watari_policies::config::{self, Loaded};
+use watari_policies::model::Settings;
 use watari_policies::{Config, KernelInterface, Secret};
 use watari_sa::negotiate;
 
@@ -154,10 +155,10 @@ pub(crate) fn report_kernel(capability: &Capability, log: &Logger) {
         "esp" => esp_algorithms(capability));
 }
 
-/// What the kernel can install for ESP, in the words of the configuration; "all" if nothing is wanting.
+/// What the kernel can install for ESP, in the words of the configuration. Netlink XFRM tells nothing of it before an SA is installed.
 fn esp_algorithms(capability: &Capability) -> String {
     if capability.aead && capability.esn && capability.encryption.is_none() && capability.integrity.is_none() {
-        return "all".to_owned();
+        return "all, assumed".to_owned();
     }
     let fits = |cipher: &Cipher| match cipher.is_aead() {
         true => capability.aead,
@@ -192,6 +193,20 @@ pub(crate) fn check_proposals(config: &Config, capability: &Capability) -> Resul
         }
     }
     Ok(notes)
+}
+
+/// Settings of a configuration read again that only a start takes, in words.
+pub(crate) fn waits_for_restart(running: &Settings, new: &Settings) -> Vec<String> {
+    let backend = |settings: &Settings| config::backend_name(settings.backend).to_owned();
+    let control = |settings: &Settings| settings.control.clone().unwrap_or_else(|| "the usual path".to_owned());
+    let keys = [
+        ("port", running.port.to_string(), new.port.to_string()),
+        ("natt_port", running.natt_port.to_string(), new.natt_port.to_string()),
+        ("control", control(running), control(new)),
+        ("backend", backend(running), backend(new)),
+    ];
+    let changed = keys.into_iter().filter(|(_, before, after)| before != after);
+    changed.map(|(key, before, after)| format!("\"{key}\" of [watari] stays {before} until a restart: {after} was not applied")).collect()
 }
 
 /// Whether xfrm_interface is at work: the symbols tell it best, but only to the privileged; else the module lists.
@@ -343,11 +358,31 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_restart_applies_is_named_at_a_reload() {
+        let running = Settings::default();
+        let new = Settings {
+            port: 5000,
+            natt_port: 5001,
+            control: Some("/run/other".to_owned()),
+            backend: KernelInterface::PfKey,
+            half_open_limit: 7,
+            ..Settings::default()
+        };
+        let told = waits_for_restart(&running, &new);
+        assert_eq!(told.len(), 4, "{told:?}");
+        for (line, words) in told.iter().zip(["\"port\" of [watari] stays 500", "5001 was", "/run/other was", "stays xfrm until"]) {
+            assert!(line.contains(words), "{line}");
+        }
+        assert_eq!(waits_for_restart(&new, &new), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_configuration_that_pf_key_cannot_serve_is_refused_in_words() {
         let whole = configured("\"aes128-sha512\"");
         assert_eq!(check_proposals(&whole, &pf_key()), Ok(Vec::new()));
         let notes = check_proposals(&configured("\"aes128gcm16\", \"aes128-sha256-sha384\""), &pf_key()).unwrap();
         assert!(notes.iter().all(|note| note.ends_with("can install aes128-sha384")) && !notes.is_empty(), "{notes:?}");
+        assert!(esp_algorithms(&Capability::default()).contains("assumed"), "XFRM is not asked for its algorithms");
         let why = check_proposals(&configured("\"aes128gcm16\", \"aes256-sha256\""), &pf_key()).unwrap_err();
         assert!(why.contains("none of the proposals") && why.contains("with sha1 sha384 sha512, no extended"), "{why}");
         assert_eq!(check_proposals(&configured("\"aes128gcm16\""), &Capability::default()), Ok(Vec::new()));

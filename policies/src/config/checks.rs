@@ -296,6 +296,10 @@ fn authorisation(report: &mut Report<'_>, draft: &Draft, policy: &Policy, span: 
 
 /// Two policies that one kernel could not tell apart.
 fn repeated_selectors(report: &mut Report<'_>, draft: &Draft) {
+    one_installed(report, draft);
+    if report.has_errors() {
+        return;
+    }
     for direction in [0, 1] {
         let reqid = |policy: &Policy| if direction == 0 { policy.reqid_out } else { policy.reqid_in };
         let policies = draft.config.policies.iter().zip(&draft.places.policies);
@@ -309,6 +313,35 @@ fn repeated_selectors(report: &mut Report<'_>, draft: &Draft) {
         );
         if report.has_errors() {
             return;
+        }
+    }
+}
+
+/// A kernel holds one policy for each selector and direction, whatever its reqid: one that we install would be put in the place of another.
+fn one_installed(report: &mut Report<'_>, draft: &Draft) {
+    let mut seen: BTreeMap<(TrafficItem, TrafficItem), (RemoteId, &Policy, &Span)> = BTreeMap::new();
+    for (policy, span) in draft.config.policies.iter().zip(&draft.places.policies).filter(|(policy, _)| draft.config.in_force(policy)) {
+        let pairs = policy.traffic.local.iter().flat_map(|local| policy.traffic.remote.iter().map(move |remote| (*local, *remote)));
+        for pair in pairs {
+            let (remote, first, place) = *seen.entry(pair).or_insert((policy.remote, policy, span));
+            let installed = [first, policy].iter().any(|policy| policy.installer == Installer::Us);
+            if std::ptr::eq(first, policy) || !installed {
+                continue;
+            }
+            let name = |id: RemoteId| draft.config.remote(id).map_or("", |remote| remote.name.as_str());
+            let message = format!(
+                "\"{}\" of \"{}\" and \"{}\" of \"{}\" are for the same traffic: {}",
+                first.name,
+                name(remote),
+                policy.name,
+                name(policy.remote),
+                policy.traffic
+            );
+            report.error(span.clone(), message).related(place.clone(), "the other one").help(
+                "the kernel holds one policy for each traffic and direction, reqids do not tell them apart: remove one. \
+                 Several addresses of one home agent or gateway are one list",
+            );
+            break;
         }
     }
 }

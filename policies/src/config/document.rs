@@ -1,5 +1,6 @@
 //! One table of the file while it is read: typed access with complaints, and at the end a complaint about every key nobody asked for.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -33,11 +34,13 @@ pub(super) struct Section<'a> {
     pub(super) span: Span,
     table: &'a DeTable<'a>,
     asked: Vec<&'static str>,
+    /// Keys that do nothing here; nobody is led to them.
+    idle: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     pub(super) fn new(title: impl Into<String>, span: Span, table: &'a DeTable<'a>) -> Self {
-        Self { title: title.into(), span, table, asked: Vec::new() }
+        Self { title: title.into(), span, table, asked: Vec::new(), idle: Vec::new() }
     }
 
     /// The table that a value is; complains if it is something else.
@@ -93,6 +96,7 @@ impl<'a> Section<'a> {
 
     /// Complains about a key that does nothing here.
     pub(super) fn without_effect(&mut self, report: &mut Report<'_>, key: &'static str, why: &str) {
+        self.idle.push(key);
         if let Some(entry) = self.entry(key) {
             report.error(entry.key.span(), format!("\"{key}\" has no effect here: {why}")).help(format!("remove \"{key}\""));
         }
@@ -107,15 +111,17 @@ impl<'a> Section<'a> {
 
     /// Complains about every key that was never asked for.
     pub(super) fn finish(self, report: &mut Report<'_>) {
+        // Some are asked for in more than one place.
+        let useful: BTreeSet<&str> = self.asked.iter().filter(|key| !self.idle.contains(key)).copied().collect();
         for entry in self.children() {
             let key = entry.key.get_ref();
             if self.asked.iter().any(|known| *known == key.as_ref()) {
                 continue;
             }
             let complaint = report.error(entry.key.span(), format!("{} knows no key \"{}\"", self.title, printable(key)));
-            match nearest(key, self.asked.iter().copied()) {
+            match nearest(key, useful.iter().copied()) {
                 Some(name) => complaint.help(format!("did you mean \"{name}\"?")),
-                None => complaint.help(format!("the keys are: {}", self.asked.join(", "))),
+                None => complaint.help(format!("the keys are: {}", useful.iter().copied().collect::<Vec<_>>().join(", "))),
             };
         }
     }

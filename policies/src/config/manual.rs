@@ -3,7 +3,7 @@
 
 use super::Secrets;
 use super::diagnostics::Report;
-use super::document::{Section, Span, Value, describe};
+use super::document::{Section, Span, Value};
 use super::values;
 use crate::algorithm::{ChildProposal, ChildSuite};
 use crate::identity::fingerprint;
@@ -113,7 +113,7 @@ fn octets(report: &mut Report<'_>, value: &Value<'_>, text: &[u8], suite: ChildS
     let form = format!("{} octets in hexadecimal digits are needed: {}", needed, words(suite));
     // Digits of a key are as secret as the key.
     let Some(nibbles) = nibbles.map(Secret::from) else {
-        report.error(value.span(), format!("this {} holds something else than hexadecimal digits", describe(value.get_ref()))).help(form);
+        report.error(value.span(), "this key holds something else than hexadecimal digits").help(form);
         return None;
     };
     let key: Vec<u8> = nibbles.expose().chunks_exact(2).map(|pair| pair.iter().fold(0, |octet, nibble| octet << 4 | nibble)).collect();

@@ -8,6 +8,12 @@ use crate::model::{KernelInterface, Settings};
 /// The words of `backend`.
 pub(super) const BACKENDS: [(&str, KernelInterface); 2] = [("xfrm", KernelInterface::Xfrm), ("pfkey", KernelInterface::PfKey)];
 
+/// The word of `backend` for an interface.
+#[must_use]
+pub fn backend_name(backend: KernelInterface) -> &'static str {
+    BACKENDS.iter().find(|(_, known)| *known == backend).map_or("", |(word, _)| word)
+}
+
 /// Reads `[watari]` into `settings`; what is not named keeps its default.
 pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>, settings: &mut Settings) {
     let Some(mut section) = Section::of(report, "[watari]", value) else { return };

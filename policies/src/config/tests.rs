@@ -564,3 +564,37 @@ fn a_key_file_without_an_end_in_sight_is_refused() {
     let by_certificate = MOBILE_NODE.replace("psk_file = ", "authorities = \"/ca.pem\"\npsk_file = ");
     assert_eq!(load(&by_certificate, "watari.toml", &long).unwrap_err().error_count(), 2);
 }
+
+#[test]
+fn reqids_do_not_tell_policies_apart_that_we_install() {
+    let node = |name: &str, agent: &str, reqids: &str| {
+        let text = MOBILE_NODE.replace("[mobile_node]", &format!("[[mobile_node]]\nname = \"{name}\""));
+        text.replace("2001:db8:1::1\"", &format!("2001:db8:1::{agent}\"")).replace("payload = [7, 8]", reqids)
+    };
+    let two = format!("{}{}", node("one", "1", "payload = [7, 8]"), node("two", "2", "payload = [17, 18]"));
+    good(&two);
+    let complaints = bad(&two.replace("mip6d", "watari"));
+    let told = complaints.to_string();
+    assert_eq!(errors(&complaints).len(), 1, "{told}");
+    assert!(told.contains("\"payload\" of \"one\" and \"payload\" of \"two\"") && !told.contains("different reqids"), "{told}");
+    // One of two is enough: ours would be put in the place of mip6d's.
+    bad(&two.replacen("mip6d", "watari", 1));
+}
+
+#[test]
+fn help_names_each_key_once_and_none_without_effect() {
+    let help = |text: &str| {
+        let all = bad(text).to_string();
+        let line = all.lines().find(|line| line.contains("the keys are: ")).unwrap_or_else(|| panic!("{all}")).to_owned();
+        line.split_once("the keys are: ").unwrap().1.split(", ").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let gateway = "[gateway]\nzzzzzzzz = 1\naddress = \"2001:db8:1::1\"\nidentity = \"gw.example\"\n[[gateway.client]]\nidentity = \"c.example\"\n\
+        address = \"2001:db8:9::1\"\npsk = \"k\"\n";
+    for text in [gateway.to_owned(), format!("{MOBILE_NODE}zzzzzzzz = 1\n"), HOME_AGENT.replace("protect", "zzzzzzzz = 1\nprotect")] {
+        let keys = help(&text);
+        let mut once = keys.clone();
+        once.dedup();
+        assert!(keys == once && keys.contains(&"identity".to_owned()), "{keys:?}");
+        assert_eq!(keys.contains(&"start".to_owned()), text == format!("{MOBILE_NODE}zzzzzzzz = 1\n"), "{keys:?}");
+    }
+}
