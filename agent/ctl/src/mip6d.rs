@@ -63,11 +63,11 @@ pub(crate) fn differences(config: &Config, ours: &str, text: &str, theirs: &str)
 /// Whether a switch is on, and its line; `None` if it stands nowhere. The last one counts.
 fn switch(text: &str, name: &str) -> Option<(bool, u32)> {
     let words = words(text);
-    let set = words.windows(2).filter_map(|pair| match pair {
+    let mut set = words.windows(2).filter_map(|pair| match pair {
         [(word, _), (value, line)] if *word == name => Some((*value != "disabled", *line)),
         _ => None,
     });
-    set.last()
+    set.next_back()
 }
 
 /// What mip6d does not do, though our configuration counts on it.
