@@ -3,6 +3,7 @@
 
 mod check;
 mod client;
+mod file;
 mod mip6d;
 mod status;
 
