@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use watari_sys::{
     IkeSocket, IkeSocketOptions, KeySocket, MobilityMessage, MobilitySend, MobilitySocket, NetlinkFamily, NetlinkSocket, Path,
-    ProtectedMobility,
+    ProtectedMobility, Received,
 };
 
 use super::hosts::Namespace;
@@ -34,7 +34,59 @@ pub(super) fn complaints(left: &Namespace, right: &Namespace) -> Result<Vec<Stri
     tentative(left, &mut demand)?;
     blocked(left, &mut demand)?;
     mobility(left, right, &mut demand)?;
+    key(left, &mut demand)?;
     Ok(complaints)
+}
+
+/// X_PROMISC (11): with SATYPE 1 it is switched on, and every message of anybody is copied to this socket before the kernel looks at it.
+const PROMISCUOUS: [u8; 16] = [2, 11, 0, 1, 2, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0];
+/// More than any socket of ours holds, in messages of [`LARGE`] octets.
+const MANY: usize = 5_000;
+/// Octets of a PF_KEY message that fits no buffer of 8 KiB.
+const LARGE: usize = 10_000;
+
+/// PF_KEY messages larger than 8 KiB, and more of them than the socket holds.
+fn key(left: &Namespace, demand: &mut impl FnMut(bool, &str)) -> Result<()> {
+    let listener = left.enter(KeySocket::open)?.context("PF_KEY")?;
+    let talker = left.enter(KeySocket::open)?.context("PF_KEY")?;
+    listener.send(&PROMISCUOUS).context("X_PROMISC")?;
+    // SADB_REGISTER with zeros behind its header: an extension without a length, which the kernel refuses after it has copied it.
+    let mut message = vec![2, 7, 0, 3];
+    message.extend(u16::try_from(LARGE / 8).unwrap_or_default().to_ne_bytes());
+    message.resize(LARGE, 0);
+    talker.send(&message).context("a large PF_KEY message")?;
+    demand(heard(&listener, &message)?.contains(&Heard::Large), "a PF_KEY message of 10,000 octets is taken whole");
+    for _ in 0..MANY {
+        talker.send(&message).context("large PF_KEY messages")?;
+        // Nobody needs the answers.
+        while !matches!(talker.receive().context("PF_KEY")?, Received::WouldBlock) {}
+    }
+    let heard = heard(&listener, &message)?;
+    let count = |what| heard.iter().filter(|heard| **heard == what).count();
+    let first = heard.first() == Some(&Heard::Overrun);
+    demand(first && count(Heard::Overrun) == 1, "a full PF_KEY buffer is an overrun, told once and first");
+    demand((1..MANY).contains(&count(Heard::Large)), "what a full PF_KEY buffer holds is taken, the rest is lost");
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Overrun,
+    Large,
+    Other,
+}
+
+/// What is in a socket, without its octets: a full one holds more than a guest may have twice.
+fn heard(socket: &KeySocket, large: &[u8]) -> Result<Vec<Heard>> {
+    let mut heard = Vec::new();
+    loop {
+        heard.push(match socket.receive().context("PF_KEY")? {
+            Received::WouldBlock => return Ok(heard),
+            Received::Overrun => Heard::Overrun,
+            Received::Datagram(octets) if octets == large => Heard::Large,
+            Received::Datagram(_) => Heard::Other,
+        });
+    }
 }
 
 fn send(socket: &IkeSocket, source: Ipv6Addr) -> io::Result<()> {
