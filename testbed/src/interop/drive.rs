@@ -239,12 +239,15 @@ impl<'a> Drive<'a> {
             Some(pings) => pings.all_answered()?,
             None => {}
         }
-        let after = self.settle(1, 1)?;
-        let (child, ike) = (before.children != after.children, before.ike_sas != after.ike_sas);
-        match swap {
-            Swap::Child if child && !ike => Ok(()),
-            Swap::Ike if ike && !child => Ok(()),
-            _ => Err(Failure(format!("{swap:?} was to be replaced, nothing else: before {before:?}, after {after:?}"))),
+        let begin = Instant::now();
+        loop {
+            let after = self.settle(1, 1)?;
+            match (swap, before.children != after.children, before.ike_sas != after.ike_sas) {
+                (Swap::Child, true, false) | (Swap::Ike, false, true) => return Ok(()),
+                // A request that is lost is repeated: until then everything stands as before.
+                (_, false, false) if self.losing && begin.elapsed() < PATIENCE * 3 => sleep(Duration::from_millis(100)),
+                _ => return Err(Failure(format!("{swap:?} was to be replaced, nothing else: before {before:?}, after {after:?}"))),
+            }
         }
     }
 
