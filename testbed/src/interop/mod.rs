@@ -105,6 +105,12 @@ fn run_cases(cases: &[Case]) -> Result<bool> {
     for outcome in outcomes {
         failed.extend(outcome?);
     }
+    // Guests run in real time: where the machine stalled, a peer may have repeated a message. As with scenarios both outcomes are printed.
+    if !failed.is_empty() && cases.len() > 1 {
+        println!("once more, in one guest: {}", failed.join(", "));
+        let again: Vec<&Case> = cases.iter().filter(|case| failed.contains(&case.name)).collect();
+        failed = one_guest(&output().join("again"), &again, &programs, &strongswan)?;
+    }
     println!("{} passed, {} failed in {:.0} s", cases.len() - failed.len(), failed.len(), begin.elapsed().as_secs_f64());
     if !failed.is_empty() {
         println!("failed: {}", failed.join(", "));
