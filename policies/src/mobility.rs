@@ -1,6 +1,21 @@
 //! What the operator says about movement: who is believed, and whether IKE SAs follow (RFC 6275 10.3.1, 11.7.3; RFC 4877 4.3, 7.4).
 //! Invariant: the defaults believe the kernel alone and never give an IKE SA up.
 
+use std::net::IpAddr;
+
+/// Why Mobile IPv6 cannot use an address as that of a home agent or mobile node, at home or away.
+#[must_use]
+pub const fn no_mobile_address(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(_) => Some("Mobile IPv6 works with IPv6 addresses only"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("the unspecified address belongs to nobody"),
+        IpAddr::V6(v6) if v6.is_multicast() => Some("a multicast address belongs to no single host"),
+        IpAddr::V6(v6) if v6.is_loopback() => Some("the loopback address is never seen on a link"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address has no meaning on another link"),
+        IpAddr::V6(_) => None,
+    }
+}
+
 /// What the K bit (Key Management Mobility Capability) of binding messages is taken to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyMobility {

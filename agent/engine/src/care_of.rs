@@ -5,21 +5,15 @@ use std::net::IpAddr;
 
 use watari_mip6::Role;
 use watari_policies::RemoteId;
+use watari_policies::mobility::no_mobile_address;
 use watari_sa::Whereabouts as _;
 
 use crate::core::Core;
 
-/// Why an address is nobody's on any link but perhaps one.
-const fn unusable(address: IpAddr) -> Option<&'static str> {
-    match address {
-        IpAddr::V4(_) => Some("Mobile IPv6 works with IPv6 addresses only"),
-        IpAddr::V6(v6) if v6.is_unspecified() => Some("the unspecified address belongs to nobody"),
-        IpAddr::V6(v6) if v6.is_multicast() => Some("a multicast address belongs to no single host"),
-        IpAddr::V6(v6) if v6.is_loopback() => Some("the loopback address is never seen on a link"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address has no meaning on another link"),
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("an address that stands for one of IPv4 is never seen on a link"),
-        IpAddr::V6(_) => None,
-    }
+/// Why no host can be at an address.
+fn unusable(address: IpAddr) -> Option<&'static str> {
+    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    no_mobile_address(address).or(mapped.then_some("an address that stands for one of IPv4 is never seen on a link"))
 }
 
 impl Core {

@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
             let prefix = self.around.home_prefix.is_some();
             return if prefix { Ok(()) } else { Err(format!("its {called} cannot be assigned without \"{source}\"")) };
         }
-        if let Some(why) = values::no_home_address(address) {
+        if let Some(why) = crate::mobility::no_mobile_address(address) {
             return Err(format!("the {called} cannot be used: {why}"));
         }
         if self.around.home_agent == Some(address) {

@@ -96,23 +96,11 @@ pub(super) fn address(report: &mut Report<'_>, value: &Value<'_>) -> Option<IpAd
 /// An IPv6 address that a host can have.
 pub(super) fn unicast_v6(report: &mut Report<'_>, value: &Value<'_>) -> Option<IpAddr> {
     let read = address(report, value)?;
-    let Some(why) = no_home_address(read) else { return Some(read) };
+    let Some(why) = crate::mobility::no_mobile_address(read) else { return Some(read) };
     report
         .error(value.span(), format!("{read} cannot be used here: {why}"))
         .help("write a global IPv6 address, for example \"2001:db8:1::1\"");
     None
-}
-
-/// Why Mobile IPv6 cannot use an address as that of a home agent or mobile node.
-pub(super) const fn no_home_address(address: IpAddr) -> Option<&'static str> {
-    match address {
-        IpAddr::V4(_) => Some("Mobile IPv6 works with IPv6 addresses only"),
-        IpAddr::V6(v6) if v6.is_unspecified() => Some("the unspecified address belongs to nobody"),
-        IpAddr::V6(v6) if v6.is_multicast() => Some("a multicast address belongs to no single host"),
-        IpAddr::V6(v6) if v6.is_loopback() => Some("the loopback address is never seen on a link"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address has no meaning on another link"),
-        IpAddr::V6(_) => None,
-    }
 }
 
 /// The word for a home address that the home agent assigns.
